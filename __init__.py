@@ -1,0 +1,42 @@
+"""halfulp: describe a datapath once; emulate it bit for bit, price it in silicon, see what it does to real work."""
+
+from .emulator.arithmetic import Flags
+from .emulator.cost import Cost, Technology, cost
+from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
+from .emulator.errors import HalfulpError
+from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.ledger import Ledger, Operation
+from .emulator.names import ALIASES, format
+from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
+from .kernels.machine import Machine, quantize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ALIASES",
+    "RNA",
+    "RNE",
+    "RTN",
+    "RTO",
+    "RTP",
+    "RTZ",
+    "SR",
+    "Cost",
+    "Datapath",
+    "FixedFormat",
+    "Flags",
+    "FloatFormat",
+    "Fused",
+    "HalfulpError",
+    "Ledger",
+    "Machine",
+    "Operation",
+    "Rounding",
+    "Sequential",
+    "Technology",
+    "cost",
+    "format",
+    "fused",
+    "quantize",
+    "sequential",
+]

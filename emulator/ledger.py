@@ -1,0 +1,112 @@
+"""Ledger: exact integer counts of what a run did. Not energy; a Technology prices it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from .datapath import Datapath, Fused
+from .formats import Format
+from .rounding import RNE, Rounding
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of hardware operation.
+
+    ``mul``: a times b, exact or rounded into ``result``; ``add``: an accumulation into ``result``;
+    ``round``: an exact datum rounded into ``result`` (a conversion, or the one rounding of a fused step).
+    """
+
+    kind: str
+    a: Format
+    b: Format
+    result: Format | None  #: None: exact
+    rounding: Rounding = RNE
+
+    def __str__(self) -> str:
+        result = "exact" if self.result is None else f"{self.result}@{self.rounding}"
+        operands = {"mul": f"{self.a}*{self.b}", "add": f"{self.a}+{self.b}"}.get(self.kind, f"{self.a}")
+        return f"{self.kind} {operands} -> {result}"
+
+
+class Ledger:
+    """Counts of operations, and of bits moved by storage level.
+
+    Matrix-shaped operations count by closed form, element-wise ones per element. Traffic is compulsory traffic:
+    every operand array of a call is read once and every result written once, at its format's width.
+    """
+
+    def __init__(self) -> None:
+        self.operations: Counter[Operation] = Counter()
+        self.bits_moved: Counter[str] = Counter()
+
+    def count(self, operation: Operation, times: int) -> None:
+        if times:
+            self.operations[operation] += times
+
+    def move(self, bits: int, level: str = "sram") -> None:
+        if bits:
+            self.bits_moved[level] += bits
+
+    def __add__(self, other: Ledger) -> Ledger:
+        total = Ledger()
+        total.operations = self.operations + other.operations
+        total.bits_moved = self.bits_moved + other.bits_moved
+        return total
+
+    def __sub__(self, earlier: Ledger) -> Ledger:
+        """What was done since ``earlier`` (a copy of this ledger)."""
+        total = Ledger()
+        total.operations = self.operations - earlier.operations
+        total.bits_moved = self.bits_moved - earlier.bits_moved
+        return total
+
+    def copy(self) -> Ledger:
+        return self + Ledger()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ledger) and self.operations == other.operations and self.bits_moved == other.bits_moved
+
+    @property
+    def n_mul(self) -> int:
+        return sum(n for op, n in self.operations.items() if op.kind == "mul")
+
+    @property
+    def n_add(self) -> int:
+        return sum(n for op, n in self.operations.items() if op.kind == "add")
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """JSON-able, in a fixed order."""
+        return {
+            "operations": dict(sorted((str(op), n) for op, n in self.operations.items())),
+            "bits_moved": dict(sorted(self.bits_moved.items())),
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"{n:>16,}  {name}" for name, n in self.as_dict()["operations"].items()]
+        lines += [f"{n:>16,}  bits moved, {level}" for level, n in self.as_dict()["bits_moved"].items()]
+        return "\n".join(["Ledger", *lines]) if lines else "Ledger (empty)"
+
+
+def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
+    """The operations of one dot product of ``length`` terms, in closed form.
+
+    Sequential: K multiplications and K accumulations. Fused(n): K multiplications, K additions into the aligned
+    sum and ceil(K/n) roundings. An output format that differs from the accumulator adds one rounding.
+    """
+    mul = Operation("mul", datapath.a, datapath.b, datapath.product, datapath.product_rounding)
+    term = datapath.product or datapath.accumulator
+    if isinstance(datapath.order, Fused):
+        counts = {
+            mul: length,
+            Operation("add", term, datapath.accumulator, None): length,
+            Operation("round", datapath.accumulator, datapath.accumulator, datapath.accumulator, datapath.rounding): -(
+                -length // datapath.order.terms
+            ),
+        }
+    else:
+        counts = {mul: length, Operation("add", term, datapath.accumulator, datapath.accumulator, datapath.rounding): length}
+    if datapath.output != datapath.accumulator:
+        counts[Operation("round", datapath.accumulator, datapath.output, datapath.output, datapath.output_rounding)] = 1
+    return counts

@@ -1,0 +1,70 @@
+"""One grammar of format names, for the API, the command line and files.
+
+    float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
+    fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
+    alias    see ALIASES                                      fp16, bf16, fp8_e4m3, int8
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from .errors import HalfulpError
+from .formats import FixedFormat, FloatFormat, Format, Specials
+
+#: Well-known names and the grammar's name for the same format.
+ALIASES = {
+    "fp64": "e11m52",
+    "fp32": "e8m23",
+    "tf32": "e8m10",
+    "fp16": "e5m10",
+    "bf16": "e8m7",
+    "fp8_e4m3": "e4m3fn",
+    "fp8_e5m2": "e5m2",
+    "e4m3fnuz": "e4m3fnuz",
+    "e5m2fnuz": "e5m2fnuz",
+    "fp6_e3m2": "e3m2finite",
+    "fp6_e2m3": "e2m3finite",
+    "fp4_e2m1": "e2m1finite",
+    "int8": "q8.0",
+    "int16": "q16.0",
+    "int32": "q32.0",
+    "uint8": "uq8.0",
+}
+
+_FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
+_FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
+_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12"]
+_LATER = re.compile(r"(mx|nvfp|bfp|msfp|posit|e8m0$).*")
+
+
+def format(name: str | Format) -> Format:
+    """The format that ``name`` denotes; a Format is handed back as it is.
+
+    Raises
+    ------
+    HalfulpError
+        The name is not in the grammar; the sentence lists near matches.
+    """
+    if isinstance(name, (FloatFormat, FixedFormat)):
+        return name
+    text = str(name).strip().lower()
+    text = ALIASES.get(text, text)
+    if match := _FLOAT.fullmatch(text):
+        w, t, specials, ftz, bias, sat = match.groups()
+        return FloatFormat(int(w), int(t), Specials(specials or ""), ftz is None, int(bias) if bias else None, sat is not None)
+    if match := _FIXED.fullmatch(text):
+        unsigned, il, fl, wrap = match.groups()
+        return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
+    if _LATER.fullmatch(text):
+        raise HalfulpError(f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>.")
+    near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
+    raise HalfulpError(f"unknown format {name!r}: {hint}")
+
+
+def alias(fmt: Format) -> str:
+    """The best-known name of a format: its first alias, else its canonical name."""
+    canonical = str(fmt)
+    return next((short for short, name in ALIASES.items() if name == canonical), canonical)

@@ -1,0 +1,65 @@
+"""Rounding: how an exact result becomes one of its two neighbours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import HalfulpError
+
+
+class Mode(Enum):
+    """Rounding attributes, named as in the field (IEEE 754-2019 section 4.3; RTO: Boldo & Melquiond 2008)."""
+
+    RNE = "RNE"  #: to nearest, ties to even
+    RNA = "RNA"  #: to nearest, ties away from zero
+    RTZ = "RTZ"  #: toward zero
+    RTP = "RTP"  #: toward +infinity
+    RTN = "RTN"  #: toward -infinity
+    RTO = "RTO"  #: inexact results to the neighbour with an odd significand
+    SR = "SR"  #: stochastic
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """A rounding mode; SR carries its number of random bits k.
+
+    SR adds a random integer r in [0, 2^k) to the first k bits below the last kept bit of the magnitude and
+    keeps the carry: it rounds the magnitude up if and only if floor(f * 2^k) + r >= 2^k, f being the part cut
+    off in units of the last kept bit. Bits further down are dropped, as in hardware, so that the chance of
+    rounding up is floor(f * 2^k) / 2^k.
+    """
+
+    mode: Mode
+    random_bits: int = 0  #: k, 1...32 for SR, otherwise 0
+
+    def __post_init__(self) -> None:
+        if self.mode is Mode.SR and not 1 <= self.random_bits <= 32:
+            raise HalfulpError(f"SR needs 1 to 32 random bits, not {self.random_bits}.")
+        if self.mode is not Mode.SR and self.random_bits:
+            raise HalfulpError(f"{self.mode.value} takes no random bits.")
+
+    @classmethod
+    def parse(cls, text: str | Rounding) -> Rounding:
+        """``"RNE"`` ... ``"RTO"``, ``"SR8"`` or ``"SR(bits=8)"``; ``"SR"`` alone means 32 random bits."""
+        if isinstance(text, Rounding):
+            return text
+        match = re.fullmatch(r"SR(?:\((?:bits=)?(\d+)\)|(\d+))?", str(text).strip().upper().replace("BITS", "bits"))
+        if match:
+            return cls(Mode.SR, int(match[1] or match[2] or 32))
+        try:
+            return cls(Mode(str(text).strip().upper()))
+        except ValueError:
+            raise HalfulpError(f"unknown rounding {text!r}: use RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k> with k = 1...32.") from None
+
+    def __str__(self) -> str:
+        return f"SR{self.random_bits}" if self.mode is Mode.SR else self.mode.value
+
+
+RNE, RNA, RTZ, RTP, RTN, RTO = (Rounding(mode) for mode in Mode if mode is not Mode.SR)
+
+
+def SR(bits: int) -> Rounding:
+    """Stochastic rounding with ``bits`` random bits, 1...32."""
+    return Rounding(Mode.SR, bits)

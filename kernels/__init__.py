@@ -1,0 +1,1 @@
+"""How it runs fast: the same arithmetic over arrays, from one source for CPU and GPU."""

@@ -1,0 +1,200 @@
+"""Where kernels run: Numba threads (``cpu``), CuPy (``gpu``), or the emitted C++ under the host's compiler (``cxx``).
+
+A backend moves arrays in and launches kernels by name; it holds no arithmetic.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from ..emulator.errors import HalfulpError
+from . import loops
+from .target import Target
+
+#: Fewer elementary steps than this are not worth a second thread.
+_SERIAL_WORK = 30_000
+
+
+def default_threads() -> int:
+    """Threads used where none are asked for: ``HALFULP_THREADS``, else the processors this process may use."""
+    text = os.environ.get("HALFULP_THREADS", "")
+    if text:
+        if not text.isdigit() or int(text) < 1:
+            raise HalfulpError(f"HALFULP_THREADS={text!r} must be a positive integer.")
+        return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=8)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="halfulp")
+
+
+@lru_cache(maxsize=1024)
+def pack_target(target: Target) -> bytes:
+    """A Target as the C++ struct of the same fields."""
+    hints = get_type_hints(Target)
+    return struct.pack("=" + "".join("d" if hints[name] is float else "q" for name in Target._fields), *target)
+
+
+class Backend:
+    """Arrays on the host; ``launch`` splits [0, count) over threads."""
+
+    name = "host"
+    xp: Any = np
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or default_threads()
+
+    def array(self, values: Any, dtype: type = np.float64) -> Any:
+        return np.ascontiguousarray(values, dtype=dtype)
+
+    def is_native(self, values: Any) -> bool:
+        """Whether ``values`` lives where the backend computes."""
+        return True
+
+    def to_host(self, values: Any) -> np.ndarray:
+        return values
+
+    def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
+        raise NotImplementedError
+
+    def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
+        """Run a kernel over ``count`` results of about ``work`` steps each. Threads never change a bit."""
+        threads = min(self.threads, count, 1 + count * work // _SERIAL_WORK)
+        if threads == 1:
+            self.run(kernel, 0, count, *args)
+            return
+        cuts = [count * i // threads for i in range(threads + 1)]
+        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in zip(cuts, cuts[1:], strict=False)]
+        for job in jobs:
+            job.result()
+
+
+class CpuBackend(Backend):
+    """Numba."""
+
+    name = "cpu"
+
+    def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
+        getattr(loops, kernel)(begin, end, *args)
+
+
+class CxxBackend(Backend):
+    """The emitted C++, compiled by the host's compiler: how the GPU's source is checked where there is no GPU.
+
+    ``HALFULP_CXX`` names the compiler, ``HALFULP_CXXFLAGS`` adds flags (the tests add UBSan).
+    """
+
+    name = "cxx"
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__(threads)
+        self.library = ctypes.CDLL(str(_compiled(os.environ.get("HALFULP_CXX", ""), os.environ.get("HALFULP_CXXFLAGS", ""))))
+
+    def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
+        converted: list[Any] = [ctypes.c_longlong(begin), ctypes.c_longlong(end)]
+        for arg in args:
+            if isinstance(arg, Target):
+                converted.append(ctypes.c_char_p(pack_target(arg)))
+            elif isinstance(arg, np.ndarray):
+                converted.append(ctypes.c_void_p(arg.ctypes.data))
+            else:
+                converted.append(ctypes.c_longlong(int(arg)))
+        getattr(self.library, f"run_{kernel}")(*converted)
+
+
+@lru_cache(maxsize=8)
+def _compiled(compiler: str, extra: str) -> Path:
+    """Path of the shared library; built once per source, compiler and flags."""
+    from .emit import source
+
+    compiler = compiler or next((c for c in ("g++", "clang++", "c++") if shutil.which(c)), "")
+    if not compiler:
+        raise HalfulpError("backend 'cxx' needs a C++ compiler: install g++ or set HALFULP_CXX.")
+    text = source()
+    flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", *extra.split()]
+    digest = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"halfulp-cxx-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{digest}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            file = Path(work) / "kernels.cpp"
+            file.write_text(text, encoding="utf-8")
+            built = Path(work) / "kernels.so"
+            result = subprocess.run([compiler, *flags, str(file), "-o", str(built), "-lm"], capture_output=True, text=True)
+            if result.returncode:
+                raise HalfulpError(f"{compiler} could not compile the kernels: {result.stderr.strip()[:2000]}")
+            built.rename(library)
+    return library
+
+
+class GpuBackend(Backend):
+    """CuPy: the emitted C++ through NVRTC, one thread per result.
+
+    Contraction is off (``--fmad=false``). CuPy adds ``-ftz=true``, which concerns float32 only; the kernels
+    compute in float64 and int64.
+    """
+
+    name = "gpu"
+    _BLOCK = 128
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__(1)
+        try:
+            import cupy
+
+            cupy.cuda.runtime.getDeviceCount()
+        except Exception as error:  # ImportError, or CuPy's own errors where no driver is found
+            raise HalfulpError(f"backend 'gpu' needs CuPy and a CUDA device ({type(error).__name__}): pip install 'halfulp[gpu]'.") from None
+        from .emit import source
+
+        self.xp = cupy
+        self.module = cupy.RawModule(code=source(), options=("--std=c++17", "--fmad=false"))
+        self._targets: dict[Target, Any] = {}
+
+    def array(self, values: Any, dtype: type = np.float64) -> Any:
+        return self.xp.ascontiguousarray(self.xp.asarray(values, dtype=dtype))
+
+    def is_native(self, values: Any) -> bool:
+        return isinstance(values, self.xp.ndarray)
+
+    def to_host(self, values: Any) -> np.ndarray:
+        return self.xp.asnumpy(values)
+
+    def _argument(self, arg: Any) -> Any:
+        if isinstance(arg, Target):
+            if arg not in self._targets:
+                self._targets[arg] = self.xp.asarray(np.frombuffer(pack_target(arg), dtype=np.int64))
+            return self._targets[arg]
+        return arg if isinstance(arg, self.xp.ndarray) else np.int64(int(arg))
+
+    def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
+        function = self.module.get_function(f"run_{kernel}")
+        blocks = -(-count // self._BLOCK)
+        function((blocks,), (self._BLOCK,), (np.int64(count), *map(self._argument, args)))
+
+
+_BACKENDS = {"cpu": CpuBackend, "gpu": GpuBackend, "cxx": CxxBackend}
+
+
+def backend(name: str = "cpu", threads: int | None = None) -> Backend:
+    """A backend by name: ``cpu``, ``gpu`` or ``cxx``."""
+    if name not in _BACKENDS:
+        raise HalfulpError(f"unknown backend {name!r}: choose cpu, gpu or cxx.")
+    if threads is not None and threads < 1:
+        raise HalfulpError(f"threads must be at least 1, not {threads}.")
+    return _BACKENDS[name](threads)

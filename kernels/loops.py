@@ -1,0 +1,310 @@
+"""Kernels: loops over arrays around the scalar arithmetic. Each works on the result's indices [begin, end).
+
+Random integers of SR go through a scratch array of one word per result, so that the arithmetic loops are the
+same for every mode; it holds zeros where nothing is stochastic. ``path`` is a ``target.Path``.
+"""
+
+from __future__ import annotations
+
+from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, add_odd, mac_native, mac_odd, random_integer, round_odd, settle, special
+from .subset import bits_of, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient
+from .target import Target
+from .wide import LIMB, exponent, mac_wide, round_wide, significand
+
+NATIVE = 0
+ODD = 1
+WIDE = 2
+EXACT = -1  #: as a product path: the product is not rounded
+NO_EXPONENT = -1000000
+
+
+@device_call
+def neutral_zero(t: Target) -> f64:
+    """The zero that changes nothing when added under ``t``'s mode: -0, or +0 under RTN."""
+    return from_bits(SIGN_BIT ^ t.zero_sign)
+
+
+@kernel
+def draw(begin: i64, end: i64, random: i64s, seed: i64, stream: i64, step: i64, t: Target) -> None:
+    """random[i] = the random integer of (seed, stream, i, step)."""
+    for i in range(begin, end):
+        random[i] = random_integer(seed, stream, i, step, t)
+
+
+@kernel
+def convert(begin: i64, end: i64, x: f64s, y: f64s, random: i64s, path: i64, t: Target) -> None:
+    """y[i] = x[i] rounded once into ``t``."""
+    neutral = neutral_zero(t)
+    if path == WIDE:
+        for i in range(begin, end):
+            y[i] = mac_wide(neutral, x[i], 1.0, t, random[i])
+    else:
+        for i in range(begin, end):
+            y[i] = round_odd(x[i], t, random[i])
+
+
+@kernel
+def multiply_add(begin: i64, end: i64, x: f64s, y: f64s, z: f64s, out: f64s, random: i64s, path: i64, t: Target) -> None:
+    """out[i] = x[i] * y[i] + z[i] rounded once into ``t``: add has y = 1, mul has the neutral zero for z."""
+    if path == NATIVE:
+        for i in range(begin, end):
+            out[i] = mac_native(z[i], x[i], y[i])
+    elif path == ODD:
+        for i in range(begin, end):
+            out[i] = mac_odd(z[i], x[i], y[i], t, random[i])
+    else:
+        for i in range(begin, end):
+            out[i] = mac_wide(z[i], x[i], y[i], t, random[i])
+
+
+@device_call
+def accumulate_row(
+    n: i64, c: f64s, a: f64, b: f64s, random: i64s, product_random: i64s, path: i64, t: Target, product_path: i64, product: Target
+) -> None:
+    """c[j] = c[j] + a * b[j] for j < n, with the product exact or rounded into ``product``."""
+    if product_path == EXACT and path == NATIVE:
+        for j in range(n):
+            c[j] = mac_native(c[j], a, b[j])
+    elif product_path == EXACT and path == ODD:
+        for j in range(n):
+            c[j] = mac_odd(c[j], a, b[j], t, random[j])
+    elif product_path == EXACT:
+        for j in range(n):
+            c[j] = mac_wide(c[j], a, b[j], t, random[j])
+    elif product_path == ODD and path == ODD:
+        for j in range(n):
+            c[j] = mac_odd(c[j], round_odd(a * b[j], product, product_random[j]), 1.0, t, random[j])
+    else:
+        neutral = neutral_zero(product)
+        for j in range(n):
+            c[j] = mac_wide(c[j], mac_wide(neutral, a, b[j], product, product_random[j]), 1.0, t, random[j])
+
+
+@kernel
+def matmul(
+    begin: i64,
+    end: i64,
+    a: f64s,
+    b: f64s,
+    c: f64s,
+    depth: i64,
+    width: i64,
+    random: i64s,
+    product_random: i64s,
+    seed: i64,
+    stream: i64,
+    product_stream: i64,
+    path: i64,
+    t: Target,
+    product_path: i64,
+    product: Target,
+) -> None:
+    """C += A B in sequential order; A is (rows, depth), B (depth, width), C (rows, width), all row-major."""
+    index = begin
+    while index < end:
+        i = quotient(index, width)
+        n = min((i + 1) * width, end) - index
+        column = index - i * width
+        for k in range(depth):
+            if t.random_bits > 0:
+                for r in range(index, index + n):
+                    random[r] = random_integer(seed, stream, r, k, t)
+            if product_path != EXACT and product.random_bits > 0:
+                for r in range(index, index + n):
+                    product_random[r] = random_integer(seed, product_stream, r, k, product)
+            row = k * width + column
+            accumulate_row(
+                n,
+                c[index : index + n],
+                a[i * depth + k],
+                b[row : row + n],
+                random[index : index + n],
+                product_random[index : index + n],
+                path,
+                t,
+                product_path,
+                product,
+            )
+        index = index + n
+
+
+@kernel
+def ragged_dot(
+    begin: i64,
+    end: i64,
+    x: f64s,
+    y: f64s,
+    starts: i64s,
+    out: f64s,
+    seed: i64,
+    stream: i64,
+    product_stream: i64,
+    path: i64,
+    t: Target,
+    product_path: i64,
+    product: Target,
+) -> None:
+    """out[i] = sum of x[k] * y[k] for k in [starts[i], starts[i + 1]), in sequential order."""
+    neutral = neutral_zero(product)
+    for i in range(begin, end):
+        total = 0.0
+        for k in range(starts[i], starts[i + 1]):
+            step = k - starts[i]
+            r = random_integer(seed, stream, i, step, t) if t.random_bits > 0 else 0
+            if product_path != EXACT:
+                pr = random_integer(seed, product_stream, i, step, product) if product.random_bits > 0 else 0
+                term = mac_wide(neutral, x[k], y[k], product, pr)
+                total = mac_wide(total, term, 1.0, t, r)
+            elif path == NATIVE:
+                total = mac_native(total, x[k], y[k])
+            elif path == ODD:
+                total = mac_odd(total, x[k], y[k], t, r)
+            else:
+                total = mac_wide(total, x[k], y[k], t, r)
+        out[i] = total
+
+
+@device_call
+def stored_exponent(x: f64, emin: i64) -> i64:
+    """Exponent of a finite non-zero value in a format with the given emin: floor(log2|x|), at least emin."""
+    return max(exponent(bits_of(x)) + 52, emin)
+
+
+@device_call
+def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) -> i64:
+    """x * y in units of 2^quantum, cut off toward zero; precision_x + precision_y <= 62."""
+    ux = bits_of(x)
+    uy = bits_of(y)
+    m = (significand(ux) >> (53 - precision_x)) * (significand(uy) >> (53 - precision_y))
+    shift = quantum - (exponent(ux) + exponent(uy) + 106 - precision_x - precision_y)
+    if m == 0:
+        return 0
+    cut = m >> min(shift, 62) if shift > 0 else m << (0 - shift)
+    return 0 - cut if (ux ^ uy) < 0 else cut
+
+
+@device_call
+def is_special(x: f64) -> bool:
+    return (bits_of(x) & MAGNITUDE) >= INFINITY_BITS
+
+
+@device_call
+def fused_dot(
+    length: i64,
+    x: f64s,
+    y: f64s,
+    stride: i64,
+    terms: i64,
+    kept_bits: i64,
+    precision_x: i64,
+    emin_x: i64,
+    precision_y: i64,
+    emin_y: i64,
+    emin_total: i64,
+    floating: i64,
+    seed: i64,
+    stream: i64,
+    element: i64,
+    t: Target,
+) -> f64:
+    """Sum of x[k] * y[k * stride] by a fused unit (``emulator.datapath.Fused``).
+
+    ``kept_bits``: with ``floating`` the bits kept below the largest exponent, otherwise minus the exponent of the
+    last weight kept.
+    """
+    total = 0.0
+    start = 0
+    step = 0
+    while start < length:
+        stop = min(start + terms, length)
+        largest = NO_EXPONENT
+        outcome = 0.0  # of the infinities and NaNs among the terms
+        found = False
+        if is_special(total):
+            found = True
+            outcome = total
+        elif total != 0.0:
+            largest = stored_exponent(total, emin_total)
+        for k in range(start, stop):
+            if is_special(x[k]) or is_special(y[k * stride]):
+                found = True
+                outcome = outcome + x[k] * y[k * stride]
+            elif x[k] != 0.0 and y[k * stride] != 0.0:
+                largest = max(largest, stored_exponent(x[k], emin_x) + stored_exponent(y[k * stride], emin_y))
+        if found:
+            total = special(outcome, 0.0, t)
+        elif largest == NO_EXPONENT:
+            total = 0.0
+        else:
+            quantum = largest - kept_bits if floating != 0 else 0 - kept_bits
+            s = aligned(total, 1.0, 53, 1, quantum)
+            for k in range(start, stop):
+                s = s + aligned(x[k], y[k * stride], precision_x, precision_y, quantum)
+            r = random_integer(seed, stream, element, step, t) if t.random_bits > 0 else 0
+            m = max(s, 0 - s)
+            total = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, r) if s != 0 else settle(0.0, 0, t)
+        start = stop
+        step = step + 1
+    return total
+
+
+@kernel
+def matmul_fused(
+    begin: i64,
+    end: i64,
+    a: f64s,
+    b: f64s,
+    c: f64s,
+    depth: i64,
+    width: i64,
+    terms: i64,
+    kept_bits: i64,
+    precision_a: i64,
+    emin_a: i64,
+    precision_b: i64,
+    emin_b: i64,
+    emin_c: i64,
+    floating: i64,
+    seed: i64,
+    stream: i64,
+    t: Target,
+) -> None:
+    """C = A B by fused units; shapes as in ``matmul``."""
+    for index in range(begin, end):
+        i = quotient(index, width)
+        j = index - i * width
+        row = a[i * depth : (i + 1) * depth]
+        column = b[j : depth * width]
+        c[index] = fused_dot(
+            depth, row, column, width, terms, kept_bits, precision_a, emin_a, precision_b, emin_b, emin_c, floating, seed, stream, index, t
+        )
+
+
+@kernel
+def ragged_fused(
+    begin: i64,
+    end: i64,
+    x: f64s,
+    y: f64s,
+    starts: i64s,
+    out: f64s,
+    terms: i64,
+    kept_bits: i64,
+    precision_x: i64,
+    emin_x: i64,
+    precision_y: i64,
+    emin_y: i64,
+    emin_total: i64,
+    floating: i64,
+    seed: i64,
+    stream: i64,
+    t: Target,
+) -> None:
+    """out[i] = sum over [starts[i], starts[i + 1]) of x[k] * y[k], by fused units."""
+    for i in range(begin, end):
+        n = starts[i + 1] - starts[i]
+        xs = x[starts[i] : starts[i + 1]]
+        ys = y[starts[i] : starts[i + 1]]
+        out[i] = fused_dot(
+            n, xs, ys, 1, terms, kept_bits, precision_x, emin_x, precision_y, emin_y, emin_total, floating, seed, stream, i, t
+        )

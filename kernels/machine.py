@@ -1,0 +1,287 @@
+"""Machine: a datapath bound to a backend, a seed and a ledger. The hardware that runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..emulator.datapath import Datapath, Fused
+from ..emulator.errors import HalfulpError
+from ..emulator.formats import FixedFormat, Format
+from ..emulator.ledger import Ledger, Operation, dot_operations
+from ..emulator.names import format as parse_format
+from ..emulator.random import Role, stream
+from ..emulator.rounding import RNE, Rounding
+from .backends import backend as make_backend
+from .loops import EXACT
+from .target import Target, accumulate_path, convert_path, mac_path, target
+
+_INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
+_ONE = FixedFormat(2, 0)
+
+
+class Machine:
+    """Emulated hardware.
+
+    Arrays hold *values* in float64, exactly representable in their format; ``fmt.encode`` gives codes. Operands
+    are taken to be stored in the datapath's operand formats: a value that is not is first rounded there with
+    ``operand_rounding`` (not counted in the ledger; use ``quantize`` for conversions that hardware performs).
+
+    Parameters
+    ----------
+    datapath : Datapath, or its text form (``"bf16/fp32@RNE"``).
+    backend : ``"cpu"`` (Numba), ``"gpu"`` (CuPy) or ``"cxx"`` (the GPU's source under the host's compiler).
+        All give the same bits. NumPy arrays in, NumPy arrays out; on the GPU CuPy arrays stay there.
+    seed : in [0, 2^62). Random bits depend on (seed, number of the call, element, step) only.
+    threads : threads of the CPU; never changes a bit. Default: ``HALFULP_THREADS`` or all processors.
+    """
+
+    def __init__(self, datapath: Datapath | str, backend: str = "cpu", seed: int = 0, ledger: Ledger | None = None, threads: int | None = None) -> None:
+        if not 0 <= seed < 1 << 62:
+            raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
+        self.datapath = Datapath.parse(datapath)
+        self.backend = make_backend(backend, threads)
+        self.seed = seed
+        self.ledger = Ledger() if ledger is None else ledger
+        self.calls = 0
+
+    def __repr__(self) -> str:
+        return f"Machine({self.datapath.name!r}, backend={self.backend.name!r}, seed={self.seed})"
+
+    # ---- rounding ------------------------------------------------------------------------------------------
+
+    def quantize(self, x: ArrayLike, fmt: Format | str | None = None, rounding: Rounding | str | None = None) -> Any:
+        """Each element of ``x`` rounded once into ``fmt`` (default: the output format and rounding)."""
+        fmt = self.datapath.output if fmt is None else parse_format(fmt)
+        rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
+        array = self._values(x, "quantize")
+        self._open()
+        out = self._convert(array, fmt, rounding, Role.OUTPUT)
+        self.ledger.count(Operation("round", fmt, fmt, fmt, rounding), array.size)
+        self.ledger.move(array.size * fmt.bits)
+        return self._hand_out(out, x)
+
+    # ---- element-wise --------------------------------------------------------------------------------------
+
+    def add(self, x: ArrayLike, y: ArrayLike) -> Any:
+        """x + y, broadcast, rounded once into the output format."""
+        dp = self.datapath
+        self._open()
+        xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
+        out = self._multiply_add(xs, self.backend.xp.float64(1.0), ys, (dp.a, _ONE, dp.b))
+        self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
+        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
+        return self._hand_out(out, x, y)
+
+    def mul(self, x: ArrayLike, y: ArrayLike) -> Any:
+        """x * y, broadcast, rounded once into the output format."""
+        dp = self.datapath
+        self._open()
+        xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
+        neutral = 0.0 if target(dp.output, dp.output_rounding).zero_sign else -0.0
+        out = self._multiply_add(xs, ys, self.backend.xp.float64(neutral), (dp.a, dp.b, _ONE))
+        self.ledger.count(Operation("mul", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
+        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
+        return self._hand_out(out, x, y)
+
+    def fma(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Any:
+        """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format."""
+        dp = self.datapath
+        self._open()
+        xs, ys, zs = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B), self._operand(z, dp.accumulator, Role.C)
+        out = self._multiply_add(xs, ys, zs, (dp.a, dp.b, dp.accumulator))
+        self.ledger.count(Operation("mul", dp.a, dp.b, None), out.size)
+        self.ledger.count(Operation("add", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding), out.size)
+        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + zs.size * dp.accumulator.bits + out.size * dp.output.bits)
+        return self._hand_out(out, x, y, z)
+
+    def axpy(self, alpha: float, x: ArrayLike, y: ArrayLike) -> Any:
+        """alpha * x + y with one rounding per element."""
+        return self.fma(alpha, x, y)
+
+    # ---- contractions --------------------------------------------------------------------------------------
+
+    def matmul(self, a: ArrayLike, b: ArrayLike) -> Any:
+        """A @ B on the datapath.
+
+        Parameters
+        ----------
+        a : (M, K) values in format ``a``. b : (K, N) values in format ``b``.
+
+        Returns
+        -------
+        (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column.
+        """
+        dp = self.datapath
+        if np.ndim(a) != 2 or np.ndim(b) != 2 or np.shape(a)[1] != np.shape(b)[0]:
+            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {np.shape(a)} and {np.shape(b)}.")
+        self._open()
+        xs, ys = self._operand(a, dp.a, Role.A), self._operand(b, dp.b, Role.B)
+        (m, k), n = xs.shape, ys.shape[1]
+        out = self.backend.xp.zeros(m * n)
+        if isinstance(dp.order, Fused):
+            args = (xs.ravel(), ys.ravel(), out, k, n, *self._fused_parameters(dp.order))
+            self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
+        else:
+            path, t, product_path, product = self._sequential_parameters()
+            random = self._scratch(m * n)
+            product_random = random if not dp.product_rounding.random_bits else self._scratch(m * n)
+            streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
+            args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *streams, path, t, product_path, product)
+            self.backend.launch("matmul", m * n, *args, work=k)
+        self._count_dots(m * n, k)
+        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
+        return self._hand_out(self._output(out).reshape(m, n), a, b)
+
+    def dot(self, x: ArrayLike, y: ArrayLike) -> float:
+        """The inner product of two vectors, as a Python float."""
+        if np.ndim(x) != 1 or np.shape(x) != np.shape(y):
+            raise HalfulpError(f"dot needs two vectors of one length, not shapes {np.shape(x)} and {np.shape(y)}.")
+        xp = self.backend.xp
+        return float(self.matmul(xp.asarray(x)[None, :], xp.asarray(y)[:, None])[0, 0])
+
+    def spmv(self, matrix: Any, x: ArrayLike) -> Any:
+        """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
+
+        Parameters
+        ----------
+        matrix : object with ``data``, ``indices``, ``indptr`` and ``shape`` (SciPy or CuPy CSR), (M, N).
+        x : (N,) values in format ``b``; the matrix is in format ``a``.
+        """
+        dp = self.datapath
+        if getattr(matrix, "format", None) != "csr" or np.ndim(x) != 1 or matrix.shape[1] != np.shape(x)[0]:
+            raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {getattr(matrix, 'shape', type(matrix))} and {np.shape(x)}.")
+        self._open()
+        values, xs = self._operand(matrix.data, dp.a, Role.A), self._operand(x, dp.b, Role.B)
+        gathered = xs[self.backend.array(matrix.indices, np.int64)]
+        starts = self.backend.array(matrix.indptr, np.int64)
+        rows = matrix.shape[0]
+        out = self.backend.xp.zeros(rows)
+        work = 4 * max(values.size // rows, 1)
+        if isinstance(dp.order, Fused):
+            self.backend.launch("ragged_fused", rows, values, gathered, starts, out, *self._fused_parameters(dp.order), work=work)
+            lengths, times = np.unique(np.diff(matrix.indptr), return_counts=True)
+            for length, count in zip(lengths.tolist(), times.tolist(), strict=True):
+                self._count_dots(count, length)
+        else:
+            path, t, product_path, product = self._sequential_parameters()
+            streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
+            self.backend.launch("ragged_dot", rows, values, gathered, starts, out, *streams, path, t, product_path, product, work=work)
+            self._count_dots(1, values.size)
+            if dp.output != dp.accumulator:
+                self._count_dots(rows - 1, 0)
+        self.ledger.move(values.size * (dp.a.bits + _INDEX_BITS) + (rows + 1) * _INDEX_BITS + xs.size * dp.b.bits + rows * dp.output.bits)
+        return self._hand_out(self._output(out), x)
+
+    # ---- inside --------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Open a call: it owns the random streams of its number."""
+        self.calls += 1
+
+    def _values(self, x: ArrayLike, what: str) -> Any:
+        try:
+            array = self.backend.array(x)
+        except (TypeError, ValueError):
+            raise HalfulpError(f"{what} needs an array of real numbers.") from None
+        if array.size == 0:
+            raise HalfulpError(f"{what} got an empty array (shape {np.shape(x)}).")
+        return array
+
+    def _hand_out(self, out: Any, *inputs: Any) -> Any:
+        return out if any(self.backend.is_native(x) for x in inputs) else self.backend.to_host(out)
+
+    def _scratch(self, size: int) -> Any:
+        return self.backend.xp.zeros(size, dtype=np.int64)
+
+    def _random(self, size: int, t: Target, role: Role) -> Any:
+        """One random integer per element, zeros where nothing is stochastic."""
+        random = self._scratch(size)
+        if t.random_bits:
+            self.backend.launch("draw", size, random, self.seed, stream(self.calls, role), 0, t, work=20)
+        return random
+
+    def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
+        t = target(fmt, rounding)
+        out = self.backend.xp.empty(array.size)
+        random = self._random(array.size, t, role)
+        self.backend.launch("convert", array.size, array.ravel(), out, random, int(convert_path(fmt, rounding)), t)
+        return out.reshape(array.shape)
+
+    def _operand(self, x: ArrayLike, fmt: Format, role: Role) -> Any:
+        return self._convert(self._values(x, "an operation"), fmt, self.datapath.operand_rounding, role)
+
+    def _output(self, accumulated: Any) -> Any:
+        dp = self.datapath
+        if dp.output == dp.accumulator:
+            return accumulated
+        return self._convert(accumulated, dp.output, dp.output_rounding, Role.OUTPUT)
+
+    def _multiply_add(self, x: Any, y: Any, z: Any, formats: tuple[Format, Format, Format]) -> Any:
+        dp, xp = self.datapath, self.backend.xp
+        try:
+            x, y, z = xp.broadcast_arrays(x, y, z)
+        except ValueError:
+            raise HalfulpError(f"shapes {x.shape}, {y.shape} and {z.shape} do not broadcast together.") from None
+        t = target(dp.output, dp.output_rounding)
+        path = mac_path(*formats, dp.output, dp.output_rounding)
+        out = xp.empty(x.size)
+        random = self._random(x.size, t, Role.OUTPUT)
+        flat = [xp.ascontiguousarray(v).ravel() for v in (x, y, z)]
+        self.backend.launch("multiply_add", x.size, *flat, out, random, int(path), t)
+        return out.reshape(x.shape)
+
+    def _sequential_parameters(self) -> tuple[int, Target, int, Target]:
+        dp = self.datapath
+        t = target(dp.accumulator, dp.rounding)
+        if dp.product is None:
+            return int(accumulate_path(dp)), t, EXACT, t
+        product_path = mac_path(dp.a, dp.b, _ONE, dp.product, dp.product_rounding)
+        return int(accumulate_path(dp)), t, int(product_path), target(dp.product, dp.product_rounding)
+
+    def _fused_parameters(self, order: Fused) -> tuple[Any, ...]:
+        """Parameters of the fused kernels, after checking that 62-bit integers hold every aligned sum."""
+        dp = self.datapath
+        accumulator = dp.accumulator
+        growth = math.ceil(math.log2(order.terms + 1))
+        if isinstance(accumulator, FixedFormat):
+            kept = accumulator.fraction_bits + order.guard_bits
+            highest = max(_top(dp.a) + _top(dp.b) + 2, _top(accumulator) + 1)
+            width = highest + kept + growth
+        else:
+            kept = accumulator.trailing_bits + order.guard_bits
+            width = kept + 2 + growth
+        if dp.a.precision + dp.b.precision > 62 or width > 62:
+            raise HalfulpError(f"{order} on {dp.name} needs aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}; at most 62 are built.")
+        operands = (dp.a.precision, dp.a.emin, dp.b.precision, dp.b.emin)
+        t = target(accumulator, dp.rounding)
+        floating = int(not isinstance(accumulator, FixedFormat))
+        return (order.terms, kept, *operands, accumulator.emin, floating, self.seed, stream(self.calls, Role.ACCUMULATOR), t)
+
+    def _count_dots(self, dots: int, length: int) -> None:
+        for operation, times in dot_operations(self.datapath, length).items():
+            self.ledger.count(operation, dots * times)
+
+
+def _top(fmt: Format) -> int:
+    """Exponent of the largest magnitude of a format."""
+    return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
+
+
+def quantize(x: ArrayLike, fmt: Format | str, rounding: Rounding | str = RNE, seed: int = 0, backend: str = "cpu") -> Any:
+    """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
+
+    Parameters
+    ----------
+    x : real array, any shape (values; float64 is taken as exact).
+    fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding.
+
+    Returns
+    -------
+    float64 array of the same shape, of values exactly representable in ``fmt`` (a float for a scalar).
+    """
+    out = Machine(Datapath(parse_format(fmt)), backend, seed).quantize(x, fmt, rounding)
+    return float(out) if np.ndim(x) == 0 else out

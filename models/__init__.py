@@ -1,0 +1,1 @@
+"""What people do with it, I: networks trained from scratch on emulated arithmetic."""

@@ -1,0 +1,1 @@
+"""What people read: studies, records, tables, figures, pages."""

@@ -1,0 +1,1 @@
+"""What people do with it, II: linear solvers on emulated arithmetic."""
