@@ -58,16 +58,13 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
     format or rounding mode can tell from the exact value.
     """
     if isinstance(value, str):
+        text = value.strip()
         try:
-            value = Fraction(value)
+            value = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else Fraction(text)
         except (ValueError, ZeroDivisionError):
-            try:
-                value = float(value)
-            except ValueError:
-                raise HalfulpError(f"{value!r} is not a number: write 0.3, -1e-9, nan or inf.") from None
-        else:
-            if value == 0 and str(value).startswith("-"):
-                return Unpacked(Kind.FINITE, True)
+            raise HalfulpError(f"{text!r} is not a number: write 0.3, -1e-9, nan or inf.") from None
+        if value == 0:
+            return Unpacked(Kind.FINITE, text.startswith("-"))
     if isinstance(value, Fraction):
         numerator, denominator = abs(value.numerator), value.denominator
         shift = denominator.bit_length() - 1 if denominator & (denominator - 1) == 0 else 4096 + denominator.bit_length()

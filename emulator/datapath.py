@@ -96,18 +96,19 @@ class Datapath:
 
     @classmethod
     def parse(cls, text: str | Datapath) -> Datapath:
-        """A datapath from ``OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING]``.
+        """A datapath from ``OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING[/OUTPUT_ROUNDING]]``.
 
         ``fp16`` is binary16 throughout; ``fp8_e4m3/fp32/bf16@RTZ`` multiplies e4m3, accumulates in fp32 with
-        truncation and hands out bf16; ``OPERANDS`` may be two formats, ``bf16*fp8_e4m3``.
+        truncation and hands out bf16; ``q4.12/q16.24/q4.12@RNE/SR16`` rounds its output stochastically;
+        ``OPERANDS`` may be two formats, ``bf16*fp8_e4m3``.
         """
         if isinstance(text, Datapath):
             return text
-        match = re.fullmatch(r"([^/@*]+)(?:\*([^/@*]+))?(?:/([^/@*]+))?(?:/([^/@*]+))?(?:@([^/@*]+))?", str(text).strip())
+        match = re.fullmatch(r"([^/@*]+)(?:\*([^/@*]+))?(?:/([^/@*]+))?(?:/([^/@*]+))?(?:@([^/@*]+)(?:/([^/@*]+))?)?", str(text).strip())
         if not match:
             raise HalfulpError(f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE.")
-        a, b, accumulator, output, rounding = match.groups()
-        return cls(a, b, accumulator, rounding=rounding or RNE, output=output)  # type: ignore[arg-type]
+        a, b, accumulator, output, rounding, output_rounding = match.groups()
+        return cls(a, b, accumulator, rounding=rounding or RNE, output=output, output_rounding=output_rounding)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
@@ -118,7 +119,8 @@ class Datapath:
             parts.append(names.alias(self.accumulator))
         if self.output != self.accumulator:
             parts.append(names.alias(self.output))
-        return "/".join(parts) + f"@{self.rounding}"
+        last = "" if self.output_rounding == self.rounding else f"/{self.output_rounding}"
+        return "/".join(parts) + f"@{self.rounding}{last}"
 
     def describe(self) -> dict[str, str | None]:
         """Every field as text, for records."""

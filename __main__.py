@@ -1,0 +1,5 @@
+"""``python -m halfulp``."""
+
+from .cli import main
+
+main()

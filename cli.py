@@ -1,0 +1,382 @@
+"""The command line: every sub-command parses, calls the library and prints.
+
+Exit codes: 0 good, 1 a check failed (a solve or training that did not succeed), 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import __version__
+from .emulator import arithmetic, names
+from .emulator.cost import QUANTITIES, Technology, cost, nodes
+from .emulator.datapath import Datapath
+from .emulator.errors import HalfulpError
+from .emulator.random import random_bits
+from .emulator.rounding import Rounding
+
+app = typer.Typer(name="halfulp", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0] if __doc__ else "")
+#: stdout for results, stderr for progress
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
+Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"halfulp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Describe a datapath once: emulate it bit for bit, price it in silicon, see what it does to real work."""
+
+
+@app.command()
+def formats(name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None, as_json: Json = False) -> None:
+    """Show formats: canonical name, width, range, smallest value."""
+    rows = []
+    for text in name or names.ALIASES:
+        fmt = names.format(text)
+        rows.append(
+            {
+                "name": text,
+                "canonical": str(fmt),
+                "bits": fmt.bits,
+                "precision": fmt.precision,
+                "max_finite": fmt.max_finite,
+                "min_finite": fmt.min_finite,
+                "smallest_positive": fmt.min_subnormal,
+                "infinity": fmt.has_infinity,
+                "nan": fmt.has_nan,
+            }
+        )
+    if as_json:
+        return _print_json(rows)
+    _table(rows, {"name": "name", "canonical": "canonical", "bits": "bits", "precision": "p", "max_finite": "max finite", "smallest_positive": "smallest > 0", "infinity": "inf", "nan": "NaN"})
+
+
+def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key, title in columns.items():
+        table.add_column(title, justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row[key]) for key in columns))
+    wide = Console(width=200, highlight=False) if not out.is_terminal else out
+    wide.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def quantize(
+    values: Annotated[list[str], typer.Argument(help="Decimal numbers, nan or inf; taken exactly, rounded once.")],
+    fmt: Annotated[str, typer.Option("--format", help="Destination format.")],
+    rounding: Annotated[str, typer.Option(help="RNE RNA RTZ RTP RTN RTO or SR<k>.")] = "RNE",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Round numbers into a format: value, code, exact value and flags, a line each."""
+    destination, how = names.format(fmt), Rounding.parse(rounding)
+    rows = []
+    for element, text in enumerate(values):
+        k = how.random_bits
+        result = arithmetic.quantize(arithmetic.exact(text), destination, how, random_bits(seed, 0, element, 0, k) if k else 0)
+        datum = destination.unpack(result.code)
+        rows.append(
+            {
+                "input": text,
+                "value": repr(float(datum)),
+                "code": f"0x{result.code:0{-(-destination.bits // 4)}x}",
+                "exact": _exact_text(datum),
+                "flags": str(result.flags),
+            }
+        )
+    if as_json:
+        return _print_json(rows)
+    _table(rows, {key: key for key in rows[0]})
+
+
+def _exact_text(datum: arithmetic.Unpacked) -> str:
+    """significand x 2^exponent, odd significand."""
+    if datum.kind is not arithmetic.Kind.FINITE:
+        return ("-" if datum.negative else "") + {"infinity": "inf", "nan": "nan"}[datum.kind.value]
+    if datum.is_zero:
+        return "-0" if datum.negative else "0"
+    shift = (datum.significand & -datum.significand).bit_length() - 1
+    return f"{'-' if datum.negative else ''}{datum.significand >> shift}*2^{datum.exponent + shift}"
+
+
+@app.command("cost")
+def cost_command(
+    datapath: Annotated[str, typer.Argument(help="OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in fp8_e4m3/fp32.")],
+    node: Node = "45nm",
+    as_json: Json = False,
+) -> None:
+    """Price a datapath's multiply-accumulate unit: energy, area, delay, each with basis, band and sources."""
+    price = cost(datapath, node)
+    if as_json:
+        return _print_json({"datapath": datapath, "node": node, **{q: getattr(price, q) for q in QUANTITIES}, "basis": price.basis, "band": price.band, "sources": price.sources})
+    out.print(f"{Datapath.parse(datapath).name}: {price}")
+
+
+@app.command()
+def solve(
+    problem: Annotated[str, typer.Argument(help="'poisson', or a Matrix Market file (.mtx, .mtx.gz).")] = "poisson",
+    spmv: Annotated[str, typer.Option(help="Datapath of the matrix-vector product.")] = "fp64",
+    dot: Annotated[str | None, typer.Option(help="Datapath of inner products; default: as spmv.")] = None,
+    axpy: Annotated[str | None, typer.Option(help="Datapath of vector updates; default: as spmv.")] = None,
+    residual: Annotated[str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")] = None,
+    scalars: Annotated[str | None, typer.Option(help="Format of alpha and beta as operands, as in fp64.")] = None,
+    tol: Annotated[float, typer.Option(help="Relative residual to reach.")] = 1e-8,
+    max_iterations: Annotated[int | None, typer.Option(min=1)] = None,
+    patience: Annotated[int | None, typer.Option(help="Iterations without progress that count as stagnation.", min=1)] = None,
+    side: Annotated[int, typer.Option(help="Points a side of the Poisson grid.")] = 32,
+    node: Node = "45nm",
+    seed: Seed = 0,
+    backend: Backend = "cpu",
+    threads: Threads = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Solve A x = b by conjugate gradients on emulated arithmetic."""
+    from .reports.record import Record, digest, finite, run_energy, unit_cost, versions
+    from .solvers import cg, problems
+
+    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
+    Technology(node)
+    system = problems.load(problem, side, seed)
+    n, nnz = system.matrix.shape[0], system.matrix.nnz
+    with err.status(f"{system.name}: n = {n:,}, nnz = {nnz:,}") as status:
+        show = lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}")  # noqa: E731
+        solution = cg.cg(system, precision, tol, max_iterations, patience, seed, backend, threads, show)
+    if solution.status is cg.Status.INDEFINITE:
+        raise HalfulpError(f"{problem} cannot be solved by CG: {solution.detail}.")
+    energy = run_energy(solution.ledger, node)
+    result = {
+        "status": solution.status.value,
+        "detail": solution.detail,
+        "iterations": solution.iterations,
+        "recursive_residual": finite(solution.residuals[-1]),
+        "true_residual": finite(solution.true_residual),
+        "n": n,
+        "nnz": nnz,
+    }
+    record = Record("cg", system.name, seed, {"problem": problem, "tol": tol, "precision": precision.describe()}, result, digest(solution.x), solution.ledger.as_dict(), energy, unit_cost(precision.spmv, node), versions())
+    _save(record, out_dir)
+    if as_json:
+        _print_json(json.loads(record.to_json()))
+    else:
+        out.print(f"{system.name}: n = {n:,}, nnz = {nnz:,}")
+        out.print(f"  status         {solution.status.value}: {solution.detail}")
+        out.print(f"  iterations     {solution.iterations}")
+        out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64")
+        _print_energy(energy)
+    if solution.status is not cg.Status.CONVERGED:
+        raise typer.Exit(1)
+
+
+def _print_energy(energy: dict[str, Any]) -> None:
+    def joule(pj: float) -> str:
+        unit, scale = next(((u, s) for u, s in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)) if pj >= s), ("pJ", 1.0))
+        return f"{pj / scale:.3g} {unit}"
+
+    total, low, high = (joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj"))
+    out.print(f"  energy         {total}   arithmetic {joule(energy['arithmetic_pj'])}, SRAM {joule(energy['memory_pj'])}")
+    out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
+
+
+def _save(record: Any, folder: Path | None) -> None:
+    if folder is not None:
+        from .reports.record import write_atomically
+
+        write_atomically(folder / "record.json", record.to_json() + "\n")
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's four IDX files; default $HALFULP_DATA, else embedded digits.")] = None,
+    forward: Annotated[str, typer.Option(help="Datapath of the forward contractions.")] = "bf16/fp32",
+    grad_input: Annotated[str | None, typer.Option(help="Datapath of gradients to inputs; default: as forward.")] = None,
+    grad_weight: Annotated[str | None, typer.Option(help="Datapath of gradients to weights; default: as forward.")] = None,
+    update: Annotated[str, typer.Option(help="Datapath of weight updates; its output format stores the weights.")] = "fp32",
+    rounding: Annotated[str | None, typer.Option(help="Rounding of every datapath that names none.")] = None,
+    hidden: Annotated[str, typer.Option(help="Hidden layer sizes, comma-separated.")] = "32",
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of the mean gradient.")] = 0.125,
+    limit: Annotated[int | None, typer.Option(help="Use only the first N training images.", min=1)] = None,
+    node: Node = "45nm",
+    seed: Seed = 0,
+    backend: Backend = "cpu",
+    threads: Threads = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json and weights.npz.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an MLP from scratch with every contraction and update on emulated arithmetic."""
+    import io
+
+    import numpy as np
+
+    from .models import data as datasets
+    from .models import mlp
+    from .reports.record import Record, digest, finite, run_energy, unit_cost, versions, write_atomically
+
+    def parse(text: str | None) -> Datapath:
+        text = forward if text is None else text
+        return Datapath.parse(text if rounding is None or "@" in text else f"{text}@{rounding}")
+
+    precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
+    technology = Technology(node)
+    try:
+        sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
+    except ValueError:
+        raise HalfulpError(f"--hidden {hidden!r} is not a comma-separated list of sizes, as in 128,64.") from None
+    dataset = datasets.load(data)
+    if limit is not None:
+        dataset = dataset._replace(train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit])
+    if not as_json:
+        out.print(f"{dataset.name}: {len(dataset.train_x):,} training and {len(dataset.test_x):,} test images")
+        out.print("epoch   loss   train acc   test acc   energy so far")
+
+    def show(epoch: Any, ledger: Any) -> None:
+        if not as_json:
+            spent = technology.price(ledger).total_pj * 1e-6
+            out.print(f"{epoch.number:5d}  {epoch.loss:6.4f}  {epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}  {spent:10.1f} µJ")
+
+    def steps(done: int, total: int) -> None:
+        status.update(f"step {done:,} of {total:,}")
+
+    with err.status("compiling kernels") as status:
+        run = mlp.train(dataset, precision, sizes, epochs, batch, learning_rate, seed, backend, threads, show, steps)
+    energy, inference = run_energy(run.ledger, node), run_energy(run.inference, node)
+    given = {"data": dataset.name, "hidden": list(sizes), "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "limit": limit, "precision": precision.describe()}
+    result = {
+        "test_accuracy": run.test_accuracy,
+        "diverged": run.diverged,
+        "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
+        "inference_pj_per_image": inference["total_pj"] / len(dataset.test_x),
+    }
+    record = Record("train", precision.forward.name, seed, given, result, digest(*run.model.weights), run.ledger.as_dict(), energy, unit_cost(precision.forward, node), versions())
+    _save(record, out_dir)
+    if out_dir is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **{f"weights_{i}": w for i, w in enumerate(run.model.weights)})
+        write_atomically(out_dir / "weights.npz", buffer.getvalue())
+    if as_json:
+        _print_json(json.loads(record.to_json()))
+    else:
+        out.print(f"  test accuracy  {run.test_accuracy:.2%}{'   (diverged: the logits are no longer finite)' if run.diverged else ''}")
+        _print_energy(energy)
+        out.print(f"  inference      {result['inference_pj_per_image'] * 1e-3:.3g} nJ per image")
+    if run.diverged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("report"),
+    datapath: Annotated[list[str] | None, typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES. May be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(help="Training runs per datapath.", min=1)] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    node: Node = "45nm",
+    seed: Seed = 0,
+    backend: Backend = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Train, infer and solve on every datapath of the built-in study; write the trade-off report."""
+    from .reports import page, study, table
+
+    added = tuple(study.Setup.of(text.partition(";")[0], text.partition(";")[0], text.partition(";")[2] or "fp32") for text in datapath or [])
+    Technology(node)
+    work = study.Study(study.SETUPS + added, tuple(range(seed, seed + seeds)), node, epochs=epochs, backend=backend, threads=threads)
+    options = {"--seeds": (seeds, 3), "--epochs": (epochs, 8), "--node": (node, "45nm"), "--seed": (seed, 0)}
+    given = "".join(f" {name} {value}" for name, (value, default) in options.items() if value != default)
+    given += "".join(f" --datapath {shlex.quote(text)}" for text in datapath or [])
+    with _progress() as progress:
+        task = progress.add_task("starting", total=work.steps)
+        records = work.run(out_dir, lambda what: progress.update(task, description=f"{what:<24}", advance=1))
+        progress.update(task, description="drawing")
+        written = page.write(records, out_dir, given)
+    rows = table.results(records)
+    shown = [
+        {
+            "datapath": r["datapath"],
+            "train": f"{r['train_accuracy_mean']:.1%}",
+            "µJ": f"{r['train_energy_uj']:.1f}",
+            "infer": f"{r['infer_accuracy']:.1%}",
+            "nJ/image": f"{r['infer_energy_nj']:.2f}",
+            "CG": r["cg_status"],
+            "iter": str(r["cg_iterations"]),
+            "residual": f"{r['cg_residual']:.1e}",
+            "CG µJ": f"{r['cg_energy_uj']:.1f}",
+            "pJ/MAC": f"{r['energy_pj_per_mac']:.3g}",
+            "µm²": f"{r['area_um2_per_mac']:.0f}",
+        }
+        for _, r in rows.iterrows()
+    ]
+    _table(shown, {key: key for key in shown[0]})
+    out.print(table.headline(rows))
+    out.print(f"Costs are first-cut estimates at {node} from published tables; bases and sources are on the page.")
+    out.print(f"Report: {written.resolve()}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers: versions, back ends, cost tables."""
+    from .kernels.backends import backend, default_threads
+    from .reports.record import versions
+
+    for name, version in versions().items():
+        out.print(f"  {name:<14} {version}")
+    out.print(f"  {'threads':<14} {default_threads()}")
+    for name in ("cpu", "cxx", "gpu"):
+        try:
+            backend(name)
+            state = "works"
+        except HalfulpError as error:
+            state = str(error)
+        out.print(f"  backend {name:<6} {state}")
+    out.print(f"  {'cost tables':<14} {', '.join(nodes())}")
+
+
+def main() -> None:
+    """Entry point: one sentence and exit code 2 on bad input, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except HalfulpError as error:
+        err.print(f"error: {error}", markup=False)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"error: {error.filename or ''}: {error.strerror or error}.", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted; what was finished is kept.")
+        sys.exit(130)

@@ -1,0 +1,206 @@
+"""The study behind ``halfulp report``: datapaths x {train, infer, CG}, on embedded data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..emulator.datapath import Datapath
+from ..emulator.formats import Format
+from ..emulator.ledger import Ledger
+from ..kernels.machine import Machine
+from ..models import data as datasets
+from ..models.mlp import MLP, Precision, Training, accuracy, infer, train
+from ..solvers.cg import CGPrecision, cg
+from ..solvers.problems import Problem, poisson
+from .record import Record, digest, finite, run_energy, unit_cost, versions, write_atomically
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One row of the study: a datapath for every contraction, and one for weight updates and axpy.
+
+    The update's first operand is the step, which has a format of its own where the weights' cannot hold it; CG's
+    alpha and beta enter axpy in fp32.
+    """
+
+    label: str
+    contraction: Datapath
+    update: Datapath
+
+    @classmethod
+    def of(cls, label: str, contraction: str, update: str) -> Setup:
+        return cls(label, Datapath.parse(contraction), Datapath.parse(update))
+
+    @property
+    def precision(self) -> Precision:
+        return Precision.of(self.contraction, self.update)
+
+    @property
+    def cg_precision(self) -> CGPrecision:
+        return CGPrecision.of(self.contraction, self.contraction, self.update, scalars="fp32")
+
+
+#: Formats x rounding x accumulator width. The first is the reference.
+SETUPS = (
+    Setup.of("fp32", "fp32", "fp32"),
+    Setup.of("fp64", "fp64", "fp64"),
+    Setup.of("tf32, fp32 acc", "tf32/fp32", "fp32"),
+    Setup.of("bf16, fp32 acc", "bf16/fp32", "fp32"),
+    Setup.of("bf16 RNE", "bf16", "bf16"),
+    Setup.of("bf16 SR", "bf16@RNE/SR8", "bf16@SR8"),
+    Setup.of("fp16, fp32 acc", "fp16/fp32", "fp32"),
+    Setup.of("fp16 RNE", "fp16", "fp16"),
+    Setup.of("e4m3, fp32 acc", "fp8_e4m3/fp32", "fp32"),
+    Setup.of("e4m3, fp16 acc", "fp8_e4m3/fp16", "fp16"),
+    Setup.of("e4m3 RNE", "fp8_e4m3", "fp8_e4m3"),
+    Setup.of("e4m3 SR", "fp8_e4m3@SR8", "fp8_e4m3@SR8"),
+    Setup.of("e5m2, fp32 acc", "fp8_e5m2/fp32", "fp32"),
+    Setup.of("e5m2, fp16 acc", "fp8_e5m2/fp16", "fp16"),
+    Setup.of("q4.12 RNE", "q4.12/q16.24/q4.12", "q1.15*q4.12/q4.12"),
+    Setup.of("q4.12 SR", "q4.12/q16.24/q4.12@RNE/SR16", "q1.15*q4.12/q4.12@SR16"),
+    Setup.of("q8.8 RNE", "q8.8/q16.16/q8.8", "q1.15*q8.8/q8.8"),
+    Setup.of("q8.8 SR", "q8.8/q16.16/q8.8@RNE/SR16", "q1.15*q8.8/q8.8@SR16"),
+    Setup.of("q4.6 RNE", "q4.6/q16.12/q4.6", "q1.15*q4.6/q4.6"),
+    Setup.of("q4.6 SR", "q4.6/q16.12/q4.6@RNE/SR8", "q1.15*q4.6/q4.6@SR8"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to run. Equal studies give equal records, bit for bit, on any number of threads."""
+
+    setups: tuple[Setup, ...] = SETUPS
+    seeds: tuple[int, ...] = (0, 1, 2)  #: of training; inference and CG use the first
+    node: str = "45nm"
+    hidden: tuple[int, ...] = (32,)
+    epochs: int = 8
+    batch: int = 32
+    learning_rate: float = 0.125
+    poisson_side: int = 32
+    tol: float = 1e-5
+    max_iterations: int = 300
+    patience: int = 100
+    backend: str = "cpu"
+    threads: int | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.setups) * (len(self.seeds) + 2)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides the records; threads do not."""
+        parts = {key: value for key, value in vars(self).items() if key not in ("threads",) and not key.startswith("_")}
+        return hashlib.sha256(json.dumps([parts, versions()], default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _training(self, setup: Setup, seed: int) -> Training:
+        return train(
+            self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate, seed, self.backend, self.threads
+        )
+
+    @cached_property
+    def data(self) -> datasets.Dataset:
+        return datasets.digits()
+
+    @cached_property
+    def problem(self) -> Problem:
+        return poisson(self.poisson_side, self.seeds[0])
+
+    @cached_property
+    def reference(self) -> tuple[MLP, Format]:
+        """The network trained on the first setup, and its weights' format: what ``infer`` quantises."""
+        return self._training(self.setups[0], self.seeds[0]).model, self.setups[0].update.output
+
+    def train(self, setup: Setup, seed: int) -> Record:
+        """Train from scratch on the setup; test on it."""
+        run = self._training(setup, seed)
+        given = {
+            "data": self.data.name,
+            "hidden": list(self.hidden),
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "learning_rate": self.learning_rate,
+            "precision": setup.precision.describe(),
+        }
+        result = {
+            "test_accuracy": run.test_accuracy,
+            "loss": finite(run.epochs[-1].loss),
+            "diverged": run.diverged,
+            "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
+        }
+        return self._record("train", setup, seed, given, result, digest(*run.model.weights), run.ledger)
+
+    def infer(self, setup: Setup) -> Record:
+        """Post-training quantisation: the reference network's inference on the setup's datapath."""
+        model, stored = self.reference
+        machine = Machine(setup.contraction, self.backend, self.seeds[0], threads=self.threads)
+        logits = infer(model, self.data.test_x, machine, stored)
+        result = {"test_accuracy": accuracy(logits, self.data.test_y), "images": len(self.data.test_x)}
+        given = {"data": self.data.name, "trained_as": self.setups[0].label, "datapath": setup.contraction.describe()}
+        return self._record("infer", setup, self.seeds[0], given, result, digest(logits), machine.ledger)
+
+    def cg(self, setup: Setup) -> Record:
+        """Conjugate gradients on the Poisson problem."""
+        solution = cg(
+            self.problem,
+            setup.cg_precision,
+            self.tol,
+            self.max_iterations,
+            self.patience,
+            self.seeds[0],
+            self.backend,
+            self.threads,
+        )
+        given = {
+            "problem": self.problem.name,
+            "tol": self.tol,
+            "max_iterations": self.max_iterations,
+            "patience": self.patience,
+            "precision": setup.cg_precision.describe(),
+        }
+        result = {
+            "status": solution.status.value,
+            "detail": solution.detail,
+            "iterations": solution.iterations,
+            "true_residual": finite(solution.true_residual),
+            "residuals": [finite(r) for r in solution.residuals],
+            "true_residuals": [finite(r) for r in solution.true_residuals],
+        }
+        return self._record("cg", setup, self.seeds[0], given, result, digest(solution.x), solution.ledger)
+
+    def _record(self, kind: str, setup: Setup, seed: int, given: dict, result: dict, fingerprint: str, ledger: Ledger) -> Record:
+        return Record(kind, setup.label, seed, given, result, fingerprint, ledger.as_dict(), run_energy(ledger, self.node), unit_cost(setup.contraction, self.node), versions())
+
+    def experiments(self) -> Iterator[tuple[str, str, Callable[[], Record]]]:
+        """(identity, what it is, how to run it) of every experiment, in order."""
+        for setup in self.setups:
+            for seed in self.seeds:
+                yield f"train/{setup.label}/{seed}", f"train {setup.label}", lambda setup=setup, seed=seed: self.train(setup, seed)
+            yield f"infer/{setup.label}", f"infer {setup.label}", lambda setup=setup: self.infer(setup)
+            yield f"cg/{setup.label}", f"CG {setup.label}", lambda setup=setup: self.cg(setup)
+
+    def run(self, folder: Path, progress: Callable[[str], None] = lambda what: None) -> list[Record]:
+        """All records, in order. Finished ones are kept in ``folder`` until the end, so that an interrupted run resumes."""
+        kept = folder / ".unfinished.json"
+        done: dict[str, str] = {}
+        if kept.is_file():
+            try:
+                state = json.loads(kept.read_text(encoding="utf-8"))
+                done = state["records"] if state["study"] == self.fingerprint else {}
+            except (ValueError, KeyError, TypeError):
+                done = {}
+        records = []
+        for identity, what, experiment in self.experiments():
+            progress(what)
+            if identity not in done:
+                done[identity] = experiment().to_json()
+                write_atomically(kept, json.dumps({"study": self.fingerprint, "records": done}))
+            records.append(Record.from_json(done[identity]))
+        kept.unlink(missing_ok=True)
+        return records
+

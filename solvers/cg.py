@@ -1,0 +1,178 @@
+"""Conjugate gradients whose every kind of operation runs on a Machine of its own.
+
+Hestenes & Stiefel 1952 (doi:10.6028/jres.049.044); letters as there and in Golub & Van Loan, section 11.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from ..emulator.datapath import Datapath
+from ..emulator.errors import HalfulpError
+from ..emulator.formats import Format
+from ..emulator.ledger import Ledger
+from ..emulator.names import format as parse_format
+from ..kernels.machine import Machine
+from .problems import Problem
+
+
+class Status(Enum):
+    """How a solve ended."""
+
+    CONVERGED = "converged"  #: recursive and true residual are at most tol
+    RESIDUAL_GAP = "residual gap"  #: the recursive residual is at most tol, the true one is not
+    STAGNATED = "stagnated"  #: the true residual has not improved for ``patience`` iterations
+    MAX_ITERATIONS = "max iterations"
+    BREAKDOWN = "breakdown"  #: p.Ap <= 0 in the emulated arithmetic, though positive in fp64
+    INDEFINITE = "indefinite"  #: p.Ap <= 0 in fp64 too: the matrix is not positive definite
+    NONFINITE = "non-finite"  #: an operation overflowed or gave NaN
+
+
+@dataclass(frozen=True)
+class CGPrecision:
+    """The datapath of each kind of operation."""
+
+    spmv: Datapath
+    dot: Datapath
+    axpy: Datapath
+    residual: Datapath | None = None  #: of the residual's update and norm; None: those of axpy and dot
+    scalars: Format | None = None  #: in which alpha and beta enter axpy (they are divided in fp64); None: axpy's ``a``
+
+    @classmethod
+    def of(
+        cls,
+        spmv: Datapath | str,
+        dot: Datapath | str | None = None,
+        axpy: Datapath | str | None = None,
+        residual: Datapath | str | None = None,
+        scalars: Format | str | None = None,
+    ) -> CGPrecision:
+        """Left out: ``dot`` and ``axpy`` are as ``spmv``."""
+        first = Datapath.parse(spmv)
+        parsed = (first if dp is None else Datapath.parse(dp) for dp in (dot, axpy))
+        high = None if residual is None else Datapath.parse(residual)
+        return cls(first, *parsed, high, None if scalars is None else parse_format(scalars))
+
+    def describe(self) -> dict[str, str | None]:
+        parts = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual")}
+        named = {part: None if dp is None else dp.name for part, dp in parts.items()}
+        return {**named, "scalars": None if self.scalars is None else str(self.scalars)}
+
+
+@dataclass
+class Solution:
+    """What a solve gave.
+
+    Residual norms are relative to ||b||_2. ``residuals[k]`` is the recursive one that the solver saw after k
+    iterations; ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64, observed from outside (not in the ledger).
+    """
+
+    x: np.ndarray  #: (n,) the last iterate, or the one of least true residual if the solve failed
+    status: Status
+    detail: str  #: what happened where
+    iterations: int
+    residuals: list[float]
+    true_residuals: list[float]
+    ledger: Ledger
+
+    @property
+    def true_residual(self) -> float:
+        """||b - A x||_2 / ||b||_2 of the returned ``x``, in fp64."""
+        return min(self.true_residuals) if self.status is not Status.CONVERGED else self.true_residuals[-1]
+
+
+def cg(
+    problem: Problem,
+    precision: CGPrecision | str = "fp64",
+    tol: float = 1e-8,
+    max_iterations: int | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    backend: str = "cpu",
+    threads: int | None = None,
+    progress: Callable[[int, float], None] = lambda iteration, residual: None,
+) -> Solution:
+    """Solve A x = b from x = 0.
+
+    Per iteration: one spmv (nnz multiplications and additions), two dots and three axpys (n each).
+
+    Parameters
+    ----------
+    tol : on the relative recursive residual, as in SciPy.
+    max_iterations : default 10 n, at most 20,000.
+    patience : iterations without a new least true residual after which the solve is called stagnated; default
+        5 n, at least 1,000, because the residuals of CG on an ill-conditioned matrix rest for long before they fall.
+    """
+    precision = CGPrecision.of(precision) if isinstance(precision, str) else precision
+    a, b = problem.matrix, problem.rhs
+    n = len(b)
+    if not (tol > 0 and np.isfinite(b).all()):
+        raise HalfulpError("tol must be positive and the right-hand side finite.")
+    if b.shape != (a.shape[0],):
+        raise HalfulpError(f"a right-hand side of shape {b.shape} does not fit a matrix of shape {a.shape}.")
+    limit = min(10 * n, 20_000) if max_iterations is None else max_iterations
+    patience = max(5 * n, 1000) if patience is None else patience
+    if limit < 1 or patience < 1:
+        raise HalfulpError("max_iterations and patience must be at least 1.")
+    ledger = Ledger()
+    update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
+    spmv, dot, axpy = (Machine(dp, backend, 4 * seed + i, ledger, threads) for i, dp in enumerate((precision.spmv, precision.dot, update)))
+    if precision.residual is None:
+        residual_dot, residual_axpy = dot, axpy
+    else:
+        residual_dot = residual_axpy = Machine(precision.residual, backend, 4 * seed + 3, ledger, threads)
+
+    norm_b = float(np.linalg.norm(b))
+    x = np.zeros(n)
+    solution = Solution(x, Status.MAX_ITERATIONS, f"{limit} iterations were not enough", 0, [1.0], [1.0], ledger)
+    if norm_b == 0.0:
+        solution.status, solution.detail = Status.CONVERGED, "b = 0"
+        solution.residuals, solution.true_residuals = [0.0], [0.0]
+        return solution
+
+    def end(status: Status, detail: str) -> Solution:
+        solution.status, solution.detail = status, detail
+        return solution
+
+    best = 0
+    r = residual_axpy.quantize(b)
+    p = axpy.quantize(r) if axpy.datapath.output != residual_axpy.datapath.output else r
+    rho = residual_dot.dot(r, r)
+    if not (np.isfinite(rho) and rho > 0.0):
+        return end(Status.NONFINITE if not np.isfinite(rho) else Status.BREAKDOWN, f"r.r = {rho} before the first iteration")
+    for k in range(1, limit + 1):
+        q = spmv.spmv(a, p)
+        curvature = dot.dot(p, q)
+        if not (np.isfinite(q).all() and np.isfinite(curvature)):
+            return end(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
+        if curvature <= 0.0:
+            exactly = float(p @ (a @ p))
+            if exactly <= 0.0 and np.any(p):
+                return end(Status.INDEFINITE, f"p.Ap = {exactly:.3g} in iteration {k}: the matrix is not positive definite")
+            return end(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {exactly:.3g})")
+        alpha = rho / curvature
+        x = axpy.axpy(alpha, p, x)
+        r = residual_axpy.axpy(-alpha, q, r)
+        rho, previous = residual_dot.dot(r, r), rho
+        if not (np.isfinite(x).all() and np.isfinite(r).all() and np.isfinite(rho)):
+            return end(Status.NONFINITE, f"an axpy or r.r overflowed in iteration {k}")
+
+        solution.iterations = k
+        solution.residuals.append(float(np.sqrt(rho)) / norm_b)
+        solution.true_residuals.append(float(np.linalg.norm(b - a @ x)) / norm_b)
+        if solution.true_residuals[-1] < solution.true_residuals[best]:
+            best, solution.x = k, x
+        progress(k, solution.true_residuals[-1])
+        if solution.residuals[-1] <= tol:
+            if solution.true_residuals[-1] <= tol:
+                solution.x = x
+                return end(Status.CONVERGED, f"in {k} iterations")
+            return end(Status.RESIDUAL_GAP, f"the recursive residual fell to {solution.residuals[-1]:.2g} in iteration {k}, the true one only to {solution.true_residuals[-1]:.2g}")
+        if k - best >= patience:
+            return end(Status.STAGNATED, f"no progress since iteration {best}")
+        p = axpy.axpy(rho / previous, p, r)
+    return solution
