@@ -21,10 +21,17 @@ from .emulator import arithmetic, names
 from .emulator.cost import QUANTITIES, Technology, cost, nodes
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
+from .emulator.ledger import Ledger
 from .emulator.random import random_bits
 from .emulator.rounding import Rounding
 
-app = typer.Typer(name="halfulp", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0] if __doc__ else "")
+app = typer.Typer(
+    name="halfulp",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__.splitlines()[0] if __doc__ else "",
+)
 #: stdout for results, stderr for progress
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
@@ -37,7 +44,14 @@ Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
 
 
 def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
 
 
 def _print_json(value: Any) -> None:
@@ -51,12 +65,19 @@ def _version(show: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Describe a datapath once: emulate it bit for bit, price it in silicon, see what it does to real work."""
 
 
 @app.command()
-def formats(name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None, as_json: Json = False) -> None:
+def formats(
+    name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None,
+    as_json: Json = False,
+) -> None:
     """Show formats: canonical name, width, range, smallest value."""
     rows = []
     for text in name or names.ALIASES:
@@ -76,7 +97,19 @@ def formats(name: Annotated[list[str] | None, typer.Argument(help="Format names;
         )
     if as_json:
         return _print_json(rows)
-    _table(rows, {"name": "name", "canonical": "canonical", "bits": "bits", "precision": "p", "max_finite": "max finite", "smallest_positive": "smallest > 0", "infinity": "inf", "nan": "NaN"})
+    _table(
+        rows,
+        {
+            "name": "name",
+            "canonical": "canonical",
+            "bits": "bits",
+            "precision": "p",
+            "max_finite": "max finite",
+            "smallest_positive": "smallest > 0",
+            "infinity": "inf",
+            "nan": "NaN",
+        },
+    )
 
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
@@ -108,7 +141,9 @@ def quantize(
     rows = []
     for element, text in enumerate(values):
         k = how.random_bits
-        result = arithmetic.quantize(arithmetic.exact(text), destination, how, random_bits(seed, 0, element, 0, k) if k else 0)
+        result = arithmetic.quantize(
+            arithmetic.exact(text), destination, how, random_bits(seed, 0, element, 0, k) if k else 0
+        )
         datum = destination.unpack(result.code)
         rows.append(
             {
@@ -143,7 +178,16 @@ def cost_command(
     """Price a datapath's multiply-accumulate unit: energy, area, delay, each with basis, band and sources."""
     price = cost(datapath, node)
     if as_json:
-        return _print_json({"datapath": datapath, "node": node, **{q: getattr(price, q) for q in QUANTITIES}, "basis": price.basis, "band": price.band, "sources": price.sources})
+        return _print_json(
+            {
+                "datapath": datapath,
+                "node": node,
+                **{q: getattr(price, q) for q in QUANTITIES},
+                "basis": price.basis,
+                "band": price.band,
+                "sources": price.sources,
+            }
+        )
     out.print(f"{Datapath.parse(datapath).name}: {price}")
 
 
@@ -153,11 +197,15 @@ def solve(
     spmv: Annotated[str, typer.Option(help="Datapath of the matrix-vector product.")] = "fp64",
     dot: Annotated[str | None, typer.Option(help="Datapath of inner products; default: as spmv.")] = None,
     axpy: Annotated[str | None, typer.Option(help="Datapath of vector updates; default: as spmv.")] = None,
-    residual: Annotated[str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")] = None,
+    residual: Annotated[
+        str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")
+    ] = None,
     scalars: Annotated[str | None, typer.Option(help="Format of alpha and beta as operands, as in fp64.")] = None,
     tol: Annotated[float, typer.Option(help="Relative residual to reach.")] = 1e-8,
     max_iterations: Annotated[int | None, typer.Option(min=1)] = None,
-    patience: Annotated[int | None, typer.Option(help="Iterations without progress that count as stagnation.", min=1)] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Iterations without progress that count as stagnation.", min=1)
+    ] = None,
     side: Annotated[int, typer.Option(help="Points a side of the Poisson grid.")] = 32,
     node: Node = "45nm",
     seed: Seed = 0,
@@ -167,49 +215,51 @@ def solve(
     as_json: Json = False,
 ) -> None:
     """Solve A x = b by conjugate gradients on emulated arithmetic."""
-    from .reports.record import Record, digest, finite, run_energy, unit_cost, versions
+    from .reports import experiments
     from .solvers import cg, problems
 
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
     Technology(node)
     system = problems.load(problem, side, seed)
-    n, nnz = system.matrix.shape[0], system.matrix.nnz
-    with err.status(f"{system.name}: n = {n:,}, nnz = {nnz:,}") as status:
-        show = lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}")  # noqa: E731
-        solution = cg.cg(system, precision, tol, max_iterations, patience, seed, backend, threads, show)
+    title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
+    with err.status(title) as status:
+        record, solution = experiments.solve(
+            system.name,
+            system,
+            precision,
+            tol,
+            max_iterations,
+            patience,
+            (seed, backend, threads),
+            node,
+            lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}"),
+        )
     if solution.status is cg.Status.INDEFINITE:
         raise HalfulpError(f"{problem} cannot be solved by CG: {solution.detail}.")
-    energy = run_energy(solution.ledger, node)
-    result = {
-        "status": solution.status.value,
-        "detail": solution.detail,
-        "iterations": solution.iterations,
-        "recursive_residual": finite(solution.residuals[-1]),
-        "true_residual": finite(solution.true_residual),
-        "n": n,
-        "nnz": nnz,
-    }
-    record = Record("cg", system.name, seed, {"problem": problem, "tol": tol, "precision": precision.describe()}, result, digest(solution.x), solution.ledger.as_dict(), energy, unit_cost(precision.spmv, node), versions())
     _save(record, out_dir)
     if as_json:
         _print_json(json.loads(record.to_json()))
     else:
-        out.print(f"{system.name}: n = {n:,}, nnz = {nnz:,}")
+        out.print(title)
         out.print(f"  status         {solution.status.value}: {solution.detail}")
         out.print(f"  iterations     {solution.iterations}")
         out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64")
-        _print_energy(energy)
+        _print_energy(record.energy)
     if solution.status is not cg.Status.CONVERGED:
         raise typer.Exit(1)
 
 
-def _print_energy(energy: dict[str, Any]) -> None:
-    def joule(pj: float) -> str:
-        unit, scale = next(((u, s) for u, s in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)) if pj >= s), ("pJ", 1.0))
-        return f"{pj / scale:.3g} {unit}"
+def _joule(picojoule: float) -> str:
+    units = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3))
+    unit, scale = next(((u, s) for u, s in units if picojoule >= s), ("pJ", 1.0))
+    return f"{picojoule / scale:.3g} {unit}"
 
-    total, low, high = (joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj"))
-    out.print(f"  energy         {total}   arithmetic {joule(energy['arithmetic_pj'])}, SRAM {joule(energy['memory_pj'])}")
+
+def _print_energy(energy: dict[str, Any]) -> None:
+    total, low, high, arithmetic_part, memory = (
+        _joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj", "arithmetic_pj", "memory_pj")
+    )
+    out.print(f"  energy         {total}   arithmetic {arithmetic_part}, SRAM {memory}")
     out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
 
 
@@ -222,11 +272,20 @@ def _save(record: Any, folder: Path | None) -> None:
 
 @app.command()
 def train(
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's four IDX files; default $HALFULP_DATA, else embedded digits.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with MNIST's four IDX files; default $HALFULP_DATA, else embedded digits."),
+    ] = None,
     forward: Annotated[str, typer.Option(help="Datapath of the forward contractions.")] = "bf16/fp32",
-    grad_input: Annotated[str | None, typer.Option(help="Datapath of gradients to inputs; default: as forward.")] = None,
-    grad_weight: Annotated[str | None, typer.Option(help="Datapath of gradients to weights; default: as forward.")] = None,
-    update: Annotated[str, typer.Option(help="Datapath of weight updates; its output format stores the weights.")] = "fp32",
+    grad_input: Annotated[
+        str | None, typer.Option(help="Datapath of gradients to inputs; default: as forward.")
+    ] = None,
+    grad_weight: Annotated[
+        str | None, typer.Option(help="Datapath of gradients to weights; default: as forward.")
+    ] = None,
+    update: Annotated[
+        str, typer.Option(help="Datapath of weight updates; its output format stores the weights.")
+    ] = "fp32",
     rounding: Annotated[str | None, typer.Option(help="Rounding of every datapath that names none.")] = None,
     hidden: Annotated[str, typer.Option(help="Hidden layer sizes, comma-separated.")] = "32",
     epochs: Annotated[int, typer.Option(min=1)] = 5,
@@ -241,13 +300,10 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an MLP from scratch with every contraction and update on emulated arithmetic."""
-    import io
-
-    import numpy as np
-
     from .models import data as datasets
     from .models import mlp
-    from .reports.record import Record, digest, finite, run_energy, unit_cost, versions, write_atomically
+    from .reports import experiments
+    from .reports.record import write_atomically
 
     def parse(text: str | None) -> Datapath:
         text = forward if text is None else text
@@ -262,40 +318,40 @@ def train(
     dataset = datasets.load(data)
     if limit is not None:
         dataset = dataset._replace(train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit])
-    if not as_json:
-        out.print(f"{dataset.name}: {len(dataset.train_x):,} training and {len(dataset.test_x):,} test images")
-        out.print("epoch   loss   train acc   test acc   energy so far")
 
-    def show(epoch: Any, ledger: Any) -> None:
+    def show(epoch: mlp.Epoch, ledger: Ledger) -> None:
         if not as_json:
-            spent = technology.price(ledger).total_pj * 1e-6
-            out.print(f"{epoch.number:5d}  {epoch.loss:6.4f}  {epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}  {spent:10.1f} µJ")
-
-    def steps(done: int, total: int) -> None:
-        status.update(f"step {done:,} of {total:,}")
+            if epoch.number == 1:
+                out.print(f"{dataset.name}: {len(dataset.train_x):,} training and {len(dataset.test_x):,} test images")
+                out.print("epoch   loss   train acc   test acc   energy so far")
+            spent = _joule(technology.price(ledger).total_pj)
+            accuracies = f"{epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}"
+            out.print(f"{epoch.number:5d}  {epoch.loss:6.4f}  {accuracies}  {spent:>14}")
 
     with err.status("compiling kernels") as status:
-        run = mlp.train(dataset, precision, sizes, epochs, batch, learning_rate, seed, backend, threads, show, steps)
-    energy, inference = run_energy(run.ledger, node), run_energy(run.inference, node)
-    given = {"data": dataset.name, "hidden": list(sizes), "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "limit": limit, "precision": precision.describe()}
-    result = {
-        "test_accuracy": run.test_accuracy,
-        "diverged": run.diverged,
-        "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
-        "inference_pj_per_image": inference["total_pj"] / len(dataset.test_x),
-    }
-    record = Record("train", precision.forward.name, seed, given, result, digest(*run.model.weights), run.ledger.as_dict(), energy, unit_cost(precision.forward, node), versions())
+        record, run = experiments.training(
+            precision.forward.name,
+            dataset,
+            precision,
+            sizes,
+            epochs,
+            batch,
+            learning_rate,
+            (seed, backend, threads),
+            node,
+            show,
+            lambda done, total: status.update(f"step {done:,} of {total:,}"),
+        )
     _save(record, out_dir)
     if out_dir is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **{f"weights_{i}": w for i, w in enumerate(run.model.weights)})
-        write_atomically(out_dir / "weights.npz", buffer.getvalue())
+        write_atomically(out_dir / "weights.npz", run.model.to_npz())
     if as_json:
         _print_json(json.loads(record.to_json()))
     else:
-        out.print(f"  test accuracy  {run.test_accuracy:.2%}{'   (diverged: the logits are no longer finite)' if run.diverged else ''}")
-        _print_energy(energy)
-        out.print(f"  inference      {result['inference_pj_per_image'] * 1e-3:.3g} nJ per image")
+        diverged = "   (diverged: the logits are no longer finite)" if run.diverged else ""
+        out.print(f"  test accuracy  {run.test_accuracy:.2%}{diverged}")
+        _print_energy(record.energy)
+        out.print(f"  inference      {_joule(record.result['inference_pj_per_image'])} per image")
     if run.diverged:
         raise typer.Exit(1)
 
@@ -303,7 +359,9 @@ def train(
 @app.command()
 def report(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("report"),
-    datapath: Annotated[list[str] | None, typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES. May be repeated.")] = None,
+    datapath: Annotated[
+        list[str] | None, typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES. May be repeated.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Training runs per datapath.", min=1)] = 3,
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     node: Node = "45nm",
@@ -314,9 +372,14 @@ def report(
     """Train, infer and solve on every datapath of the built-in study; write the trade-off report."""
     from .reports import page, study, table
 
-    added = tuple(study.Setup.of(text.partition(";")[0], text.partition(";")[0], text.partition(";")[2] or "fp32") for text in datapath or [])
+    added = tuple(
+        study.Setup.of(text.partition(";")[0], text.partition(";")[0], text.partition(";")[2] or "fp32")
+        for text in datapath or []
+    )
     Technology(node)
-    work = study.Study(study.SETUPS + added, tuple(range(seed, seed + seeds)), node, epochs=epochs, backend=backend, threads=threads)
+    work = study.Study(
+        study.SETUPS + added, tuple(range(seed, seed + seeds)), node, epochs=epochs, backend=backend, threads=threads
+    )
     options = {"--seeds": (seeds, 3), "--epochs": (epochs, 8), "--node": (node, "45nm"), "--seed": (seed, 0)}
     given = "".join(f" {name} {value}" for name, (value, default) in options.items() if value != default)
     given += "".join(f" --datapath {shlex.quote(text)}" for text in datapath or [])
@@ -372,10 +435,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except HalfulpError as error:
-        err.print(f"error: {error}", markup=False)
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(2)
     except OSError as error:
-        err.print(f"error: {error.filename or ''}: {error.strerror or error}.", markup=False)
+        err.print(f"error: {error.filename or ''}: {error.strerror or error}.", markup=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("interrupted; what was finished is kept.")

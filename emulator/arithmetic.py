@@ -67,7 +67,9 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
             return Unpacked(Kind.FINITE, text.startswith("-"))
     if isinstance(value, Fraction):
         numerator, denominator = abs(value.numerator), value.denominator
-        shift = denominator.bit_length() - 1 if denominator & (denominator - 1) == 0 else 4096 + denominator.bit_length()
+        shift = (
+            denominator.bit_length() - 1 if denominator & (denominator - 1) == 0 else 4096 + denominator.bit_length()
+        )
         significand, rest = divmod(numerator << shift, denominator)
         return Unpacked(Kind.FINITE, value < 0, significand << 1 | (rest != 0), -shift - 1)
     if isinstance(value, int):
@@ -115,7 +117,9 @@ def _leading_exponent(datum: Unpacked) -> int:
     return datum.significand.bit_length() - 1 + datum.exponent
 
 
-def round_pack(datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0, tininess: str = "after") -> Result:
+def round_pack(
+    datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0, tininess: str = "after"
+) -> Result:
     """Round an exact datum once into ``fmt``.
 
     Parameters
@@ -222,7 +226,7 @@ def exact_sum(x: Unpacked, y: Unpacked, rounding: Rounding = RNE) -> Unpacked:
     exponent = min(x.exponent, y.exponent)
     total = sum((-1 if z.negative else 1) * z.significand << (z.exponent - exponent) for z in (x, y))
     if total == 0:
-        negative = x.negative and y.negative or ((x.negative or y.negative) and rounding.mode is Mode.RTN)
+        negative = (x.negative and y.negative) or ((x.negative or y.negative) and rounding.mode is Mode.RTN)
         return Unpacked(Kind.FINITE, negative)
     return Unpacked(Kind.FINITE, total < 0, abs(total), exponent)
 

@@ -64,7 +64,10 @@ class UnitCost(NamedTuple):
 def table() -> tuple[Row, ...]:
     """Every row of ``units.csv``."""
     with resources.files(__package__).joinpath("units.csv").open(encoding="utf-8") as file:
-        return tuple(Row(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file))
+        return tuple(
+            Row(c["node"], c["unit"], c["format"], c["quantity"], float(c["value"]), c["source"], c["doi"], c["note"])
+            for c in csv.DictReader(file)
+        )
 
 
 def nodes() -> list[str]:
@@ -106,7 +109,9 @@ class Technology:
         if not points:
             (factor,) = [r for r in table() if (r.node, r.unit, r.quantity) == (self.node, "scale_from_45nm", quantity)]
             base = Technology("45nm")._scalar(unit, is_float, precision, quantity)
-            return Price(base.value * factor.value, max("scaled", base.basis, key=_ORDER.index), base.sources | {_cite(factor)})
+            return Price(
+                base.value * factor.value, max("scaled", base.basis, key=_ORDER.index), base.sources | {_cite(factor)}
+            )
         for p, row in points:
             if p == precision:
                 return Price(row.value, "table", frozenset({_cite(row)}))
@@ -144,7 +149,9 @@ class Technology:
     def energy_per_bit_pj(self, level: str) -> Price:
         """Energy of moving one bit to or from a storage level, from the table's 64-bit access."""
         unit, capacity = MEMORIES[level]
-        (row,) = [r for r in table() if (r.node, r.unit, r.format, r.quantity) == (self.node, unit, capacity, "energy_pj")]
+        (row,) = [
+            r for r in table() if (r.node, r.unit, r.format, r.quantity) == (self.node, unit, capacity, "energy_pj")
+        ]
         return Price(row.value / 64, "table", frozenset({_cite(row)}))
 
     def price(self, ledger: Ledger) -> RunEnergy:
@@ -191,8 +198,18 @@ class Cost:
     parts: tuple[tuple[str, int, UnitCost], ...]  #: operation, number in the unit, its prices
 
     def __str__(self) -> str:
-        lines = [f"{'per MAC' if q == 'energy_pj' else 'unit':>8}  {q:<10} {getattr(self, q):>10.4g}  [{self.band[q][0]:.3g} ... {self.band[q][1]:.3g}]  {self.basis[q]}" for q in QUANTITIES]
-        return "\n".join([f"node {self.node}, {self.macs_per_cycle} MAC per cycle", *lines, *(f"  source: {s}" for s in self.sources)])
+        lines = [
+            f"{'per MAC' if q == 'energy_pj' else 'unit':>8}  {q:<10} {getattr(self, q):>10.4g}"
+            f"  [{self.band[q][0]:.3g} ... {self.band[q][1]:.3g}]  {self.basis[q]}"
+            for q in QUANTITIES
+        ]
+        return "\n".join(
+            [
+                f"node {self.node}, {self.macs_per_cycle} MAC per cycle",
+                *lines,
+                *(f"  source: {s}" for s in self.sources),
+            ]
+        )
 
 
 def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
@@ -221,10 +238,14 @@ def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
         totals[quantity] = _join(*(price for price, _ in prices), value=value)
     return Cost(
         node,
-        *(totals[q].value for q in QUANTITIES),
+        energy_pj=totals["energy_pj"].value,
+        area_um2=totals["area_um2"].value,
+        delay_ns=totals["delay_ns"].value,
         macs_per_cycle=lanes,
         basis={q: totals[q].basis for q in QUANTITIES},
-        band={q: (totals[q].value / BANDS[totals[q].basis], totals[q].value * BANDS[totals[q].basis]) for q in QUANTITIES},
+        band={
+            q: (totals[q].value / BANDS[totals[q].basis], totals[q].value * BANDS[totals[q].basis]) for q in QUANTITIES
+        },
         sources=tuple(sorted(frozenset().union(*(p.sources for p in totals.values())))),
         parts=tuple((str(op), n, unit) for op, n, unit in parts),
     )

@@ -37,7 +37,9 @@ class Fused:
 
     def __post_init__(self) -> None:
         if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= 32:
-            raise HalfulpError(f"fused({self.terms}, guard_bits={self.guard_bits}): terms must lie in 1...4096, guard_bits in 0...32.")
+            raise HalfulpError(
+                f"fused({self.terms}, guard_bits={self.guard_bits}): terms must lie in 1...4096, guard_bits in 0...32."
+            )
 
     def __str__(self) -> str:
         return f"fused({self.terms}, guard_bits={self.guard_bits})"
@@ -104,9 +106,13 @@ class Datapath:
         """
         if isinstance(text, Datapath):
             return text
-        match = re.fullmatch(r"([^/@*]+)(?:\*([^/@*]+))?(?:/([^/@*]+))?(?:/([^/@*]+))?(?:@([^/@*]+)(?:/([^/@*]+))?)?", str(text).strip())
+        match = re.fullmatch(
+            r"([^/@*]+)(?:\*([^/@*]+))?(?:/([^/@*]+))?(?:/([^/@*]+))?(?:@([^/@*]+)(?:/([^/@*]+))?)?", str(text).strip()
+        )
         if not match:
-            raise HalfulpError(f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE.")
+            raise HalfulpError(
+                f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE."
+            )
         a, b, accumulator, output, rounding, output_rounding = match.groups()
         return cls(a, b, accumulator, rounding=rounding or RNE, output=output, output_rounding=output_rounding)  # type: ignore[arg-type]
 
@@ -132,7 +138,9 @@ def exponent_of(datum: Unpacked, fmt: Format) -> int:
     return max(datum.significand.bit_length() - 1 + datum.exponent, fmt.emin)
 
 
-def dot(datapath: Datapath, a: Sequence[int], b: Sequence[int], random: Callable[[Role, int], int] = lambda role, step: 0) -> int:
+def dot(
+    datapath: Datapath, a: Sequence[int], b: Sequence[int], random: Callable[[Role, int], int] = lambda role, step: 0
+) -> int:
     """The definition of the datapath's dot product.
 
     Parameters
@@ -156,12 +164,21 @@ def dot(datapath: Datapath, a: Sequence[int], b: Sequence[int], random: Callable
         else:
             product = exact_product(*terms[0])
             if datapath.product is not None:
-                rounded = round_pack(product, datapath.product, datapath.product_rounding, draw(datapath.product_rounding, Role.PRODUCT, step))
+                rounded = round_pack(
+                    product,
+                    datapath.product,
+                    datapath.product_rounding,
+                    draw(datapath.product_rounding, Role.PRODUCT, step),
+                )
                 product = datapath.product.unpack(rounded.code)
             summed = exact_sum(product, total, datapath.rounding)
-        code = round_pack(summed, datapath.accumulator, datapath.rounding, draw(datapath.rounding, Role.ACCUMULATOR, step)).code
+        code = round_pack(
+            summed, datapath.accumulator, datapath.rounding, draw(datapath.rounding, Role.ACCUMULATOR, step)
+        ).code
         total = datapath.accumulator.unpack(code)
-    return round_pack(total, datapath.output, datapath.output_rounding, draw(datapath.output_rounding, Role.OUTPUT, 0)).code
+    return round_pack(
+        total, datapath.output, datapath.output_rounding, draw(datapath.output_rounding, Role.OUTPUT, 0)
+    ).code
 
 
 def _aligned_sum(datapath: Datapath, pairs: Sequence[tuple[Unpacked, Unpacked]], total: Unpacked) -> Unpacked:
@@ -172,7 +189,9 @@ def _aligned_sum(datapath: Datapath, pairs: Sequence[tuple[Unpacked, Unpacked]],
     infinities = {term.negative for term in terms if term.kind is Kind.INFINITY}
     if infinities:
         return INVALID_NAN if len(infinities) == 2 else Unpacked(Kind.INFINITY, infinities.pop())
-    exponents = [exponent_of(x, datapath.a) + exponent_of(y, datapath.b) for x, y in pairs if not (x.is_zero or y.is_zero)]
+    exponents = [
+        exponent_of(x, datapath.a) + exponent_of(y, datapath.b) for x, y in pairs if not (x.is_zero or y.is_zero)
+    ]
     if not total.is_zero:
         exponents.append(exponent_of(total, datapath.accumulator))
     if not exponents:

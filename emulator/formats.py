@@ -148,7 +148,9 @@ class FloatFormat(_Codec):
             object.__setattr__(self, "bias", (1 << (w - 1)) - (0 if self.specials is Specials.FNUZ else 1))
         lowest = self.emin - (t if self.subnormals else 0)
         if self.emax > 1023 or lowest < -1074 or (not self.subnormals and self.emin < -1022):
-            raise HalfulpError(f"e{w}m{t} with bias {self.bias} has values that binary64 cannot hold; choose another bias.")
+            raise HalfulpError(
+                f"e{w}m{t} with bias {self.bias} has values that binary64 cannot hold; choose another bias."
+            )
 
     @property
     def bits(self) -> int:  # type: ignore[override]
@@ -205,7 +207,9 @@ class FloatFormat(_Codec):
 
     @property
     def has_nan(self) -> bool:
-        return self.specials in (Specials.FN, Specials.FNUZ) or (self.specials is Specials.IEEE and self.trailing_bits > 0)
+        return self.specials in (Specials.FN, Specials.FNUZ) or (
+            self.specials is Specials.IEEE and self.trailing_bits > 0
+        )
 
     @property
     def has_negative_zero(self) -> bool:
@@ -258,7 +262,12 @@ class FloatFormat(_Codec):
             significand = abs(scaled.numerator)
             field = exponent + self.bias if significand >> t else 0  # type: ignore[operator]
             code = sign | field << t | significand & ((1 << t) - 1)
-            if scaled.denominator == 1 and significand < 2 << t and field < 1 << w and self.unpack(code).fraction == datum.fraction:
+            if (
+                scaled.denominator == 1
+                and significand < 2 << t
+                and field < 1 << w
+                and self.unpack(code).fraction == datum.fraction
+            ):
                 return code
         raise HalfulpError(f"{float(datum)!r} is not a value of {self}: quantize it first.")
 
@@ -321,7 +330,9 @@ class FixedFormat(_Codec):
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 64:
-            raise HalfulpError(f"q{self.integer_bits}.{self.fraction_bits} has a word length of {self.bits}; it must lie in 1...64.")
+            raise HalfulpError(
+                f"q{self.integer_bits}.{self.fraction_bits} has a word length of {self.bits}; it must lie in 1...64."
+            )
         if not -1000 <= self.fraction_bits <= 1000:
             raise HalfulpError(f"q{self.integer_bits}.{self.fraction_bits}: FL must lie in -1000...1000.")
 

@@ -106,7 +106,10 @@ def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
             ),
         }
     else:
-        counts = {mul: length, Operation("add", term, datapath.accumulator, datapath.accumulator, datapath.rounding): length}
+        counts = {
+            mul: length,
+            Operation("add", term, datapath.accumulator, datapath.accumulator, datapath.rounding): length,
+        }
     if datapath.output != datapath.accumulator:
         counts[Operation("round", datapath.accumulator, datapath.output, datapath.output, datapath.output_rounding)] = 1
     return counts

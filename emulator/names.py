@@ -1,8 +1,8 @@
 """One grammar of format names, for the API, the command line and files.
 
-    float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
-    fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
-    alias    see ALIASES                                      fp16, bf16, fp8_e4m3, int8
+float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
+fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
+alias    see ALIASES                                      fp16, bf16, fp8_e4m3, int8
 """
 
 from __future__ import annotations
@@ -53,12 +53,16 @@ def format(name: str | Format) -> Format:
     text = ALIASES.get(text, text)
     if match := _FLOAT.fullmatch(text):
         w, t, specials, ftz, bias, sat = match.groups()
-        return FloatFormat(int(w), int(t), Specials(specials or ""), ftz is None, int(bias) if bias else None, sat is not None)
+        return FloatFormat(
+            int(w), int(t), Specials(specials or ""), ftz is None, int(bias) if bias else None, sat is not None
+        )
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
     if _LATER.fullmatch(text):
-        raise HalfulpError(f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>.")
+        raise HalfulpError(
+            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
+        )
     near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")

@@ -47,6 +47,11 @@ def random_bits(seed: int, stream: int, element: int, step: int, k: int) -> int:
     ``element`` is the flat index in the result, ``step`` the position in the sum; both are below 2^40, as is
     ``stream``; ``seed`` lies in [0, 2^62).
     """
-    counter = (step >> 2 & _WORD, element & _WORD, stream & _WORD, element >> 32 | (stream >> 32) << 8 | (step >> 34) << 16)
+    counter = (
+        step >> 2 & _WORD,
+        element & _WORD,
+        stream & _WORD,
+        element >> 32 | (stream >> 32) << 8 | (step >> 34) << 16,
+    )
     block = philox4x32(counter, (seed & _WORD, seed >> 32 & _WORD))
     return block[step & 3] >> (32 - k)

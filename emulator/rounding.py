@@ -51,7 +51,9 @@ class Rounding:
         try:
             return cls(Mode(str(text).strip().upper()))
         except ValueError:
-            raise HalfulpError(f"unknown rounding {text!r}: use RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k> with k = 1...32.") from None
+            raise HalfulpError(
+                f"unknown rounding {text!r}: use RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k> with k = 1...32."
+            ) from None
 
     def __str__(self) -> str:
         return f"SR{self.random_bits}" if self.mode is Mode.SR else self.mode.value

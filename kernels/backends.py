@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 import shutil
 import struct
@@ -59,7 +60,7 @@ class Backend:
         self.threads = threads or default_threads()
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
-        return np.ascontiguousarray(values, dtype=dtype)
+        return np.asarray(values, dtype=dtype, order="C")
 
     def is_native(self, values: Any) -> bool:
         """Whether ``values`` lives where the backend computes."""
@@ -78,7 +79,7 @@ class Backend:
             self.run(kernel, 0, count, *args)
             return
         cuts = [count * i // threads for i in range(threads + 1)]
-        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in zip(cuts, cuts[1:], strict=False)]
+        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in itertools.pairwise(cuts)]
         for job in jobs:
             job.result()
 
@@ -102,7 +103,9 @@ class CxxBackend(Backend):
 
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)
-        self.library = ctypes.CDLL(str(_compiled(os.environ.get("HALFULP_CXX", ""), os.environ.get("HALFULP_CXXFLAGS", ""))))
+        self.library = ctypes.CDLL(
+            str(_compiled(os.environ.get("HALFULP_CXX", ""), os.environ.get("HALFULP_CXXFLAGS", "")))
+        )
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         converted: list[Any] = [ctypes.c_longlong(begin), ctypes.c_longlong(end)]
@@ -135,7 +138,9 @@ def _compiled(compiler: str, extra: str) -> Path:
             file = Path(work) / "kernels.cpp"
             file.write_text(text, encoding="utf-8")
             built = Path(work) / "kernels.so"
-            result = subprocess.run([compiler, *flags, str(file), "-o", str(built), "-lm"], capture_output=True, text=True)
+            result = subprocess.run(
+                [compiler, *flags, str(file), "-o", str(built), "-lm"], capture_output=True, text=True
+            )
             if result.returncode:
                 raise HalfulpError(f"{compiler} could not compile the kernels: {result.stderr.strip()[:2000]}")
             built.rename(library)
@@ -159,7 +164,9 @@ class GpuBackend(Backend):
 
             cupy.cuda.runtime.getDeviceCount()
         except Exception as error:  # ImportError, or CuPy's own errors where no driver is found
-            raise HalfulpError(f"backend 'gpu' needs CuPy and a CUDA device ({type(error).__name__}): pip install 'halfulp[gpu]'.") from None
+            raise HalfulpError(
+                f"backend 'gpu' needs CuPy and a CUDA device ({type(error).__name__}): pip install 'halfulp[gpu]'."
+            ) from None
         from .emit import source
 
         self.xp = cupy
@@ -167,7 +174,7 @@ class GpuBackend(Backend):
         self._targets: dict[Target, Any] = {}
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
-        return self.xp.ascontiguousarray(self.xp.asarray(values, dtype=dtype))
+        return self.xp.asarray(values, dtype=dtype, order="C")
 
     def is_native(self, values: Any) -> bool:
         return isinstance(values, self.xp.ndarray)

@@ -38,8 +38,25 @@ DEVICE_INLINE i64 min_i64(i64 x, i64 y) { return x < y ? x : y; }
 DEVICE_INLINE i64 max_i64(i64 x, i64 y) { return x > y ? x : y; }
 """
 
-_TYPES = {float: "f64", int: "i64", bool: "bool", subset.f64s: "f64*", subset.i64s: "i64*", type(None): "void", tuple[int, int]: "pair<i64, i64>"}
-_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>"}
+_TYPES = {
+    float: "f64",
+    int: "i64",
+    bool: "bool",
+    subset.f64s: "f64*",
+    subset.i64s: "i64*",
+    type(None): "void",
+    tuple[int, int]: "pair<i64, i64>",
+}
+_BINARY = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 _UNARY = {ast.USub: "-", ast.Not: "!", ast.Invert: "~"}
 
@@ -58,7 +75,7 @@ def _type_name(annotation: object) -> str:
 
 def _struct(cls: type) -> str:
     hints = get_type_hints(cls)
-    return f"struct {cls.__name__} {{ " + " ".join(f"{_type_name(hints[name])} {name};" for name in cls._fields) + " };\n"  # type: ignore[attr-defined]
+    return f"struct {cls.__name__} {{ " + " ".join(f"{_type_name(hints[name])} {name};" for name in hints) + " };\n"
 
 
 class _Printer:
@@ -73,7 +90,8 @@ class _Printer:
 
     def refuse(self, node: ast.AST, why: str = "") -> OutsideSubset:
         line = getattr(node, "lineno", "?")
-        return OutsideSubset(f"{self.function.__name__}, line {line}: {ast.unparse(node)!r} is outside the kernel subset{why and ': ' + why}")
+        what = f"{ast.unparse(node)!r} is outside the kernel subset{why and ': ' + why}"
+        return OutsideSubset(f"{self.function.__name__}, line {line}: {what}")
 
     def signature(self) -> str:
         parameters = ", ".join(f"{_type_name(self.hints[arg.arg])} {arg.arg}" for arg in self.tree.args.args)  # type: ignore[attr-defined]
@@ -82,7 +100,11 @@ class _Printer:
     def text(self) -> str:
         self.scopes = [{arg.arg for arg in self.tree.args.args}]  # type: ignore[attr-defined]
         body = self.tree.body[1:] if ast.get_docstring(self.tree) else self.tree.body  # type: ignore[attr-defined, arg-type]
-        qualifier = "DEVICE" if self.function.__name__ in subset.CALLED or self.function.__name__ in subset.KERNELS else "DEVICE_INLINE"
+        qualifier = (
+            "DEVICE"
+            if self.function.__name__ in subset.CALLED or self.function.__name__ in subset.KERNELS
+            else "DEVICE_INLINE"
+        )
         return f"{qualifier} {self.signature()} {self.block(body, fresh=False)}\n"
 
     def known(self, name: str) -> bool:
@@ -107,7 +129,11 @@ class _Printer:
         if isinstance(target, ast.Tuple) and len(target.elts) == 2:
             first, second = target.elts
             before = f"auto result_{target.lineno} = {value};\n"
-            return before + self.assign(first, f"result_{target.lineno}.first") + self.assign(second, f"result_{target.lineno}.second")
+            return (
+                before
+                + self.assign(first, f"result_{target.lineno}.first")
+                + self.assign(second, f"result_{target.lineno}.second")
+            )
         raise self.refuse(target)
 
     def statement(self, node: ast.stmt) -> str:
@@ -125,7 +151,9 @@ class _Printer:
                 return f"if ({self.expr(test)}) {self.block(body)}{otherwise}\n"
             case ast.While(test=test, body=body, orelse=[]):
                 return f"while ({self.expr(test)}) {self.block(body)}\n"
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=limits), body=body, orelse=[]) if len(limits) <= 2:
+            case ast.For(
+                target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=limits), body=body, orelse=[]
+            ) if len(limits) <= 2:
                 first, last = (["0"] * (2 - len(limits))) + [self.expr(limit) for limit in limits]
                 return f"for (i64 {name} = {first}; {name} < {last}; {name}++) {self.block(body, own=(name,))}\n"
             case ast.Return(value=ast.Tuple(elts=[x, y])):
@@ -152,7 +180,9 @@ class _Printer:
                 return "(" + (" && " if isinstance(op, ast.And) else " || ").join(map(self.expr, values)) + ")"
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return f"({self.expr(test)} ? {self.expr(body)} : {self.expr(orelse)})"
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Slice(lower=lower, upper=upper, step=None)) if lower and upper:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Slice(lower=lower, upper=upper, step=None)) if (
+                lower and upper
+            ):
                 return f"({name} + {self.expr(lower)})"
             case ast.Subscript(value=ast.Name(id=name), slice=index) if not isinstance(index, ast.Slice):
                 return f"{name}[{self.expr(index)}]"
@@ -180,7 +210,9 @@ def _wrapper(function: Callable) -> str:
     hints = get_type_hints(function)
     names = list(inspect.signature(function).parameters)[2:]
     kinds = {name: _type_name(hints[name]) for name in names}
-    parameters = ", ".join(f"const {kind}* {name}" if kind == Target.__name__ else f"{kind} {name}" for name, kind in kinds.items())
+    parameters = ", ".join(
+        f"const {kind}* {name}" if kind == Target.__name__ else f"{kind} {name}" for name, kind in kinds.items()
+    )
     arguments = ", ".join(f"*{name}" if kind == Target.__name__ else name for name, kind in kinds.items())
     return f"""\
 #ifdef __CUDA_ARCH__
@@ -201,4 +233,11 @@ def source() -> str:
     """The whole C++ translation unit: prelude, structs, device functions, kernels, entry points."""
     assert loops  # importing it has registered every kernel
     functions = [*subset.DEVICE.values(), *subset.KERNELS.values()]
-    return "\n".join([PRELUDE, _struct(Target), *(_Printer(f).text() for f in functions), *(_wrapper(f) for f in subset.KERNELS.values())])
+    return "\n".join(
+        [
+            PRELUDE,
+            _struct(Target),
+            *(_Printer(f).text() for f in functions),
+            *(_wrapper(f) for f in subset.KERNELS.values()),
+        ]
+    )

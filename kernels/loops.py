@@ -6,7 +6,7 @@ same for every mode; it holds zeros where nothing is stochastic. ``path`` is a `
 
 from __future__ import annotations
 
-from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, add_odd, mac_native, mac_odd, random_integer, round_odd, settle, special
+from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, mac_native, mac_odd, random_integer, round_odd, settle, special
 from .subset import bits_of, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient
 from .target import Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
@@ -44,7 +44,9 @@ def convert(begin: i64, end: i64, x: f64s, y: f64s, random: i64s, path: i64, t: 
 
 
 @kernel
-def multiply_add(begin: i64, end: i64, x: f64s, y: f64s, z: f64s, out: f64s, random: i64s, path: i64, t: Target) -> None:
+def multiply_add(
+    begin: i64, end: i64, x: f64s, y: f64s, z: f64s, out: f64s, random: i64s, path: i64, t: Target
+) -> None:
     """out[i] = x[i] * y[i] + z[i] rounded once into ``t``: add has y = 1, mul has the neutral zero for z."""
     if path == NATIVE:
         for i in range(begin, end):
@@ -59,7 +61,16 @@ def multiply_add(begin: i64, end: i64, x: f64s, y: f64s, z: f64s, out: f64s, ran
 
 @device_call
 def accumulate_row(
-    n: i64, c: f64s, a: f64, b: f64s, random: i64s, product_random: i64s, path: i64, t: Target, product_path: i64, product: Target
+    n: i64,
+    c: f64s,
+    a: f64,
+    b: f64s,
+    random: i64s,
+    product_random: i64s,
+    path: i64,
+    t: Target,
+    product_path: i64,
+    product: Target,
 ) -> None:
     """c[j] = c[j] + a * b[j] for j < n, with the product exact or rounded into ``product``."""
     if product_path == EXACT and path == NATIVE:
@@ -276,7 +287,22 @@ def matmul_fused(
         row = a[i * depth : (i + 1) * depth]
         column = b[j : depth * width]
         c[index] = fused_dot(
-            depth, row, column, width, terms, kept_bits, precision_a, emin_a, precision_b, emin_b, emin_c, floating, seed, stream, index, t
+            depth,
+            row,
+            column,
+            width,
+            terms,
+            kept_bits,
+            precision_a,
+            emin_a,
+            precision_b,
+            emin_b,
+            emin_c,
+            floating,
+            seed,
+            stream,
+            index,
+            t,
         )
 
 
@@ -306,5 +332,20 @@ def ragged_fused(
         xs = x[starts[i] : starts[i + 1]]
         ys = y[starts[i] : starts[i + 1]]
         out[i] = fused_dot(
-            n, xs, ys, 1, terms, kept_bits, precision_x, emin_x, precision_y, emin_y, emin_total, floating, seed, stream, i, t
+            n,
+            xs,
+            ys,
+            1,
+            terms,
+            kept_bits,
+            precision_x,
+            emin_x,
+            precision_y,
+            emin_y,
+            emin_total,
+            floating,
+            seed,
+            stream,
+            i,
+            t,
         )

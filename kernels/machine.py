@@ -39,7 +39,14 @@ class Machine:
     threads : threads of the CPU; never changes a bit. Default: ``HALFULP_THREADS`` or all processors.
     """
 
-    def __init__(self, datapath: Datapath | str, backend: str = "cpu", seed: int = 0, ledger: Ledger | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        datapath: Datapath | str,
+        backend: str = "cpu",
+        seed: int = 0,
+        ledger: Ledger | None = None,
+        threads: int | None = None,
+    ) -> None:
         if not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
         self.datapath = Datapath.parse(datapath)
@@ -91,11 +98,17 @@ class Machine:
         """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format."""
         dp = self.datapath
         self._open()
-        xs, ys, zs = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B), self._operand(z, dp.accumulator, Role.C)
+        xs, ys, zs = (
+            self._operand(x, dp.a, Role.A),
+            self._operand(y, dp.b, Role.B),
+            self._operand(z, dp.accumulator, Role.C),
+        )
         out = self._multiply_add(xs, ys, zs, (dp.a, dp.b, dp.accumulator))
         self.ledger.count(Operation("mul", dp.a, dp.b, None), out.size)
         self.ledger.count(Operation("add", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding), out.size)
-        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + zs.size * dp.accumulator.bits + out.size * dp.output.bits)
+        self.ledger.move(
+            xs.size * dp.a.bits + ys.size * dp.b.bits + zs.size * dp.accumulator.bits + out.size * dp.output.bits
+        )
         return self._hand_out(out, x, y, z)
 
     def axpy(self, alpha: float, x: ArrayLike, y: ArrayLike) -> Any:
@@ -153,7 +166,10 @@ class Machine:
         """
         dp = self.datapath
         if getattr(matrix, "format", None) != "csr" or np.ndim(x) != 1 or matrix.shape[1] != np.shape(x)[0]:
-            raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {getattr(matrix, 'shape', type(matrix))} and {np.shape(x)}.")
+            given = (
+                f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {np.shape(x)}"
+            )
+            raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
         self._open()
         values, xs = self._operand(matrix.data, dp.a, Role.A), self._operand(x, dp.b, Role.B)
         gathered = xs[self.backend.array(matrix.indices, np.int64)]
@@ -162,18 +178,27 @@ class Machine:
         out = self.backend.xp.zeros(rows)
         work = 4 * max(values.size // rows, 1)
         if isinstance(dp.order, Fused):
-            self.backend.launch("ragged_fused", rows, values, gathered, starts, out, *self._fused_parameters(dp.order), work=work)
+            self.backend.launch(
+                "ragged_fused", rows, values, gathered, starts, out, *self._fused_parameters(dp.order), work=work
+            )
             lengths, times = np.unique(np.diff(matrix.indptr), return_counts=True)
             for length, count in zip(lengths.tolist(), times.tolist(), strict=True):
                 self._count_dots(count, length)
         else:
             path, t, product_path, product = self._sequential_parameters()
             streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
-            self.backend.launch("ragged_dot", rows, values, gathered, starts, out, *streams, path, t, product_path, product, work=work)
+            self.backend.launch(
+                "ragged_dot", rows, values, gathered, starts, out, *streams, path, t, product_path, product, work=work
+            )
             self._count_dots(1, values.size)
             if dp.output != dp.accumulator:
                 self._count_dots(rows - 1, 0)
-        self.ledger.move(values.size * (dp.a.bits + _INDEX_BITS) + (rows + 1) * _INDEX_BITS + xs.size * dp.b.bits + rows * dp.output.bits)
+        self.ledger.move(
+            values.size * (dp.a.bits + _INDEX_BITS)
+            + (rows + 1) * _INDEX_BITS
+            + xs.size * dp.b.bits
+            + rows * dp.output.bits
+        )
         return self._hand_out(self._output(out), x)
 
     # ---- inside --------------------------------------------------------------------------------------------
@@ -255,11 +280,21 @@ class Machine:
             kept = accumulator.trailing_bits + order.guard_bits
             width = kept + 2 + growth
         if dp.a.precision + dp.b.precision > 62 or width > 62:
-            raise HalfulpError(f"{order} on {dp.name} needs aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}; at most 62 are built.")
+            needed = f"aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}"
+            raise HalfulpError(f"{order} on {dp.name} needs {needed}; at most 62 are built.")
         operands = (dp.a.precision, dp.a.emin, dp.b.precision, dp.b.emin)
         t = target(accumulator, dp.rounding)
         floating = int(not isinstance(accumulator, FixedFormat))
-        return (order.terms, kept, *operands, accumulator.emin, floating, self.seed, stream(self.calls, Role.ACCUMULATOR), t)
+        return (
+            order.terms,
+            kept,
+            *operands,
+            accumulator.emin,
+            floating,
+            self.seed,
+            stream(self.calls, Role.ACCUMULATOR),
+            t,
+        )
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():
@@ -271,7 +306,9 @@ def _top(fmt: Format) -> int:
     return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
 
 
-def quantize(x: ArrayLike, fmt: Format | str, rounding: Rounding | str = RNE, seed: int = 0, backend: str = "cpu") -> Any:
+def quantize(
+    x: ArrayLike, fmt: Format | str, rounding: Rounding | str = RNE, seed: int = 0, backend: str = "cpu"
+) -> Any:
     """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
 
     Parameters

@@ -19,6 +19,7 @@ The subset
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 from llvmlite import ir
@@ -42,7 +43,7 @@ DEVICE: dict[str, Callable] = {}
 KERNELS: dict[str, Callable] = {}
 CALLED: set[str] = set()  #: device functions that are called rather than inlined
 
-_OPTIONS = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it would change bits
+_OPTIONS: Any = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it would change bits
 
 
 def device(function: Callable) -> Callable:

@@ -144,7 +144,12 @@ def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding
     """
     if result == _FP64 and rounding.mode is Mode.RNE:
         return Path.NATIVE
-    if product_is_exact(a, b) and _exponents(c)[1] <= 1020 and _exponents(c)[0] >= -1022 and _fits_odd(result, rounding):
+    if (
+        product_is_exact(a, b)
+        and _exponents(c)[1] <= 1020
+        and _exponents(c)[0] >= -1022
+        and _fits_odd(result, rounding)
+    ):
         return Path.ODD
     return Path.WIDE
 

@@ -70,7 +70,7 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, random: i
     rest: i64 = 0
     if d <= 0:  # no bit is cut off; a wrapping format needs only the low ones
         if d > -60:
-            kept_high, kept = shift_left(high & (LIMB >> 1 >> (0 - d)), low, 0 - d)
+            _kept_high, kept = shift_left(high & (LIMB >> 1 >> (0 - d)), low, 0 - d)
     else:
         # split at d: kept above, the next 62 bits into rest, what is below jammed
         if d < 60:

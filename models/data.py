@@ -64,7 +64,9 @@ def read_idx(path: Path) -> np.ndarray:
         raise HalfulpError(f"{path} ends inside its IDX header.")
     shape = struct.unpack(f">{raw[3]}I", raw[4:header])
     if len(raw) - header != int(np.prod(shape)):
-        raise HalfulpError(f"{path} holds {len(raw) - header} bytes where its header {shape} asks for {int(np.prod(shape))}.")
+        raise HalfulpError(
+            f"{path} holds {len(raw) - header} bytes where its header {shape} asks for {int(np.prod(shape))}."
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
@@ -82,7 +84,9 @@ def idx_directory(directory: str | Path) -> Dataset:
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_x"], arrays[f"{split}_y"]
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or len(images) == 0:
-            raise HalfulpError(f"{folder}: {split} images {images.shape} and labels {labels.shape} do not belong together.")
+            raise HalfulpError(
+                f"{folder}: {split} images {images.shape} and labels {labels.shape} do not belong together."
+            )
         arrays[f"{split}_x"] = images.reshape(len(images), -1) / 255.0
         arrays[f"{split}_y"] = labels.astype(np.int64)
     if arrays["train_x"].shape[1] != arrays["test_x"].shape[1]:

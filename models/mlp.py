@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -63,13 +65,19 @@ class MLP:
     def __init__(self, sizes: tuple[int, ...], seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.weights = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(sizes):
             body = rng.normal(0.0, np.sqrt(2.0 / inputs), (inputs, outputs))
             self.weights.append(np.vstack([body, np.zeros((1, outputs))]))
 
     def store(self, fmt: Format) -> None:
         """Round the weights to nearest into their storage format."""
         self.weights = [Machine(Datapath(fmt)).quantize(w, fmt, "RNE") for w in self.weights]
+
+    def to_npz(self) -> bytes:
+        """The weights as a NumPy archive: ``weights_0`` (inputs + 1, outputs), ..."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{f"weights_{i}": weight for i, weight in enumerate(self.weights)})  # type: ignore[arg-type]
+        return buffer.getvalue()
 
     def forward(self, x: np.ndarray, machine: Machine, stored: Format | None = None) -> list[np.ndarray]:
         """Layer inputs and, last, the logits.
@@ -117,7 +125,9 @@ class MLP:
     def update(self, gradients: list[np.ndarray], step: float, machine: Machine, stored: Format) -> None:
         """weights <- weights - step * gradients, one rounding per weight (``stored``: format of the gradients)."""
         dp = machine.datapath
-        self.weights = [machine.fma(-step, _load(machine, g, stored, dp.b), w) for w, g in zip(self.weights, gradients, strict=True)]
+        self.weights = [
+            machine.fma(-step, _load(machine, g, stored, dp.b), w) for w, g in zip(self.weights, gradients, strict=True)
+        ]
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
@@ -158,7 +168,9 @@ class Training:
 
 def infer(model: MLP, x: np.ndarray, machine: Machine, stored: Format | None = None, batch: int = 1000) -> np.ndarray:
     """Logits of the rows of ``x``, (len(x), classes), computed ``batch`` rows at a time."""
-    return np.vstack([model.forward(x[start : start + batch], machine, stored)[-1] for start in range(0, len(x), batch)])
+    return np.vstack(
+        [model.forward(x[start : start + batch], machine, stored)[-1] for start in range(0, len(x), batch)]
+    )
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -49,11 +49,16 @@ def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
         write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / f"{name}.png", png)
     write_atomically(folder / "results.csv", to_csv(table))
-    write_atomically(folder / "records.json", json.dumps([asdict(r) for r in records], indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomically(
+        folder / "records.json",
+        json.dumps([asdict(r) for r in records], indent=1, sort_keys=True, allow_nan=False) + "\n",
+    )
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
 def _template() -> jinja2.Template:
     text = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(text)

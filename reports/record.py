@@ -33,7 +33,9 @@ class Record:
     digest: str  #: SHA-256 (first 16 hex digits) of the result's bits
     ledger: dict[str, Any]
     energy: dict[str, Any]  #: of the run: arithmetic_pj, memory_pj, total_pj, low_pj, high_pj, basis, sources, node
-    unit: dict[str, Any]  #: price of the contraction's unit: area_um2, energy_pj per MAC, delay_ns, macs_per_cycle, basis, band
+    unit: dict[
+        str, Any
+    ]  #: price of the contraction's unit: area_um2, energy_pj per MAC, delay_ns, macs_per_cycle, basis, band
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -44,7 +46,9 @@ class Record:
     def from_json(cls, text: str) -> Record:
         fields = json.loads(text)
         if fields.get("schema") != SCHEMA:
-            raise HalfulpError(f"a record of schema {fields.get('schema')} cannot be read; this version reads schema {SCHEMA}.")
+            raise HalfulpError(
+                f"a record of schema {fields.get('schema')} cannot be read; this version reads schema {SCHEMA}."
+            )
         return cls(**fields)
 
 

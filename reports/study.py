@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from pathlib import Path
 
 from ..emulator.datapath import Datapath
 from ..emulator.formats import Format
-from ..emulator.ledger import Ledger
-from ..kernels.machine import Machine
 from ..models import data as datasets
-from ..models.mlp import MLP, Precision, Training, accuracy, infer, train
-from ..solvers.cg import CGPrecision, cg
+from ..models.mlp import MLP, Precision, Training
+from ..solvers.cg import CGPrecision
 from ..solvers.problems import Problem, poisson
-from .record import Record, digest, finite, run_energy, unit_cost, versions, write_atomically
+from . import experiments
+from .record import Record, versions, write_atomically
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,12 @@ class Study:
     @property
     def fingerprint(self) -> str:
         """Of everything that decides the records; threads do not."""
-        parts = {key: value for key, value in vars(self).items() if key not in ("threads",) and not key.startswith("_")}
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "threads"}
         return hashlib.sha256(json.dumps([parts, versions()], default=str, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _training(self, setup: Setup, seed: int) -> Training:
-        return train(
-            self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate, seed, self.backend, self.threads
-        )
+    def _training(self, setup: Setup, seed: int) -> tuple[Record, Training]:
+        given = (setup.label, self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate)
+        return experiments.training(*given, (seed, self.backend, self.threads), self.node)
 
     @cached_property
     def data(self) -> datasets.Dataset:
@@ -114,78 +112,42 @@ class Study:
     @cached_property
     def reference(self) -> tuple[MLP, Format]:
         """The network trained on the first setup, and its weights' format: what ``infer`` quantises."""
-        return self._training(self.setups[0], self.seeds[0]).model, self.setups[0].update.output
+        return self._training(self.setups[0], self.seeds[0])[1].model, self.setups[0].update.output
+
+    @property
+    def _where(self) -> experiments.Where:
+        return self.seeds[0], self.backend, self.threads
 
     def train(self, setup: Setup, seed: int) -> Record:
         """Train from scratch on the setup; test on it."""
-        run = self._training(setup, seed)
-        given = {
-            "data": self.data.name,
-            "hidden": list(self.hidden),
-            "epochs": self.epochs,
-            "batch": self.batch,
-            "learning_rate": self.learning_rate,
-            "precision": setup.precision.describe(),
-        }
-        result = {
-            "test_accuracy": run.test_accuracy,
-            "loss": finite(run.epochs[-1].loss),
-            "diverged": run.diverged,
-            "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
-        }
-        return self._record("train", setup, seed, given, result, digest(*run.model.weights), run.ledger)
+        return self._training(setup, seed)[0]
 
     def infer(self, setup: Setup) -> Record:
-        """Post-training quantisation: the reference network's inference on the setup's datapath."""
+        """The reference network's inference on the setup's datapath."""
         model, stored = self.reference
-        machine = Machine(setup.contraction, self.backend, self.seeds[0], threads=self.threads)
-        logits = infer(model, self.data.test_x, machine, stored)
-        result = {"test_accuracy": accuracy(logits, self.data.test_y), "images": len(self.data.test_x)}
-        given = {"data": self.data.name, "trained_as": self.setups[0].label, "datapath": setup.contraction.describe()}
-        return self._record("infer", setup, self.seeds[0], given, result, digest(logits), machine.ledger)
+        trained_as = self.setups[0].label
+        return experiments.inference(
+            setup.label, self.data, model, stored, trained_as, setup.contraction, self._where, self.node
+        )
 
     def cg(self, setup: Setup) -> Record:
         """Conjugate gradients on the Poisson problem."""
-        solution = cg(
-            self.problem,
-            setup.cg_precision,
-            self.tol,
-            self.max_iterations,
-            self.patience,
-            self.seeds[0],
-            self.backend,
-            self.threads,
-        )
-        given = {
-            "problem": self.problem.name,
-            "tol": self.tol,
-            "max_iterations": self.max_iterations,
-            "patience": self.patience,
-            "precision": setup.cg_precision.describe(),
-        }
-        result = {
-            "status": solution.status.value,
-            "detail": solution.detail,
-            "iterations": solution.iterations,
-            "true_residual": finite(solution.true_residual),
-            "residuals": [finite(r) for r in solution.residuals],
-            "true_residuals": [finite(r) for r in solution.true_residuals],
-        }
-        return self._record("cg", setup, self.seeds[0], given, result, digest(solution.x), solution.ledger)
+        limits = (self.tol, self.max_iterations, self.patience)
+        return experiments.solve(setup.label, self.problem, setup.cg_precision, *limits, self._where, self.node)[0]
 
-    def _record(self, kind: str, setup: Setup, seed: int, given: dict, result: dict, fingerprint: str, ledger: Ledger) -> Record:
-        return Record(kind, setup.label, seed, given, result, fingerprint, ledger.as_dict(), run_energy(ledger, self.node), unit_cost(setup.contraction, self.node), versions())
-
-    def experiments(self) -> Iterator[tuple[str, str, Callable[[], Record]]]:
-        """(identity, what it is, how to run it) of every experiment, in order."""
+    def experiments(self) -> Iterator[tuple[str, Callable[[], Record]]]:
+        """(what it is, how to run it) of every experiment, in order."""
         for setup in self.setups:
             for seed in self.seeds:
-                yield f"train/{setup.label}/{seed}", f"train {setup.label}", lambda setup=setup, seed=seed: self.train(setup, seed)
-            yield f"infer/{setup.label}", f"infer {setup.label}", lambda setup=setup: self.infer(setup)
-            yield f"cg/{setup.label}", f"CG {setup.label}", lambda setup=setup: self.cg(setup)
+                yield f"train {setup.label}, seed {seed}", partial(self.train, setup, seed)
+            yield f"infer {setup.label}", partial(self.infer, setup)
+            yield f"CG {setup.label}", partial(self.cg, setup)
 
     def run(self, folder: Path, progress: Callable[[str], None] = lambda what: None) -> list[Record]:
-        """All records, in order. Finished ones are kept in ``folder`` until the end, so that an interrupted run resumes."""
+        """All records, in order.
+
+        Finished ones are kept in ``folder`` until the end, so that an interrupted run resumes.
+        """
         kept = folder / ".unfinished.json"
         done: dict[str, str] = {}
         if kept.is_file():
@@ -195,12 +157,11 @@ class Study:
             except (ValueError, KeyError, TypeError):
                 done = {}
         records = []
-        for identity, what, experiment in self.experiments():
+        for what, experiment in self.experiments():
             progress(what)
-            if identity not in done:
-                done[identity] = experiment().to_json()
+            if what not in done:
+                done[what] = experiment().to_json()
                 write_atomically(kept, json.dumps({"study": self.fingerprint, "records": done}))
-            records.append(Record.from_json(done[identity]))
+            records.append(Record.from_json(done[what]))
         kept.unlink(missing_ok=True)
         return records
-

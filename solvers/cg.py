@@ -53,9 +53,13 @@ class CGPrecision:
     ) -> CGPrecision:
         """Left out: ``dot`` and ``axpy`` are as ``spmv``."""
         first = Datapath.parse(spmv)
-        parsed = (first if dp is None else Datapath.parse(dp) for dp in (dot, axpy))
-        high = None if residual is None else Datapath.parse(residual)
-        return cls(first, *parsed, high, None if scalars is None else parse_format(scalars))
+        return cls(
+            first,
+            first if dot is None else Datapath.parse(dot),
+            first if axpy is None else Datapath.parse(axpy),
+            None if residual is None else Datapath.parse(residual),
+            None if scalars is None else parse_format(scalars),
+        )
 
     def describe(self) -> dict[str, str | None]:
         parts = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual")}
@@ -120,7 +124,10 @@ def cg(
         raise HalfulpError("max_iterations and patience must be at least 1.")
     ledger = Ledger()
     update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
-    spmv, dot, axpy = (Machine(dp, backend, 4 * seed + i, ledger, threads) for i, dp in enumerate((precision.spmv, precision.dot, update)))
+    spmv, dot, axpy = (
+        Machine(dp, backend, 4 * seed + i, ledger, threads)
+        for i, dp in enumerate((precision.spmv, precision.dot, update))
+    )
     if precision.residual is None:
         residual_dot, residual_axpy = dot, axpy
     else:
@@ -143,7 +150,9 @@ def cg(
     p = axpy.quantize(r) if axpy.datapath.output != residual_axpy.datapath.output else r
     rho = residual_dot.dot(r, r)
     if not (np.isfinite(rho) and rho > 0.0):
-        return end(Status.NONFINITE if not np.isfinite(rho) else Status.BREAKDOWN, f"r.r = {rho} before the first iteration")
+        return end(
+            Status.NONFINITE if not np.isfinite(rho) else Status.BREAKDOWN, f"r.r = {rho} before the first iteration"
+        )
     for k in range(1, limit + 1):
         q = spmv.spmv(a, p)
         curvature = dot.dot(p, q)
@@ -152,7 +161,9 @@ def cg(
         if curvature <= 0.0:
             exactly = float(p @ (a @ p))
             if exactly <= 0.0 and np.any(p):
-                return end(Status.INDEFINITE, f"p.Ap = {exactly:.3g} in iteration {k}: the matrix is not positive definite")
+                return end(
+                    Status.INDEFINITE, f"p.Ap = {exactly:.3g} in iteration {k}: the matrix is not positive definite"
+                )
             return end(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {exactly:.3g})")
         alpha = rho / curvature
         x = axpy.axpy(alpha, p, x)
@@ -171,7 +182,11 @@ def cg(
             if solution.true_residuals[-1] <= tol:
                 solution.x = x
                 return end(Status.CONVERGED, f"in {k} iterations")
-            return end(Status.RESIDUAL_GAP, f"the recursive residual fell to {solution.residuals[-1]:.2g} in iteration {k}, the true one only to {solution.true_residuals[-1]:.2g}")
+            return end(
+                Status.RESIDUAL_GAP,
+                f"the recursive residual fell to {solution.residuals[-1]:.2g} in iteration {k}, "
+                f"the true one only to {solution.true_residuals[-1]:.2g}",
+            )
         if k - best >= patience:
             return end(Status.STAGNATED, f"no progress since iteration {best}")
         p = axpy.axpy(rho / previous, p, r)

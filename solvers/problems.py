@@ -56,7 +56,8 @@ def matrix_market(path: str | Path, seed: int = 0) -> Problem:
     try:
         raw = scipy.io.mmread(file)
     except Exception as error:
-        raise HalfulpError(f"{file} is not a readable Matrix Market file: {str(error).splitlines()[0] if str(error) else type(error).__name__}.") from None
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise HalfulpError(f"{file} is not a readable Matrix Market file: {reason}.") from None
     if np.iscomplexobj(raw.data if sp.issparse(raw) else raw):
         raise HalfulpError(f"{file} holds a complex matrix; a real symmetric positive definite one is needed.")
     matrix = sp.csr_matrix(raw, dtype=np.float64)
@@ -84,7 +85,9 @@ def check_spd(matrix: sp.csr_matrix, name: str) -> None:
         except np.linalg.LinAlgError:
             lowest = float(scipy.linalg.eigvalsh(matrix.toarray(), subset_by_index=[0, 0])[0])
             if lowest < -rows * np.finfo(float).eps * float(abs(matrix).max()):
-                raise HalfulpError(f"{name} is not positive definite (its smallest eigenvalue is {lowest:.3g}).") from None
+                raise HalfulpError(
+                    f"{name} is not positive definite (its smallest eigenvalue is {lowest:.3g})."
+                ) from None
 
 
 def load(name: str, side: int = 32, seed: int = 0) -> Problem:

@@ -113,8 +113,8 @@ def test_every_pair_of_eight_bit_codes(name, operation):
     check_every(operation, name, 2, one_of_sr3)
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("e2m1finite", all_roundings), ("e2m1", one_of_sr3), ("q2.2", one_of_sr3)])
-def test_every_triple_of_four_bit_codes(name, chosen):
+@pytest.mark.parametrize(("name", "chosen"), [("e2m1finite", all_roundings), ("e2m1", one_of_sr3), ("q2.1", all_roundings)])
+def test_every_triple_of_small_codes(name, chosen):
     check_every("fma", name, 3, chosen)
 
 
@@ -139,7 +139,7 @@ def test_every_binary16_code_into_some_format_and_mode():
         check_conversion(fmt.unpack(code), oracle.decode(code, of), *order[code % len(order)])
 
 
-@pytest.mark.parametrize("name", ["e4m3", "e3m2ftz", "e2m1finite", "e3m2fnuz", "q3.3"])
+@pytest.mark.parametrize("name", ["e4m3", "e3m2ftz", "e3m2fnuz", "q3.3"])
 def test_every_code_of_nine_bits_into_every_mode_and_tininess(name):
     for code, (datum, value) in enumerate(operands("e4m4")):
         for i, tininess in itertools.product(one_of_sr3(code), ("after", "before")):

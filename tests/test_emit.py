@@ -163,7 +163,7 @@ def assert_same_as_python(function, tmp_path):
 
 FAITHFUL = {
     "branches": "if i > 3:\n    x = x + 1.0\nelse:\n    if i == 1 and x < 2.0 or not i != 0:\n        x = x - 4.0\n    else:\n        x = x * 3.0",
-    "loops": "total = 0\nfor k in range(2, i):\n    for m in range(k):\n        total = total + (k ^ m)\nwhile total > 100:\n    total = total >> 1\nx = float(total)",
+    "loops": "k = 0\nfor m in range(2, i):\n    for n in range(m):\n        k = k + (m ^ n)\nwhile k > 100:\n    k = k >> 1\nx = float(k)",
     "bits": "k = (i << 3 | 5) & 0x7F\nm = ~k\nx = float(k) - float(m)",
     "constants": "x = x + 0.1 + float(K) + 1e300 * 0.0 + 5e-324",
     "ternary": "y = x if x > 0.0 else -x\nx = float(max(i, 3)) + y if i >= 5 else float(min(i, 3)) - y",
@@ -254,6 +254,7 @@ def nvrtc():
 
 
 _PTX = {}
+UNUSED = "177"  # NVRTC's warning of a variable that is never used
 
 
 def ptx(*options):
@@ -267,7 +268,7 @@ def ptx(*options):
         log = ctypes.create_string_buffer(size.value)
         library.nvrtcGetProgramLog(program, log)
         assert status == 0, log.value.decode()
-        assert "warning" not in log.value.decode(), log.value.decode()
+        assert set(re.findall(r"warning #(\d+)", log.value.decode())) <= {UNUSED}, log.value.decode()
         library.nvrtcGetPTXSize(program, ctypes.byref(size))
         text = ctypes.create_string_buffer(size.value)
         assert library.nvrtcGetPTX(program, text) == 0

@@ -13,6 +13,7 @@ Codes are compared, never values: ``fmt.encode`` refuses what the format does no
 """
 
 import functools
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -31,7 +32,8 @@ from halfulp.kernels import backends, loops
 from halfulp.kernels.target import Path, accumulate_path, convert_path, mac_path, product_is_exact, target
 
 SEED = 20240229
-BACKENDS = ["cpu", "cxx", pytest.param("gpu", marks=pytest.mark.gpu)]
+NO_CUPY = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy and a CUDA device: pip install 'halfulp[gpu]'")
+BACKENDS = ["cpu", "cxx", pytest.param("gpu", marks=[pytest.mark.gpu, NO_CUPY])]
 UBSAN = "-fsanitize=undefined -fno-sanitize-recover=undefined"
 ONE = hu.FixedFormat(2, 0)
 MODES = [hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
@@ -382,8 +384,11 @@ def test_all_three_paths_are_taken():
     assert op_path("fma", ("fp64",) * 4, hu.RTZ) is Path.WIDE
 
 
+FAR_APART = [(2.0**99, 2.0**-20), (-(2.0**99), 2.0**-20), (2.0**100, -(2.0**-20)), (2.0**1000, 3 * 2.0**-24), (2.0**1000, 2.0**-1000)]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("x, y", [(2.0**99, 2.0**-20), (-(2.0**99), 2.0**-20), (2.0**100, -(2.0**-20)), (2.0**1000, 3 * 2.0**-24), (2.0**1000, 2.0**-1000)])
+@pytest.mark.parametrize("x, y", FAR_APART)
 def test_wrapping_keeps_the_low_bits_of_a_far_sum(x, y, backend):
     """A wrapping format looks at every bit of the exact sum, however far apart its terms are."""
     for rounding in MODES:
@@ -493,16 +498,21 @@ def test_elementwise_operands_have_the_size_of_the_result():
     assert all(found == {5} for _, found in sizes), sizes
 
 
-def test_no_warnings():
-    """Ordinary work warns of nothing: special codes, broadcasting, overflow to infinity."""
+ORDINARY = {
+    "decode an infinity": lambda: f("fp64").decode(np.array([0x7FF0000000000000], dtype=np.uint64)),
+    "encode a NaN": lambda: f("fp64").encode([np.nan, -np.inf]),
+    "overflow": lambda: hu.quantize([1e300, np.inf, np.nan], "fp16"),
+    "add": lambda: hu.Machine("fp16").add([1.0], [0.5]),
+    "broadcast": lambda: hu.Machine("fp16").fma([[1.0], [2.0]], [0.5, 0.25], 1.0),
+    "matmul": lambda: hu.Machine("fp16").matmul([[1.0, np.inf]], [[0.0], [0.0]]),
+}
+
+
+@pytest.mark.parametrize("case", ORDINARY)
+def test_ordinary_work_warns_of_nothing(case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fp64 = f("fp64")
-        assert np.isinf(fp64.decode(fp64.encode([np.inf]))).all()
-        assert np.isinf(hu.quantize([1e300, np.inf], "fp16")).all()
-        machine = hu.Machine("fp16")
-        assert machine.add([1.0, 2.0], [0.5, 0.25]).tolist() == [1.5, 2.25]
-        assert machine.fma([[1.0], [2.0]], [0.5, 0.25], 1.0).tolist() == [[1.5, 1.25], [2.0, 1.5]]
+        ORDINARY[case]()
 
 
 # ---- matmul, dot, spmv -------------------------------------------------------------------------------------------
@@ -535,7 +545,7 @@ SEQUENTIAL = [
     path_of("fp16", product="fp16", product_rounding="RTN", rounding="RTN"),
     path_of("fp16", rounding="SR8", product="fp16", product_rounding="RTZ"),  # only one of the two draws
     path_of("fp16", rounding="RTZ", product="fp16", product_rounding="SR8"),
-    path_of("fp32", "fp32", "fp32", "SR8", product="fp64", product_rounding="RNE"),
+    path_of("fp64", "fp64", "fp32", "SR8", product="e8m13", product_rounding="RNE"),
     path_of("bf16", "bf16", "fp32", "RTZ", product="bf16", product_rounding="SR8"),
     path_of("e4m3fn", "e4m3fn", "fp16", "SR16", product="e5m2", product_rounding="SR3", output="e4m3fn", output_rounding="SR5"),
     path_of("fp64", product="fp32", product_rounding="RTP", accumulator="fp64"),
@@ -716,7 +726,7 @@ def test_matmul_on_random_datapaths(backend):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_matmul_on_many_random_datapaths(backend):
-    fuzz(10_000, 20_000, backend)
+    fuzz(10_000, 6_000, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

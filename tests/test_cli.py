@@ -1,0 +1,178 @@
+"""The command line: what it prints, its exit codes, and one clear sentence for every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from halfulp import cli
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["halfulp", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            raise SystemExit(0)
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def test_quantize_prints_value_code_exact_value_and_flags(run) -> None:
+    code, text, _ = run(
+        "quantize",
+        "--format",
+        "fp8_e4m3",
+        "--rounding",
+        "RNE",
+        *["0.3", "448", "449", "500", "-0.0", "nan", "inf", "1e-9"],
+    )
+    assert code == 0
+    assert [line.split() for line in text.splitlines()] == [
+        ["input", "value", "code", "exact", "flags"],
+        ["0.3", "0.3125", "0x2a", "5*2^-4", "inexact"],
+        ["448", "448.0", "0x7e", "7*2^6", "-"],
+        ["449", "448.0", "0x7e", "7*2^6", "inexact"],
+        ["500", "nan", "0x7f", "nan", "inexact|overflow"],
+        ["-0.0", "-0.0", "0x80", "-0", "-"],
+        ["nan", "nan", "0x7f", "nan", "-"],
+        ["inf", "nan", "0x7f", "nan", "inexact|overflow"],
+        ["1e-9", "0.0", "0x00", "0", "inexact|underflow"],
+    ]
+
+
+def test_quantize_rounds_decimals_once_and_takes_seeds(run) -> None:
+    # 1 + 2^-11 + 10^-30 lies above a tie of fp16; in binary64 it would be the tie, and round to even
+    decimal = "1.000488281250000000000000000001"
+    assert "0x3c01" in run("quantize", "--format", "fp16", decimal)[1]
+    outputs = {
+        run("quantize", "--format", "q4.0", "--rounding", "SR8", "--seed", str(seed), "0.5")[1] for seed in range(8)
+    }
+    assert len(outputs) == 2
+
+
+def test_json(run) -> None:
+    code, text, _ = run("quantize", "--format", "fp16", "--json", "1")
+    assert code == 0 and json.loads(text)[0]["code"] == "0x3c00"
+    code, text, _ = run("formats", "--json", "fp16")
+    assert code == 0 and json.loads(text)[0]["max_finite"] == 65504.0
+    code, text, _ = run("cost", "fp16/fp32", "--json")
+    assert code == 0 and json.loads(text)["sources"] and json.loads(text)["energy_pj"] == pytest.approx(2.0)
+
+
+def test_solve_prints_residual_next_to_energy(run, tmp_path: Path) -> None:
+    code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "fp32", "--tol", "1e-5", "--out", str(tmp_path))
+    assert code == 0 and "converged" in text and "true residual" in text and "energy" in text and "SRAM" in text
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["kind"] == "cg" and record["energy"]["sources"] and record["ledger"]["operations"]
+
+
+def test_a_solve_that_fails_exits_with_1(run) -> None:
+    code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "bf16", "--tol", "1e-9", "--patience", "20")
+    assert code == 1 and ("stagnated" in text or "residual gap" in text or "breakdown" in text)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data under ../shared")
+def test_real_matrix_and_real_images(run) -> None:
+    code, text, _ = run(
+        "solve",
+        str(SHARED / "spd" / "Trefethen_20.mtx.gz"),
+        *["--spmv", "bf16", "--dot", "fp32", "--axpy", "fp32", "--tol", "1e-6"],
+    )
+    assert code in (0, 1) and "true residual" in text and "energy" in text
+    code, text, _ = run(
+        "train",
+        "--data",
+        str(SHARED / "fashion-mnist"),
+        *["--forward", "fp8_e4m3/fp32", "--rounding", "RNE", "--limit", "2000", "--epochs", "1"],
+    )
+    assert code == 0 and "test accuracy" in text and "energy" in text and "10,000 test images" in text
+
+
+def test_train_writes_its_record_and_weights(run, tmp_path: Path) -> None:
+    code, text, _ = run(
+        "train",
+        "--epochs",
+        "1",
+        "--limit",
+        "320",
+        "--rounding",
+        "SR8",
+        "--forward",
+        "bf16",
+        "--update",
+        "bf16",
+        "--out",
+        str(tmp_path),
+    )
+    assert code == 0 and "epoch" in text
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["input"]["precision"]["update"] == "bf16@SR8" and (tmp_path / "weights.npz").is_file()
+    code, text, _ = run(
+        "train", "--epochs", "1", "--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "1e6"
+    )
+    assert code == 1 and "diverged" in text
+
+
+def matrix(tmp_path: Path, body: str) -> str:
+    (tmp_path / "m.mtx").write_text("%%MatrixMarket matrix coordinate real general\n" + body)
+    return str(tmp_path / "m.mtx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["quantize", "--format", "fp8_e5m3", "1"], "did you mean fp8_e5m2"),
+        (["quantize", "--format", "posit16", "1"], "not built yet"),
+        (["quantize", "--format", "fp16", "--rounding", "RNX", "1"], "use RNE, RNA"),
+        (["quantize", "--format", "fp16", "--rounding", "SR40", "1"], "1 to 32"),
+        (["quantize", "--format", "fp16", "one"], "not a number"),
+        (["cost", "fp16//", "--node", "45nm"], "OPERANDS"),
+        (["cost", "fp16", "--node", "5nm"], "45nm or 7nm"),
+        (["solve", "nowhere.mtx"], "no file"),
+        (["solve", "poisson", "--tol", "-1"], "tol must be positive"),
+        (["solve", "poisson", "--backend", "tpu"], "cpu, gpu or cxx"),
+        (["train", "--data", "nowhere"], "no directory"),
+        (["train", "--hidden", "a,b"], "comma-separated"),
+        (["train", "--learning-rate", "0"], "positive"),
+        (["report", "--datapath", "fp99", "--out", "unused"], "unknown format"),
+        (["report", "--node", "3nm", "--out", "unused"], "45nm or 7nm"),
+    ],
+)
+def test_bad_input_is_told_in_one_sentence(run, arguments: list[str], words: str) -> None:
+    code, text, error = run(*arguments)
+    assert code == 2 and text == ""
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("2 2 3\n1 1 1\n2 2 1\n1 2 1\n", "not symmetric"),
+        ("2 2 2\n1 1 1\n2 2 -1\n", "not positive definite"),
+        ("2 2 2\n1 1 1\n2 2 nan\n", "NaN"),
+        ("0 0 0\n", "non-empty"),
+        ("2 3 1\n1 1 1\n", "square"),
+    ],
+)
+def test_bad_matrices_are_told_in_one_sentence(run, tmp_path: Path, body: str, words: str) -> None:
+    code, _, error = run("solve", matrix(tmp_path, body))
+    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and words in error
+
+
+def test_unknown_options_and_missing_arguments_exit_with_2(run) -> None:
+    assert run("solve", "--nonsense")[0] == 2
+    assert run("quantize", "--format", "fp16")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+def test_version_and_doctor(run) -> None:
+    assert run("--version")[1].startswith("halfulp 0.")
+    code, text, _ = run("doctor")
+    assert code == 0 and "backend cpu    works" in text and "45nm, 7nm" in text

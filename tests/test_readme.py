@@ -1,0 +1,66 @@
+"""Every command and every example of the README runs, and .ci/run runs the README's test command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.S | re.M)
+COMMANDS = [
+    line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line.startswith("halfulp ")
+]
+
+
+def halfulp(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "halfulp", *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, tmp_path: Path) -> None:
+    result = halfulp(shlex.split(command)[1:], tmp_path)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert result.stdout.strip()
+
+
+def test_there_are_commands_for_every_sub_command() -> None:
+    help_text = halfulp(["--help"], ROOT.parent).stdout
+    shown = {command.split()[1] for command in COMMANDS}
+    listed = set(re.findall(r"^[ │]*(\w+)  +[A-Z]", help_text, re.M)) & {
+        "formats",
+        "quantize",
+        "cost",
+        "train",
+        "solve",
+        "report",
+        "doctor",
+    }
+    assert listed == shown and len(listed) == 7
+
+
+@pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])
+def test_python_example(text: str, tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "mul e4m3fn*e4m3fn -> exact" in result.stdout and "doi:10.1109" in result.stdout
+
+
+def test_set_up_commands_come_first_and_ci_runs_the_second() -> None:
+    first, second = [text.strip() for _, text in BLOCKS[:2]]
+    assert first.endswith("halfulp report") and second.endswith("-m pytest")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "grep -m1 'pip install -e' README.md" in script
+    assert next(line for line in README.splitlines() if "pip install -e" in line) == second
+
+
+def test_pictures_exist() -> None:
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file() and (ROOT / target).stat().st_size > 10_000

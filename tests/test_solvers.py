@@ -1,0 +1,157 @@
+"""Conjugate gradients: SciPy's iterates in fp64, honest statuses in low precision, readers and their errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import halfulp as hu
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse as sp
+import scipy.sparse.linalg as sla
+from halfulp.solvers.cg import CGPrecision, Status, cg
+from halfulp.solvers.problems import Problem, check_spd, load, matrix_market, poisson
+
+SPD = Path(__file__).parents[2] / "shared" / "data" / "spd"
+
+
+def scipy_cg(problem: Problem, rtol: float) -> np.ndarray:
+    x, info = sla.cg(problem.matrix, problem.rhs, rtol=rtol, maxiter=20 * len(problem.rhs))
+    assert info == 0
+    return x
+
+
+def test_fp64_reaches_scipys_iterate_on_poisson() -> None:
+    problem = poisson(24)
+    solution = cg(problem, "fp64", tol=1e-8)
+    expected = scipy_cg(problem, 1e-8)
+    assert solution.status is Status.CONVERGED and solution.true_residual <= 1e-8
+    assert np.linalg.norm(solution.x - expected) <= 1e-8 * np.linalg.norm(expected)
+
+
+@pytest.mark.skipif(not SPD.is_dir(), reason="needs the SPD matrices under ../shared/data")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bcsstm05",
+        "Trefethen_20b",
+        "Trefethen_20",
+        "Chem97ZtZ",
+        "nos4",
+        "bcsstk02",
+        "Journals",
+        "nos3",
+        "bcsstm22",
+        "bcsstk01",
+        "lund_a",
+        "LFAT5",
+        "rail_1357_K",
+        "bcsstm09",
+    ],
+)
+def test_fp64_reaches_scipys_iterate_on_real_matrices(name: str) -> None:
+    problem = matrix_market(SPD / f"{name}.mtx.gz")
+    solution = cg(problem, "fp64", tol=1e-8)
+    expected = scipy_cg(problem, 1e-8)
+    assert solution.status is Status.CONVERGED
+    assert np.linalg.norm(solution.x - expected) <= 1e-8 * np.linalg.norm(expected)
+
+
+def test_low_precision_ends_honestly() -> None:
+    problem = poisson(16)
+    bf16 = cg(problem, "bf16", tol=1e-6, patience=60)
+    assert bf16.status in (Status.STAGNATED, Status.RESIDUAL_GAP) and 1e-3 < bf16.true_residual < 1
+    assert bf16.true_residual == pytest.approx(
+        np.linalg.norm(problem.rhs - problem.matrix @ bf16.x) / np.linalg.norm(problem.rhs), rel=1e-12
+    )
+    hot = Problem("hot", (problem.matrix * 1e5).tocsr(), problem.rhs)
+    assert cg(hot, "fp16").status is Status.NONFINITE
+    tiny = Problem("tiny", problem.matrix, problem.rhs * 1e-9)
+    assert cg(tiny, "fp8_e4m3").status is Status.BREAKDOWN
+    assert cg(problem, "fp64", max_iterations=3).status is Status.MAX_ITERATIONS
+    assert cg(Problem("zero", problem.matrix, 0 * problem.rhs), "fp64").status is Status.CONVERGED
+
+
+def test_residual_and_scalars_in_fp64_when_asked() -> None:
+    problem = poisson(16)
+    low = cg(problem, CGPrecision.of("tf32/fp32"), tol=1e-6, patience=60)
+    high = cg(problem, CGPrecision.of("tf32/fp32", residual="fp64", scalars="fp64"), tol=1e-6, patience=60)
+    text = str(high.ledger.as_dict())
+    assert "e11m52" in text and "e11m52" not in str(low.ledger.as_dict())
+    assert len(high.residuals) == high.iterations + 1
+
+
+def test_ledger_of_a_solve_in_closed_form() -> None:
+    problem = poisson(8)
+    n, nnz = 64, problem.matrix.nnz
+    k = cg(problem, "fp32", tol=1e-4).iterations
+    solution = cg(problem, "fp32", tol=1e-4)
+    # start: one dot; every iteration: spmv, two dots, three axpys, but the last skips the axpy of p
+    assert solution.ledger.n_mul == n + k * (nnz + 2 * n + 3 * n) - n
+    assert solution.ledger.n_add == solution.ledger.n_mul
+
+
+def test_an_indefinite_matrix_is_named_as_such() -> None:
+    line = sp.diags([1.0, 1.0, 1.0], [-1, 0, 1], shape=(50, 50)).tocsr()
+    assert cg(Problem("indefinite", line, np.ones(50) / 7), "fp64").status is Status.INDEFINITE
+    with pytest.raises(hu.HalfulpError, match="not positive definite"):
+        check_spd(line, "it")
+
+
+def write(path: Path, matrix: object, **options: object) -> Path:
+    scipy.io.mmwrite(path, matrix, **options)
+    return path
+
+
+def test_every_field_type_and_explicit_zeros(tmp_path: Path) -> None:
+    dense = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 2.0]])
+    explicit = sp.coo_matrix(
+        (np.append(dense[dense != 0], 0.0), (np.append(np.nonzero(dense)[0], 0), np.append(np.nonzero(dense)[1], 2))),
+        shape=(3, 3),
+    )
+    files = [
+        write(tmp_path / "real.mtx", sp.coo_matrix(dense)),
+        write(tmp_path / "symmetric.mtx", sp.coo_matrix(dense), symmetry="symmetric"),
+        write(tmp_path / "integer.mtx", sp.coo_matrix(dense.astype(int))),
+        write(tmp_path / "array.mtx", dense),
+        write(tmp_path / "zeros.mtx", explicit, symmetry="general"),
+    ]
+    for file in files:
+        assert np.array_equal(load(str(file)).matrix.toarray(), dense) and load(str(file)).matrix.nnz == 5
+    pattern = tmp_path / "pattern.mtx"
+    pattern.write_text("%%MatrixMarket matrix coordinate pattern symmetric\n2 2 2\n1 1\n2 2\n")
+    assert np.array_equal(load(str(pattern)).matrix.toarray(), np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("%%MatrixMarket matrix coordinate real general\n2 3 1\n1 1 1\n", "square"),
+        ("%%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 1\n2 2 1\n1 2 1\n", "not symmetric"),
+        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 1 1\n2 2 -1\n", "not positive definite"),
+        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 3\n1 1 1\n2 2 1\n2 1 2\n", "smallest eigenvalue"),
+        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 1 1\n2 2 nan\n", "NaN"),
+        ("%%MatrixMarket matrix coordinate complex symmetric\n2 2 2\n1 1 1 0\n2 2 1 0\n", "complex"),
+        ("nonsense\n", "not a readable Matrix Market file"),
+    ],
+)
+def test_unusable_matrices_are_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "m.mtx"
+    file.write_text(text)
+    with pytest.raises(hu.HalfulpError, match=sentence):
+        matrix_market(file)
+
+
+def test_other_bad_input() -> None:
+    with pytest.raises(hu.HalfulpError, match="no file"):
+        load("nowhere.mtx")
+    with pytest.raises(hu.HalfulpError, match="4096"):
+        poisson(0)
+    problem = poisson(4)
+    with pytest.raises(hu.HalfulpError, match="finite"):
+        cg(Problem("nan", problem.matrix, problem.rhs * np.nan))
+    with pytest.raises(hu.HalfulpError, match="does not fit"):
+        cg(Problem("short", problem.matrix, problem.rhs[:3]))
+    with pytest.raises(hu.HalfulpError, match="positive"):
+        cg(problem, tol=0.0)
