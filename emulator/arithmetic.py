@@ -17,8 +17,10 @@ Rules where standards leave a choice
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from enum import IntFlag
 from fractions import Fraction
+from numbers import Integral
 from typing import NamedTuple
 
 from .errors import HalfulpError
@@ -51,6 +53,21 @@ NAN = Unpacked(Kind.NAN)
 INVALID_NAN = Unpacked(Kind.NAN, signaling=True)
 
 
+_DECIMAL_REACH = 5000
+
+
+def _fraction(text: str) -> Fraction:
+    """The number a text denotes; beyond 10^+-5000 one of that size, which no format can tell from it."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return Fraction(text)
+    if number and abs(number.adjusted()) > _DECIMAL_REACH:
+        reach = Fraction(10) ** (_DECIMAL_REACH if number.adjusted() > 0 else -_DECIMAL_REACH)
+        return -reach if number < 0 else reach
+    return Fraction(number)
+
+
 def exact(value: float | int | str | Fraction) -> Unpacked:
     """The datum of a number, exact for floats, integers and dyadic fractions.
 
@@ -60,7 +77,7 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
     if isinstance(value, str):
         text = value.strip()
         try:
-            value = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else Fraction(text)
+            value = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else _fraction(text)
         except (ValueError, ZeroDivisionError):
             raise HalfulpError(f"{text!r} is not a number: write 0.3, -1e-9, nan or inf.") from None
         if value == 0:
@@ -72,8 +89,8 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
         )
         significand, rest = divmod(numerator << shift, denominator)
         return Unpacked(Kind.FINITE, value < 0, significand << 1 | (rest != 0), -shift - 1)
-    if isinstance(value, int):
-        return Unpacked(Kind.FINITE, value < 0, abs(value), 0)
+    if isinstance(value, Integral):
+        return Unpacked(Kind.FINITE, value < 0, abs(int(value)), 0)
     value = float(value)
     if value != value:
         return NAN
@@ -127,7 +144,7 @@ def round_pack(
     random : the k random bits of SR, as an integer in [0, 2^k); otherwise ignored.
     tininess : ``"after"`` (RISC-V, x86) or ``"before"`` (Arm) rounding; only the underflow flag depends on it.
     """
-    if not 0 <= random < 1 << max(rounding.random_bits, 1):
+    if rounding.random_bits and not 0 <= random < 1 << rounding.random_bits:
         raise HalfulpError(f"{rounding} takes a random integer below 2**{rounding.random_bits}, not {random}.")
     if isinstance(fmt, FixedFormat):
         return _round_fixed(datum, fmt, rounding, random)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,10 @@ class Unpacked(NamedTuple):
             return float("-inf") if self.negative else float("inf")
         if self.significand == 0:
             return -0.0 if self.negative else 0.0
-        return float(self.fraction)
+        try:
+            return float(self.fraction)
+        except OverflowError:
+            return float("-inf") if self.negative else float("inf")
 
 
 class Specials(Enum):
@@ -63,6 +67,34 @@ class Specials(Enum):
     FN = "fn"  #: no infinity; only all ones is NaN (OCP E4M3)
     FNUZ = "fnuz"  #: no infinity, no negative zero; 1000...0 is the one NaN
     FINITE = "finite"  #: every code is a number (OCP FP6, FP4)
+
+
+def carrier(values: ArrayLike) -> np.ndarray:
+    """``values`` as the float64 array that carries them, every element exact.
+
+    Raises
+    ------
+    HalfulpError
+        An element is not a real number, or binary64 cannot hold it (a 64-bit integer above 2^53, a long double):
+        rounding it here would round twice.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        with np.errstate(over="ignore"):
+            carried = np.asarray(array, dtype=np.float64, order="C")
+    except (TypeError, ValueError, OverflowError):
+        raise HalfulpError("an array of real numbers is needed, each of which binary64 can hold.") from None
+    if array.dtype.kind in "iu":
+        doubtful = (array > 2**53) | (array < -(2**53))
+    else:
+        doubtful = np.full(array.shape, array.dtype.kind == "O" or array.dtype.itemsize > 8)
+    for given, held in zip(array[doubtful], carried[doubtful], strict=True):
+        same = int(given) == float(held) if isinstance(given, Integral) else given == held or given != given
+        if not same:
+            raise HalfulpError(f"{given} does not fit binary64, which carries values: it would be rounded twice.")
+    return carried
 
 
 def _code_dtype(bits: int) -> type[np.unsignedinteger]:
@@ -91,8 +123,12 @@ class _Codec:
         -------
         float64 array of the same shape, exact (a fixed format wider than 53 bits is refused).
         """
-        array = np.asarray(codes)
-        if array.dtype.kind not in "ui":
+        array = codes if isinstance(codes, np.ndarray) else np.array(codes, dtype=object)
+        if array.dtype.kind == "O" and not all(
+            isinstance(code, Integral) and not isinstance(code, bool) for code in array.flat
+        ):
+            raise HalfulpError(f"codes of {self} must be integers.")
+        if array.dtype.kind not in "uiO":
             raise HalfulpError(f"codes of {self} must be integers, not {array.dtype}.")
         if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << self.bits):
             raise HalfulpError(f"codes of {self} must lie in [0, 2**{self.bits}).")
@@ -110,7 +146,7 @@ class _Codec:
         Unsigned array of the same shape, of the narrowest of uint8/16/32/64 that holds ``bits``. Every NaN
         becomes the canonical NaN.
         """
-        array = np.asarray(values, dtype=np.float64)
+        array = carrier(values)
         codes = self._encode(array)
         back = self._decode(codes)
         same = (back == array) & (np.signbit(back) == np.signbit(array)) | (np.isnan(back) & np.isnan(array))
@@ -243,7 +279,9 @@ class FloatFormat(_Codec):
             if self.specials is Specials.FN and trailing == (1 << t) - 1:
                 return Unpacked(Kind.NAN, negative)
         if field == 0:
-            return Unpacked(Kind.FINITE, negative, trailing if self.subnormals else 0, self.emin - t)
+            significand = trailing if self.subnormals else 0
+            negative = negative and (significand > 0 or self.has_negative_zero)
+            return Unpacked(Kind.FINITE, negative, significand, self.emin - t)
         return Unpacked(Kind.FINITE, negative, trailing | 1 << t, field - self.bias - t)  # type: ignore[operator]
 
     def pack(self, datum: Unpacked) -> int:
@@ -277,13 +315,16 @@ class FloatFormat(_Codec):
         trailing = codes.astype(np.int64) & ((1 << t) - 1)
         normal = field > 0
         significand = np.where(normal, trailing | 1 << t, trailing if self.subnormals else 0)
-        magnitude = np.ldexp(significand.astype(np.float64), np.maximum(field, 1) - self.bias - t)  # type: ignore[operator]
+        scale = np.clip(field - self.bias, self.emin, self.emax) - t  # type: ignore[operator]
+        magnitude = np.ldexp(significand.astype(np.float64), scale)
         if self.specials is Specials.IEEE:
             top = field == (1 << w) - 1
             magnitude = np.where(top, np.where(trailing == 0, np.inf, np.nan), magnitude)
         elif self.specials is Specials.FN:
             magnitude = np.where((field == (1 << w) - 1) & (trailing == (1 << t) - 1), np.nan, magnitude)
         negative = (codes >> np.uint64(w + t)).astype(bool)
+        if not self.has_negative_zero:
+            negative &= magnitude != 0
         values = np.where(negative, -magnitude, magnitude)
         return np.where(codes == self.nan_code, np.nan, values) if self.has_nan else values
 
@@ -333,8 +374,11 @@ class FixedFormat(_Codec):
             raise HalfulpError(
                 f"q{self.integer_bits}.{self.fraction_bits} has a word length of {self.bits}; it must lie in 1...64."
             )
+        where = f"q{self.integer_bits}.{self.fraction_bits}"
         if not -1000 <= self.fraction_bits <= 1000:
-            raise HalfulpError(f"q{self.integer_bits}.{self.fraction_bits}: FL must lie in -1000...1000.")
+            raise HalfulpError(f"{where}: FL must lie in -1000...1000.")
+        if self.integer_bits > 1023:
+            raise HalfulpError(f"{where} has values that binary64 cannot hold: IL is at most 1023.")
 
     @property
     def bits(self) -> int:  # type: ignore[override]
@@ -403,7 +447,8 @@ class FixedFormat(_Codec):
 
     def _encode(self, values: np.ndarray) -> np.ndarray:
         self._check_carrier()
-        scaled = np.ldexp(np.where(np.isfinite(values), values, 0.0), self.fraction_bits)
+        inside = np.clip(np.where(np.isnan(values), 0.0, values), self.min_finite, self.max_finite)
+        scaled = np.ldexp(inside, self.fraction_bits)
         integers = np.clip(scaled, self.min_integer, self.max_integer).astype(np.int64)
         return (integers & ((1 << self.bits) - 1)).astype(np.uint64)
 

@@ -36,7 +36,7 @@ ALIASES = {
 _FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
 _EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12"]
-_LATER = re.compile(r"(mx|nvfp|bfp|msfp|posit|e8m0$).*")
+_LATER = re.compile(r"(?:mx|nvfp|bfp|msfp|posit).*|u?e8m0")
 
 
 def format(name: str | Format) -> Format:
@@ -51,6 +51,10 @@ def format(name: str | Format) -> Format:
         return name
     text = str(name).strip().lower()
     text = ALIASES.get(text, text)
+    if _LATER.fullmatch(text):
+        raise HalfulpError(
+            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
+        )
     if match := _FLOAT.fullmatch(text):
         w, t, specials, ftz, bias, sat = match.groups()
         return FloatFormat(
@@ -59,10 +63,6 @@ def format(name: str | Format) -> Format:
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
-    if _LATER.fullmatch(text):
-        raise HalfulpError(
-            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
-        )
     near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")

@@ -130,17 +130,19 @@ def _compiled(compiler: str, extra: str) -> Path:
     text = source()
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", *extra.split()]
     digest = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"halfulp-cxx-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halfulp"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     library = folder / f"{digest}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as work:
             file = Path(work) / "kernels.cpp"
             file.write_text(text, encoding="utf-8")
             built = Path(work) / "kernels.so"
-            result = subprocess.run(
-                [compiler, *flags, str(file), "-o", str(built), "-lm"], capture_output=True, text=True
-            )
+            command = [compiler, *flags, str(file), "-o", str(built), "-lm"]
+            try:
+                result = subprocess.run(command, capture_output=True, text=True)
+            except OSError as error:
+                raise HalfulpError(f"cannot run the compiler {compiler!r}: {error.strerror}.") from None
             if result.returncode:
                 raise HalfulpError(f"{compiler} could not compile the kernels: {result.stderr.strip()[:2000]}")
             built.rename(library)
@@ -202,6 +204,6 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
     """A backend by name: ``cpu``, ``gpu`` or ``cxx``."""
     if name not in _BACKENDS:
         raise HalfulpError(f"unknown backend {name!r}: choose cpu, gpu or cxx.")
-    if threads is not None and threads < 1:
-        raise HalfulpError(f"threads must be at least 1, not {threads}.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise HalfulpError(f"threads must be a positive integer, not {threads}.")
     return _BACKENDS[name](threads)

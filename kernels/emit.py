@@ -79,129 +79,181 @@ def _struct(cls: type) -> str:
 
 
 class _Printer:
-    """Prints one function."""
+    """Prints one function. Every expression has a type, and what C++ would convert silently is refused."""
 
     def __init__(self, function: Callable) -> None:
         self.function = function
         self.names = function.__globals__
-        self.tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-        self.hints = get_type_hints(function)
-        self.scopes: list[set[str]] = []
+        self.tree: ast.FunctionDef = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]  # type: ignore[assignment]
+        self.scopes: list[dict[str, str]] = []
+        self.frozen: set[str] = set()  #: loop variables, which must not be assigned
+        arguments = self.tree.args if isinstance(self.tree, ast.FunctionDef) else None
+        if arguments is None or arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults:
+            raise self.refuse(self.tree, "only plain positional parameters")
+        hints = get_type_hints(function)
+        try:
+            self.parameters = {arg.arg: _type_name(hints[arg.arg]) for arg in arguments.args}
+            self.result = _type_name(hints["return"])
+        except (KeyError, OutsideSubset) as error:
+            raise self.refuse(self.tree, f"parameters and result need a type of the subset ({error})") from None
 
     def refuse(self, node: ast.AST, why: str = "") -> OutsideSubset:
         line = getattr(node, "lineno", "?")
-        what = f"{ast.unparse(node)!r} is outside the kernel subset{why and ': ' + why}"
+        shown = " ".join(ast.unparse(node).split())[:200]
+        what = f"{shown!r} is outside the kernel subset{why and ': ' + why}"
         return OutsideSubset(f"{self.function.__name__}, line {line}: {what}")
 
-    def signature(self) -> str:
-        parameters = ", ".join(f"{_type_name(self.hints[arg.arg])} {arg.arg}" for arg in self.tree.args.args)  # type: ignore[attr-defined]
-        return f"{_type_name(self.hints['return'])} {self.function.__name__}({parameters})"
-
     def text(self) -> str:
-        self.scopes = [{arg.arg for arg in self.tree.args.args}]  # type: ignore[attr-defined]
-        body = self.tree.body[1:] if ast.get_docstring(self.tree) else self.tree.body  # type: ignore[attr-defined, arg-type]
-        qualifier = (
-            "DEVICE"
-            if self.function.__name__ in subset.CALLED or self.function.__name__ in subset.KERNELS
-            else "DEVICE_INLINE"
-        )
-        return f"{qualifier} {self.signature()} {self.block(body, fresh=False)}\n"
+        self.scopes = [dict(self.parameters)]
+        body = self.tree.body[1:] if ast.get_docstring(self.tree) else self.tree.body
+        name = self.function.__name__
+        qualifier = "DEVICE" if name in subset.CALLED or name in subset.KERNELS else "DEVICE_INLINE"
+        parameters = ", ".join(f"{kind} {parameter}" for parameter, kind in self.parameters.items())
+        return f"{qualifier} {self.result} {name}({parameters}) {self.block(body)}\n"
 
-    def known(self, name: str) -> bool:
-        return any(name in scope for scope in self.scopes)
+    def kind(self, name: str) -> str | None:
+        """Type of a local, None if there is none of that name."""
+        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
 
-    def block(self, statements: list[ast.stmt], fresh: bool = True, own: tuple[str, ...] = ()) -> str:
-        if fresh:
-            self.scopes.append(set(own))
+    def block(self, statements: list[ast.stmt], own: dict[str, str] | None = None) -> str:
+        self.scopes.append(dict(own or {}))
         inner = "".join(self.statement(s) for s in statements)
-        if fresh:
-            self.scopes.pop()
+        self.scopes.pop()
         return "{\n" + textwrap.indent(inner, "  ") + "}"
 
-    def assign(self, target: ast.expr, value: str) -> str:
+    def assign(self, target: ast.expr, value: str, kind: str) -> str:
         if isinstance(target, ast.Name):
-            if self.known(target.id):
+            known = self.kind(target.id)
+            if target.id in self.frozen or known not in (None, kind):
+                raise self.refuse(target, "a loop variable, or a local of another type")
+            if known:
                 return f"{target.id} = {value};\n"
-            self.scopes[-1].add(target.id)
-            return f"auto {target.id} = {value};\n"
+            self.scopes[-1][target.id] = kind
+            return f"{kind} {target.id} = {value};\n"
         if isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Slice):
-            return f"{self.expr(target)} = {value};\n"
-        if isinstance(target, ast.Tuple) and len(target.elts) == 2:
-            first, second = target.elts
-            before = f"auto result_{target.lineno} = {value};\n"
-            return (
-                before
-                + self.assign(first, f"result_{target.lineno}.first")
-                + self.assign(second, f"result_{target.lineno}.second")
-            )
+            place, element = self.expr(target)
+            if element != kind:
+                raise self.refuse(target, f"a {kind} for a {element}")
+            return f"{place} = {value};\n"
+        if isinstance(target, ast.Tuple) and len(target.elts) == 2 and kind.startswith("pair<"):
+            both = f"both_{target.lineno}"
+            parts = kind[5:-1].split(", ")
+            assigned = [
+                self.assign(e, f"{both}.{m}", k)
+                for e, m, k in zip(target.elts, ("first", "second"), parts, strict=True)
+            ]
+            return f"{kind} {both} = {value};\n" + "".join(assigned)
         raise self.refuse(target)
 
     def statement(self, node: ast.stmt) -> str:
         match node:
             case ast.Assign(targets=[target], value=value):
-                return self.assign(target, self.expr(value))
-            case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None and not self.known(name):
-                annotation = eval(ast.unparse(node.annotation), self.names)
-                self.scopes[-1].add(name)
-                return f"{_type_name(annotation)} {name} = {self.expr(value)};\n"
+                return self.assign(target, *self.expr(value))
+            case ast.AnnAssign(target=ast.Name() as target, value=value) if value is not None:
+                text, kind = self.expr(value)
+                if _type_name(eval(ast.unparse(node.annotation), self.names)) != kind:
+                    raise self.refuse(node, f"the value is a {kind}")
+                return self.assign(target, text, kind)
             case ast.Expr(value=ast.Call() as call):
-                return self.expr(call) + ";\n"
+                return self.expr(call)[0] + ";\n"
             case ast.If(test=test, body=body, orelse=orelse):
                 otherwise = f" else {self.block(orelse)}" if orelse else ""
-                return f"if ({self.expr(test)}) {self.block(body)}{otherwise}\n"
+                return f"if ({self.typed(test, 'bool')}) {self.block(body)}{otherwise}\n"
             case ast.While(test=test, body=body, orelse=[]):
-                return f"while ({self.expr(test)}) {self.block(body)}\n"
+                return f"while ({self.typed(test, 'bool')}) {self.block(body)}\n"
             case ast.For(
-                target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=limits), body=body, orelse=[]
-            ) if len(limits) <= 2:
-                first, last = (["0"] * (2 - len(limits))) + [self.expr(limit) for limit in limits]
-                return f"for (i64 {name} = {first}; {name} < {last}; {name}++) {self.block(body, own=(name,))}\n"
-            case ast.Return(value=ast.Tuple(elts=[x, y])):
-                return f"return {{{self.expr(x)}, {self.expr(y)}}};\n"
+                target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=limits, keywords=[]), orelse=[]
+            ) if 1 <= len(limits) <= 2 and self.kind(name) is None:
+                first, last = (["0LL"] * (2 - len(limits))) + [self.typed(limit, "i64") for limit in limits]
+                self.frozen.add(name)
+                body_text = self.block(node.body, own={name: "i64"})
+                self.frozen.discard(name)
+                return f"for (i64 {name} = {first}, end_{name} = {last}; {name} < end_{name}; {name}++) {body_text}\n"
+            case ast.Return(value=ast.Tuple(elts=[x, y])) if self.result == "pair<i64, i64>":
+                return f"return {{{self.typed(x, 'i64')}, {self.typed(y, 'i64')}}};\n"
             case ast.Return(value=value) if value is not None:
-                return f"return {self.expr(value)};\n"
+                return f"return {self.typed(value, self.result)};\n"
         raise self.refuse(node)
 
-    def expr(self, node: ast.expr) -> str:
+    def typed(self, node: ast.expr, kind: str) -> str:
+        """The text of an expression that must have a type."""
+        text, found = self.expr(node)
+        if found != kind:
+            raise self.refuse(node, f"a {found} where a {kind} is needed")
+        return text
+
+    def same(self, node: ast.expr, *parts: ast.expr, among: tuple[str, ...] = ("i64", "f64")) -> tuple[list[str], str]:
+        """Texts of sub-expressions that must share one of some types, and that type."""
+        texts, kinds = zip(*map(self.expr, parts), strict=True)
+        if len(set(kinds)) != 1 or kinds[0] not in among:
+            raise self.refuse(node, f"{' and '.join(kinds)} where {' or '.join(among)} is needed")
+        return list(texts), kinds[0]
+
+    def expr(self, node: ast.expr) -> tuple[str, str]:
+        """C++ text and type of an expression."""
         match node:
             case ast.Constant(value=value):
                 return self.constant(node, value)
             case ast.Name(id=name):
-                return name if self.known(name) else self.constant(node, self.names.get(name))
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if self.known(name):
-                return f"{name}.{attribute}"
+                kind = self.kind(name)
+                return (name, kind) if kind else self.constant(node, self.names.get(name))
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if self.kind(name) == Target.__name__:
+                return f"{name}.{attribute}", _type_name(get_type_hints(Target)[attribute])
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return f"({self.expr(left)} {_BINARY[type(op)]} {self.expr(right)})"
+                arithmetic = isinstance(op, (ast.Add, ast.Sub, ast.Mult))
+                (x, y), kind = self.same(node, left, right, among=("i64", "f64") if arithmetic else ("i64",))
+                return f"({x} {_BINARY[type(op)]} {y})", kind
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
-                return f"({_UNARY[type(op)]}{self.expr(operand)})"
+                wanted = {ast.Not: ("bool",), ast.Invert: ("i64",)}.get(type(op), ("i64", "f64"))
+                (x,), kind = self.same(node, operand, among=wanted)
+                return f"({_UNARY[type(op)]}{x})", kind
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
-                return f"({self.expr(left)} {_COMPARE[type(op)]} {self.expr(right)})"
+                (x, y), _ = self.same(node, left, right, among=("i64", "f64", "bool"))
+                return f"({x} {_COMPARE[type(op)]} {y})", "bool"
             case ast.BoolOp(op=op, values=values):
-                return "(" + (" && " if isinstance(op, ast.And) else " || ").join(map(self.expr, values)) + ")"
+                texts, _ = self.same(node, *values, among=("bool",))
+                return "(" + (" && " if isinstance(op, ast.And) else " || ").join(texts) + ")", "bool"
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                return f"({self.expr(test)} ? {self.expr(body)} : {self.expr(orelse)})"
+                (x, y), kind = self.same(node, body, orelse, among=("i64", "f64", "bool"))
+                return f"({self.typed(test, 'bool')} ? {x} : {y})", kind
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Slice(lower=lower, upper=upper, step=None)) if (
-                lower and upper
+                lower and upper and (self.kind(name) or "").endswith("*")
             ):
-                return f"({name} + {self.expr(lower)})"
-            case ast.Subscript(value=ast.Name(id=name), slice=index) if not isinstance(index, ast.Slice):
-                return f"{name}[{self.expr(index)}]"
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-                called = subset.INTRINSICS.get(name) or (name if name in subset.DEVICE else None)
-                if called:
-                    return f"{called}({', '.join(map(self.expr, args))})"
+                self.typed(upper, "i64")
+                return f"({name} + {self.typed(lower, 'i64')})", self.kind(name) or ""
+            case ast.Subscript(value=ast.Name(id=name), slice=index) if (self.kind(name) or "").endswith("*"):
+                if isinstance(index, (ast.Slice, ast.UnaryOp)):
+                    raise self.refuse(node, "an index counts from the front")
+                return f"{name}[{self.typed(index, 'i64')}]", (self.kind(name) or "").removesuffix("*")
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if self.kind(name) is None:
+                return self.call(node, name, args)
         raise self.refuse(node)
 
-    def constant(self, node: ast.AST, value: object) -> str:
+    def call(self, node: ast.expr, name: str, args: list[ast.expr]) -> tuple[str, str]:
+        if name in subset.INTRINSICS:
+            called, wanted, kind = subset.INTRINSICS[name]
+        elif name in subset.DEVICE:
+            callee = _Printer(subset.DEVICE[name])
+            called, wanted, kind = name, tuple(callee.parameters.values()), callee.result
+        else:
+            raise self.refuse(node, f"{name} is neither a device function nor an intrinsic")
+        texts = [self.expr(arg) for arg in args]
+        if len(texts) != len(wanted) or any(
+            w not in (found, "any") for w, (_, found) in zip(wanted, texts, strict=True)
+        ):
+            raise self.refuse(node, f"{name} takes ({', '.join(wanted)})")
+        return f"{called}({', '.join(text for text, _ in texts)})", kind
+
+    def constant(self, node: ast.AST, value: object) -> tuple[str, str]:
         if isinstance(value, bool):
-            return "true" if value else "false"
+            return ("true" if value else "false"), "bool"
         if isinstance(value, int):
             if value == -(1 << 63):
-                return "(-9223372036854775807LL - 1)"
+                return "(-9223372036854775807LL - 1)", "i64"
             if abs(value) < 1 << 63:
-                return f"({value}LL)" if value < 0 else f"{value}LL"
+                return (f"({value}LL)" if value < 0 else f"{value}LL"), "i64"
         if isinstance(value, float) and value == value and abs(value) != float("inf"):
-            return f"({value.hex()})"
+            return f"({value.hex()})", "f64"
         raise self.refuse(node, "not a local, nor a module-level number")
 
 

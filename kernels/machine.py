@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format
+from ..emulator.formats import FixedFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import format as parse_format
 from ..emulator.random import Role, stream
@@ -47,11 +48,11 @@ class Machine:
         ledger: Ledger | None = None,
         threads: int | None = None,
     ) -> None:
-        if not 0 <= seed < 1 << 62:
-            raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
+        if not isinstance(seed, Integral) or not 0 <= seed < 1 << 62:
+            raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
         self.datapath = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
-        self.seed = seed
+        self.seed = int(seed)
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
 
@@ -78,7 +79,7 @@ class Machine:
         dp = self.datapath
         self._open()
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
-        out = self._multiply_add(xs, self.backend.xp.float64(1.0), ys, (dp.a, _ONE, dp.b))
+        out = self._multiply_add(xs, self.backend.array(1.0), ys, (dp.a, _ONE, dp.b))
         self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -89,7 +90,7 @@ class Machine:
         self._open()
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
         neutral = 0.0 if target(dp.output, dp.output_rounding).zero_sign else -0.0
-        out = self._multiply_add(xs, ys, self.backend.xp.float64(neutral), (dp.a, dp.b, _ONE))
+        out = self._multiply_add(xs, ys, self.backend.array(neutral), (dp.a, dp.b, _ONE))
         self.ledger.count(Operation("mul", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -141,7 +142,7 @@ class Machine:
         else:
             path, t, product_path, product = self._sequential_parameters()
             random = self._scratch(m * n)
-            product_random = random if not dp.product_rounding.random_bits else self._scratch(m * n)
+            product_random = random if dp.product is None else self._scratch(m * n)
             streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
             args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *streams, path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
@@ -171,7 +172,9 @@ class Machine:
             )
             raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
         self._open()
-        values, xs = self._operand(matrix.data, dp.a, Role.A), self._operand(x, dp.b, Role.B)
+        values = self.backend.array(matrix.data)
+        values = self._operand(values, dp.a, Role.A) if values.size else values
+        xs = self._operand(x, dp.b, Role.B)
         gathered = xs[self.backend.array(matrix.indices, np.int64)]
         starts = self.backend.array(matrix.indptr, np.int64)
         rows = matrix.shape[0]
@@ -208,10 +211,7 @@ class Machine:
         self.calls += 1
 
     def _values(self, x: ArrayLike, what: str) -> Any:
-        try:
-            array = self.backend.array(x)
-        except (TypeError, ValueError):
-            raise HalfulpError(f"{what} needs an array of real numbers.") from None
+        array = self.backend.array(carrier(x) if self.backend.xp is np or not self.backend.is_native(x) else x)
         if array.size == 0:
             raise HalfulpError(f"{what} got an empty array (shape {np.shape(x)}).")
         return array
@@ -248,16 +248,17 @@ class Machine:
     def _multiply_add(self, x: Any, y: Any, z: Any, formats: tuple[Format, Format, Format]) -> Any:
         dp, xp = self.datapath, self.backend.xp
         try:
-            x, y, z = xp.broadcast_arrays(x, y, z)
+            shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
         except ValueError:
             raise HalfulpError(f"shapes {x.shape}, {y.shape} and {z.shape} do not broadcast together.") from None
         t = target(dp.output, dp.output_rounding)
         path = mac_path(*formats, dp.output, dp.output_rounding)
-        out = xp.empty(x.size)
-        random = self._random(x.size, t, Role.OUTPUT)
-        flat = [xp.ascontiguousarray(v).ravel() for v in (x, y, z)]
-        self.backend.launch("multiply_add", x.size, *flat, out, random, int(path), t)
-        return out.reshape(x.shape)
+        size = math.prod(shape)
+        out = xp.empty(size)
+        random = self._random(size, t, Role.OUTPUT)
+        flat = [xp.array(xp.broadcast_to(v, shape)).ravel() for v in (x, y, z)]
+        self.backend.launch("multiply_add", size, *flat, out, random, int(path), t)
+        return out.reshape(shape)
 
     def _sequential_parameters(self) -> tuple[int, Target, int, Target]:
         dp = self.datapath

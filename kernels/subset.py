@@ -8,8 +8,8 @@ The subset
 * Every parameter and result is annotated with ``f64``, ``i64``, ``f64s``, ``i64s`` (arrays), a NamedTuple of
   ``f64``/``i64`` fields, or a tuple of scalars. Locals take the type of their first assignment, which must stand
   in the block that encloses all their uses.
-* Integers are signed 64-bit and must not overflow (the host check runs under UBSan). Shifts of negative numbers
-  and ``/ // % **`` are refused; ``quotient`` divides non-negative integers.
+* Integers are signed 64-bit and must not overflow, nor negative ones be shifted (the host check runs under UBSan).
+  ``/ // % **`` are refused; ``quotient`` divides non-negative integers. Integers and floats never mix unconverted.
 * Statements: assignment, ``if``, ``while``, ``for i in range(...)``, ``return``.``x[i:j]`` is a view: a
   pointer in C++.
 * Constants are module-level numbers. Functions called are device functions, the intrinsics below, ``min``, ``max``
@@ -18,12 +18,16 @@ The subset
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 from llvmlite import ir
 from numba.core import types
+from numba.core.caching import NullCache
 from numba.extending import intrinsic
 
 f64 = float
@@ -46,6 +50,29 @@ CALLED: set[str] = set()  #: device functions that are called rather than inline
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it would change bits
 
 
+@cache
+def _sources_stamp() -> str:
+    """Digest of this folder's sources."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cached(dispatcher: Any) -> Any:
+    """Cache the compiled code on disk, until any kernel source changes.
+
+    Numba would notice only a change of the function's own file, though code from other files is inlined in it, and
+    run stale arithmetic. Should a later Numba lay its cache out differently, nothing is cached.
+    """
+    dispatcher.enable_caching()
+    try:
+        dispatcher._cache._cache_file._source_stamp = _sources_stamp()
+    except AttributeError:
+        dispatcher._cache = NullCache()
+    return dispatcher
+
+
 def device(function: Callable) -> Callable:
     """Register a scalar function of the subset; always inlined, so that loops over it vectorise."""
     DEVICE[function.__name__] = function
@@ -56,13 +83,13 @@ def device_call(function: Callable) -> Callable:
     """Register a function that is called, not inlined (long and branchy ones)."""
     CALLED.add(function.__name__)
     DEVICE[function.__name__] = function
-    return numba.njit(cache=True, **_OPTIONS)(function)
+    return _cached(numba.njit(**_OPTIONS)(function))
 
 
 def kernel(function: Callable) -> Callable:
     """Register a kernel: its first two parameters are ``begin`` and ``end``."""
     KERNELS[function.__name__] = function
-    return numba.njit(cache=True, **_OPTIONS)(function)
+    return _cached(numba.njit(**_OPTIONS)(function))
 
 
 @intrinsic
@@ -111,15 +138,15 @@ def quotient(x: int, y: int) -> int:
     return x // y
 
 
-#: Intrinsics and what they are called in C++ (prelude of ``emit``).
-INTRINSICS = {
-    "bits_of": "bits_of",
-    "from_bits": "from_bits",
-    "fma": "fma",
-    "leading_zeros": "leading_zeros",
-    "quotient": "quotient",
-    "min": "min_i64",
-    "max": "max_i64",
-    "int": "i64",
-    "float": "f64",
+#: Intrinsics: C++ name (prelude of ``emit``), types of the arguments, type of the result.
+INTRINSICS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "bits_of": ("bits_of", ("f64",), "i64"),
+    "from_bits": ("from_bits", ("i64",), "f64"),
+    "fma": ("fma", ("f64", "f64", "f64"), "f64"),
+    "leading_zeros": ("leading_zeros", ("i64",), "i64"),
+    "quotient": ("quotient", ("i64", "i64"), "i64"),
+    "min": ("min_i64", ("i64", "i64"), "i64"),
+    "max": ("max_i64", ("i64", "i64"), "i64"),
+    "int": ("i64", ("any",), "i64"),
+    "float": ("f64", ("any",), "f64"),
 }

@@ -52,10 +52,30 @@ def shift_right_jam(high: i64, low: i64, n: i64) -> tuple[i64, i64]:
 
 @device_call
 def shift_left(high: i64, low: i64, n: i64) -> tuple[i64, i64]:
-    """(high, low) << n, 0 <= n < 120, where nothing is lost at the top."""
+    """(high, low) << n modulo 2^120, n >= 0."""
+    if n >= 120:
+        return 0, 0
     if n >= 60:
-        return low << (n - 60), 0
-    return (high << n) | (low >> (60 - n)), (low & (LIMB >> n)) << n
+        return (low & (LIMB >> (n - 60))) << (n - 60), 0
+    return ((high & (LIMB >> n)) << n) | (low >> (60 - n)), (low & (LIMB >> n)) << n
+
+
+@device_call
+def shift(high: i64, low: i64, n: i64) -> tuple[i64, i64]:
+    """(high, low) * 2^n: to the left modulo 2^120, to the right with jam."""
+    if n >= 0:
+        return shift_left(high, low, n)
+    return shift_right_jam(high, low, 0 - n)
+
+
+@device_call
+def wrapped(negative: bool, kept: i64, t: Target) -> f64:
+    """The value of a wrapping fixed format whose integer is congruent to (-1)^negative * kept."""
+    mask = (1 << t.wrap_bits) - 1
+    kept = kept & mask
+    kept = (0 - kept) & mask if negative else kept
+    kept = kept - (mask + 1) if (t.wrap_low < 0 and kept > (mask >> 1)) else kept
+    return float(kept) * power_of_two(t.quantum)
 
 
 @device_call
@@ -86,11 +106,7 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, random: i
                 rest = (cut_high << 60) | cut_low
         kept = kept + (1 if rest + random > threshold(negative, kept, t) else 0)
     if t.wrap_bits > 0:
-        mask = (1 << t.wrap_bits) - 1
-        kept = kept & mask
-        kept = (0 - kept) & mask if negative else kept
-        kept = kept - (mask + 1) if (t.wrap_low < 0 and kept > (mask >> 1)) else kept
-        return float(kept) * power_of_two(q)
+        return wrapped(negative, kept, t)
     scale = power_of_two(min(q, 900)) * power_of_two(max(q - 900, 0))  # infinite beyond 2^1023
     y = float(kept) * scale if q >= -1074 else float(kept >> 1) * power_of_two(q + 1)
     if t.flush_below > 0.0:  # compared where no bit of a subnormal is lost
@@ -140,24 +156,24 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
     ep = ep - lift
     ch, cl = shift_left(0, mc, TOP - 52)
     ec = exponent(uc) - (TOP - 52)
+    same_sign = (sign_p ^ (uc & SIGN_BIT)) == 0
+    smaller = ep < ec or (ep == ec and (ph < ch or (ph == ch and pl < cl)))  # the product is
+    negative = (uc < 0) if smaller else (sign_p < 0)
     e = max(ep, ec)
-    if ep < e:
-        ph, pl = shift_right_jam(ph, pl, e - ep)
-    if ec < e:
-        ch, cl = shift_right_jam(ch, cl, e - ec)
-    negative = sign_p < 0
-    if (sign_p ^ (uc & SIGN_BIT)) == 0:
-        low = pl + cl
-        high = ph + ch + (low >> 60)
-        low = low & LIMB
-    else:
-        smaller = ph < ch or (ph == ch and pl < cl)
-        high = ch - ph if smaller else ph - ch
-        low = cl - pl if smaller else pl - cl
-        if low < 0:
-            low = low + LIMB + 1
-            high = high - 1
-        negative = (uc < 0) if smaller else negative
-        if high == 0 and low == 0:
-            return settle(0.0, t.zero_sign, t)
+    # a wrapping format looks at bits that the larger term's place would jam: then take both modulo 2^60 of its units
+    modular = t.wrap_bits > 0 and e > t.quantum - 62
+    if modular:
+        e = t.quantum - 60
+    if ep == ec and ph == ch and pl == cl and not same_sign:
+        return settle(0.0, t.zero_sign, t)
+    ph, pl = shift(ph, pl, ep - e)
+    ch, cl = shift(ch, cl, ec - e)
+    low = pl + cl if same_sign else (cl - pl if smaller else pl - cl)
+    high = ph + ch if same_sign else (ch - ph if smaller else ph - ch)
+    high = high + (low >> 60 if low >= 0 else -1)  # the carry or the borrow
+    low = low & LIMB
+    if modular:
+        kept = high & LIMB
+        kept = kept + (1 if (low << 2) + random > threshold(negative, kept, t) else 0)
+        return wrapped(negative, kept, t)
     return round_wide(negative, high, low, e, t, random)

@@ -97,7 +97,12 @@ def special_codes(name):
 
 def _trailing(draw, t):
     """Trailing bits: random, or such as make ties, carries and long runs."""
-    return draw.choice([draw.getrandbits(t) if t else 0, 0, 1, 2 ** max(t - 1, 0), 2**t - 1, 2**t - 2, 1 << draw.randrange(t + 1)]) % 2**t
+    return (
+        draw.choice(
+            [draw.getrandbits(t) if t else 0, 0, 1, 2 ** max(t - 1, 0), 2**t - 1, 2**t - 2, 1 << draw.randrange(t + 1)]
+        )
+        % 2**t
+    )
 
 
 def _short_odd(draw, fmt, bits, exponent):
@@ -116,7 +121,9 @@ def pairs(name, count, key="pairs"):
         if i % 8 == 0:
             yield a, b
         elif i % 8 == 1:
-            yield draw.choice([(draw.choice(special), b), (a, draw.choice(special)), (draw.choice(special), draw.choice(special))])
+            yield draw.choice(
+                [(draw.choice(special), b), (a, draw.choice(special)), (draw.choice(special), draw.choice(special))]
+            )
         elif isinstance(fmt, oracle.Fixed):
             yield a, (-a + draw.randrange(-3, 4)) % modulus
         else:

@@ -21,14 +21,15 @@ MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "RNZ", "RND", "SR")
 
 # --------------------------------------------------------------------- values
 
+
 @dataclass(frozen=True)
 class Value:
     """A number, an infinity or a NaN.  Zero carries its sign; NaN has none."""
 
-    kind: str                           # 'finite', 'inf' or 'nan'
+    kind: str  # 'finite', 'inf' or 'nan'
     negative: bool = False
-    magnitude: Fraction = Fraction(0)   # of a finite value
-    signaling: bool = False             # of a NaN
+    magnitude: Fraction = Fraction(0)  # of a finite value
+    signaling: bool = False  # of a NaN
 
     is_zero = property(lambda self: self.kind == "finite" and self.magnitude == 0)
     fraction = property(lambda self: -self.magnitude if self.negative else self.magnitude)
@@ -49,7 +50,7 @@ NAN, SNAN = Value("nan"), Value("nan", signaling=True)
 
 
 def power_of_two(e):
-    return Fraction(2 ** e) if e >= 0 else Fraction(1, 2 ** -e)
+    return Fraction(2**e) if e >= 0 else Fraction(1, 2**-e)
 
 
 def floor_log2(magnitude):
@@ -60,6 +61,7 @@ def floor_log2(magnitude):
 
 # -------------------------------------------------------------------- formats
 
+
 @dataclass(frozen=True)
 class Float:
     """1 sign bit, w exponent bits, t trailing significand bits."""
@@ -67,7 +69,7 @@ class Float:
     w: int
     t: int
     bias: int = None
-    specials: str = "ieee"              # 'ieee', 'fn', 'fnuz' or 'finite'
+    specials: str = "ieee"  # 'ieee', 'fn', 'fnuz' or 'finite'
     subnormals: bool = True
     saturate: bool = False
 
@@ -85,7 +87,7 @@ class Float:
     has_infinity = property(lambda self: self.specials == "ieee")
     has_negative_zero = property(lambda self: self.specials != "fnuz")
     # Exponent all ones, trailing zero: where the special codes of 'ieee' begin.
-    inf_code = property(lambda self: (2 ** self.w - 1) * 2 ** self.t)
+    inf_code = property(lambda self: (2**self.w - 1) * 2**self.t)
     max_finite = property(lambda self: _magnitude(self.max_finite_code, self))
 
     @property
@@ -118,30 +120,32 @@ class Fixed:
 
 
 def all_codes(format):
-    return range(2 ** format.width)
+    return range(2**format.width)
 
 
 def _magnitude(magnitude_code, format):
     """The magnitude of a code that denotes a number, less its sign bit."""
-    exponent, trailing = divmod(magnitude_code, 2 ** format.t)
+    exponent, trailing = divmod(magnitude_code, 2**format.t)
     if exponent == 0:
         return trailing * format.subnormals * power_of_two(format.emin - format.t)
-    return (2 ** format.t + trailing) * power_of_two(exponent - format.bias - format.t)
+    return (2**format.t + trailing) * power_of_two(exponent - format.bias - format.t)
 
 
 def decode(code, format):
     """The Value a code denotes."""
-    assert 0 <= code < 2 ** format.width
+    assert 0 <= code < 2**format.width
     if isinstance(format, Fixed):
-        integer = code if code <= format.highest else code - 2 ** format.width
+        integer = code if code <= format.highest else code - 2**format.width
         return number(integer * power_of_two(-format.fl))
     negative, magnitude_code = code >= format.sign_bit, code % format.sign_bit
     if format.specials == "ieee" and magnitude_code == format.inf_code:
         return Value("inf", negative)
-    is_nan = {"ieee": magnitude_code > format.inf_code,
-              "fn": magnitude_code == format.nan_code,
-              "fnuz": code == format.nan_code,
-              "finite": False}[format.specials]
+    is_nan = {
+        "ieee": magnitude_code > format.inf_code,
+        "fn": magnitude_code == format.nan_code,
+        "fnuz": code == format.nan_code,
+        "finite": False,
+    }[format.specials]
     if is_nan:  # below the canonical NaN of 'ieee', the top trailing bit is 0
         return SNAN if magnitude_code < format.nan_code and format.has_infinity else NAN
     magnitude = _magnitude(magnitude_code, format)
@@ -150,13 +154,13 @@ def decode(code, format):
 
 def _find_magnitude(magnitude, format):
     """The code of a representable magnitude: magnitudes never fall as codes grow."""
-    code = bisect_left(range(format.max_finite_code), magnitude,
-                       key=lambda code: _magnitude(code, format))
+    code = bisect_left(range(format.max_finite_code), magnitude, key=lambda code: _magnitude(code, format))
     assert _magnitude(code, format) == magnitude
     return code
 
 
 # ------------------------------------------------------------------- rounding
+
 
 def flags(*names):
     return frozenset(names)
@@ -164,8 +168,8 @@ def flags(*names):
 
 def _round_to_quantum(magnitude, quantum, negative, mode, k, r):
     """Round |x| to a multiple of the quantum; `negative` is the sign of x."""
-    lo = floor(magnitude / quantum)         # the integer significand below
-    f = magnitude / quantum - lo            # 0 <= f < 1
+    lo = floor(magnitude / quantum)  # the integer significand below
+    f = magnitude / quantum - lo  # 0 <= f < 1
     if f == 0:
         return magnitude
     half, lo_is_odd = Fraction(1, 2), lo % 2 == 1
@@ -178,21 +182,21 @@ def _round_to_quantum(magnitude, quantum, negative, mode, k, r):
         "RTP": not negative,
         "RTN": negative,
         "RTO": not lo_is_odd,
-        "SR": floor(f * 2 ** k) + r >= 2 ** k,
+        "SR": floor(f * 2**k) + r >= 2**k,
     }[mode]
     return (lo + up) * quantum
 
 
 def round(value, format, mode, k=0, r=0, tininess="after"):
     """Round a Value into a format: (code, flags)."""
-    assert mode in MODES and 0 <= r < 2 ** k and tininess in ("after", "before")
+    assert mode in MODES and 0 <= r < 2**k and tininess in ("after", "before")
     if isinstance(format, Fixed):
         return _round_fixed(value, format, mode, k, r)
     return _round_float(value, format, mode, k, r, tininess)
 
 
 def _round_fixed(value, format, mode, k, r):
-    modulus = 2 ** format.width
+    modulus = 2**format.width
     end = format.lowest if value.negative else format.highest
     if value.kind == "nan":
         return format.highest, flags("invalid")
@@ -235,10 +239,8 @@ def _round_float(value, format, mode, k, r, tininess):
         return zero, flags("underflow", "inexact")
 
     if rounded > format.max_finite:
-        to_infinity = {"RTZ": False, "RTO": False,
-                       "RTP": not value.negative, "RTN": value.negative}.get(mode, True)
-        return (infinity if to_infinity and not saturates else largest,
-                flags("overflow", "inexact"))
+        to_infinity = {"RTZ": False, "RTO": False, "RTP": not value.negative, "RTN": value.negative}.get(mode, True)
+        return (infinity if to_infinity and not saturates else largest, flags("overflow", "inexact"))
 
     code = zero if rounded == 0 else sign + _find_magnitude(rounded, format)
     if rounded == exact:
@@ -255,7 +257,7 @@ def encode(value, format):
     Every NaN becomes the canonical NaN.
     """
     if isinstance(format, Float):
-        format = replace(format, saturate=False)    # which would keep infinity out
+        format = replace(format, saturate=False)  # which would keep infinity out
     code, _ = round(value, format, "RTZ")
     if decode(code, format) != (NAN if value.kind == "nan" else value):
         raise ValueError(f"{format} has no {value}")
@@ -329,11 +331,11 @@ def sqrt_for_rounding(x, format, k=0):
         return INVALID
     if x.is_zero or x.kind == "inf":
         return x, flags()
-    e = floor_log2(x.magnitude) // 2    # the exponent of the root
+    e = floor_log2(x.magnitude) // 2  # the exponent of the root
     finest = format.fl if isinstance(format, Fixed) else format.p - e
     m = max(0, finest) + k + 8
-    s = isqrt(floor(x.magnitude * 4 ** m))
-    root = Fraction(s, 2 ** m)
+    s = isqrt(floor(x.magnitude * 4**m))
+    root = Fraction(s, 2**m)
     if root * root != x.magnitude:
         root += Fraction(1, 2 ** (m + 1))
     return number(root), flags()
@@ -371,6 +373,7 @@ def sqrt(x, format, mode, k=0, r=0, tininess="after"):
 
 # ----------------------------------------------------------- MPFR cross-check
 
+
 def _to_mpfr(x):
     if x.kind == "nan":
         return gmpy2.nan()
@@ -391,11 +394,16 @@ def mpfr_round(operation, operands, format, mode):
     if gmpy2 is None:
         return None
     assert format.has_infinity and format.subnormals and not format.saturate
-    emax = 2 ** format.w - 2 - format.bias
-    context = gmpy2.context(    # MPFR's significand is in [1/2, 1): exponents are one higher
-        precision=format.p, subnormalize=True, emin=format.emin - format.t + 1, emax=emax + 1,
-        round={"RNE": gmpy2.RoundToNearest, "RTZ": gmpy2.RoundToZero,
-               "RTP": gmpy2.RoundUp, "RTN": gmpy2.RoundDown}[mode])
+    emax = 2**format.w - 2 - format.bias
+    context = gmpy2.context(  # MPFR's significand is in [1/2, 1): exponents are one higher
+        precision=format.p,
+        subnormalize=True,
+        emin=format.emin - format.t + 1,
+        emax=emax + 1,
+        round={"RNE": gmpy2.RoundToNearest, "RTZ": gmpy2.RoundToZero, "RTP": gmpy2.RoundUp, "RTN": gmpy2.RoundDown}[
+            mode
+        ],
+    )
     result = getattr(context, operation)(*map(_to_mpfr, operands))
     if gmpy2.is_nan(result):
         return NAN

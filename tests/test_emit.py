@@ -110,7 +110,10 @@ def test_outside_the_subset(case, tmp_path):
     assert line in range(2, 2 + lines) or line in range(first + 1, first + 1 + lines)
 
 
-@pytest.mark.parametrize("parameters", ["x: float, y", "x: float, y: str", "x: float, y: list", "x: float, *y: float", "x: float, *, y: float"])
+@pytest.mark.parametrize(
+    "parameters",
+    ["x: float, y", "x: float, y: str", "x: float, y: list", "x: float, *y: float", "x: float, *, y: float"],
+)
 def test_parameters_outside_the_subset(parameters, tmp_path):
     """Parameters without a type of the subset, or of another kind, are refused and not dropped."""
     function = function_of(tmp_path, f"def written({parameters}) -> float:\n    return x\n")
@@ -139,7 +142,9 @@ def test_what_is_printed_means_the_same(case, tmp_path):
 
 def test_negative_subscripts_are_refused(tmp_path):
     """x[-1] is the last element in Python and memory before the array in C++."""
-    function = function_of(tmp_path, "from halfulp.kernels.subset import f64s\n\ndef written(x: f64s) -> float:\n    return x[-1]\n")
+    function = function_of(
+        tmp_path, "from halfulp.kernels.subset import f64s\n\ndef written(x: f64s) -> float:\n    return x[-1]\n"
+    )
     with pytest.raises(emit.OutsideSubset):
         emit._Printer(function).text()
 
@@ -162,8 +167,10 @@ def assert_same_as_python(function, tmp_path):
 
 
 FAITHFUL = {
-    "branches": "if i > 3:\n    x = x + 1.0\nelse:\n    if i == 1 and x < 2.0 or not i != 0:\n        x = x - 4.0\n    else:\n        x = x * 3.0",
-    "loops": "k = 0\nfor m in range(2, i):\n    for n in range(m):\n        k = k + (m ^ n)\nwhile k > 100:\n    k = k >> 1\nx = float(k)",
+    "branches": "if i > 3:\n    x = x + 1.0\nelse:\n    if i == 1 and x < 2.0 or not i != 0:\n        x = x - 4.0\n"
+    "    else:\n        x = x * 3.0",
+    "loops": "k = 0\nfor m in range(2, i):\n    for n in range(m):\n        k = k + (m ^ n)\n"
+    "while k > 100:\n    k = k >> 1\nx = float(k)",
     "bits": "k = (i << 3 | 5) & 0x7F\nm = ~k\nx = float(k) - float(m)",
     "constants": "x = x + 0.1 + float(K) + 1e300 * 0.0 + 5e-324",
     "ternary": "y = x if x > 0.0 else -x\nx = float(max(i, 3)) + y if i >= 5 else float(min(i, 3)) - y",
@@ -188,7 +195,18 @@ WARNINGS = ["-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable", 
 
 def build(text, folder, *flags):
     (folder / "source.cpp").write_text(text)
-    command = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", *flags, "source.cpp", "-o", "built.so"]
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-ffp-contract=off",
+        "-fPIC",
+        "-shared",
+        *flags,
+        "source.cpp",
+        "-o",
+        "built.so",
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -233,7 +251,9 @@ def test_no_fastmath():
     for file in sorted(KERNEL_FOLDER.glob("*.py")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             code = line.split("#")[0]
-            assert not re.search(r"fast.?math|-Ofast|-ffast|reassoc|fmad=true|parallel=True", code, re.I), f"{file.name}:{number}: {line}"
+            assert not re.search(r"fast.?math|-Ofast|-ffast|reassoc|fmad=true|parallel=True", code, re.I), (
+                f"{file.name}:{number}: {line}"
+            )
     for function in (*subset.DEVICE, *subset.KERNELS):
         module = inspect.getmodule(subset.DEVICE.get(function) or subset.KERNELS.get(function))
         dispatcher = getattr(module, function)
@@ -261,7 +281,9 @@ def ptx(*options):
     """The emitted source as PTX; compiled once for each tuple of options."""
     if options not in _PTX:
         library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-        assert library.nvrtcCreateProgram(ctypes.byref(program), emit.source().encode(), b"kernels.cu", 0, None, None) == 0
+        assert (
+            library.nvrtcCreateProgram(ctypes.byref(program), emit.source().encode(), b"kernels.cu", 0, None, None) == 0
+        )
         arguments = [o.encode() for o in ("--std=c++17", *options)]
         status = library.nvrtcCompileProgram(program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
         library.nvrtcGetProgramLogSize(program, ctypes.byref(size))

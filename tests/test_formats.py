@@ -37,7 +37,13 @@ ALIASES = {
     "uint8": "uq8.0",
 }
 
-SMALL_FLOATS = [f"e{w}m{t}{s}{ftz}" for w in (2, 3, 4, 5) for t in (0, 1, 2, 3) for s in ("", "fn", "fnuz", "finite") for ftz in ("", "ftz")]
+SMALL_FLOATS = [
+    f"e{w}m{t}{s}{ftz}"
+    for w in (2, 3, 4, 5)
+    for t in (0, 1, 2, 3)
+    for s in ("", "fn", "fnuz", "finite")
+    for ftz in ("", "ftz")
+]
 BIASED = ["e4m3fnb9", "e4m3fnuzb11", "e4m3b-1", "e3m2finiteb0", "e2m1b20", "e5m2ftzb100", "e8m1b140", "e3m2fnuzftzb-5"]
 SATURATING = ["e4m3fnsat", "e5m2sat", "e2m1fnuzsat", "e3m0sat", "e3m1finitesat", "e4m2ftzb3sat"]
 SMALL_FIXED = ["q1.0", "uq1.0", "q0.1", "q2.2", "q2.2w", "uq1.3", "uq0.4w", "q8.0", "uq8.0", "q4.4", "q1.7", "q0.8"]
@@ -46,13 +52,29 @@ SIXTEEN_BITS = ["e5m10", "e8m7", "e5m10fnuzftz", "q4.12"]
 NINE_TO_FIFTEEN = ["e9m0", "e8m3", "e6m5finite", "e2m10", "e11m0", "e7m4fnuz", "e6m6fnb40", "q3.9", "uq16.-4w", "q5.9"]
 EVERY_CODE = SMALL_FLOATS + BIASED + SATURATING + SMALL_FIXED + NINE_TO_FIFTEEN + SIXTEEN_BITS
 
-WIDE = ["e8m23", "e8m10", "e11m52", "e6m20", "e11m40", "e8m23ftz", "e8m23fn", "e11m51fnuz", "e11m52ftzsat", "e10m52finite", "e2m52"]
+WIDE = [
+    "e8m23",
+    "e8m10",
+    "e11m52",
+    "e6m20",
+    "e11m40",
+    "e8m23ftz",
+    "e8m23fn",
+    "e11m51fnuz",
+    "e11m52ftzsat",
+    "e10m52finite",
+    "e2m52",
+]
 WIDE += ["q16.16", "q32.0", "q32.21", "uq26.26w", "q64.0", "uq0.64", "q32.32w", "q-20.40", "uq50.-10"]
 
 
 def same(x, y):
     """Equal in every element: NaN equals NaN, and -0 differs from +0."""
-    return x.shape == y.shape and np.array_equal(x, y, equal_nan=True) and np.array_equal(np.signbit(x)[~np.isnan(x)], np.signbit(y)[~np.isnan(y)])
+    return (
+        x.shape == y.shape
+        and np.array_equal(x, y, equal_nan=True)
+        and np.array_equal(np.signbit(x)[~np.isnan(x)], np.signbit(y)[~np.isnan(y)])
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- grammar
@@ -130,13 +152,17 @@ def test_far_binary_points_are_refused(name):
         hu.format(name)
 
 
-@pytest.mark.parametrize("name", ["e11m52fn", "e11m52fnuz", "e11m52finite", "e8m23b1100", "e5m10b-1000", "e11m52ftzb1024", "e2m52b1024"])
+@pytest.mark.parametrize(
+    "name", ["e11m52fn", "e11m52fnuz", "e11m52finite", "e8m23b1100", "e5m10b-1000", "e11m52ftzb1024", "e2m52b1024"]
+)
 def test_values_beyond_binary64_are_refused(name):
     with pytest.raises(hu.HalfulpError, match="binary64 cannot hold"):
         hu.format(name)
 
 
-@pytest.mark.parametrize("name", ["e2m52b1022", "e2m52b1023", "e2m52finiteb-1020", "e11m51fnuz", "e11m52ftz", "e2m52ftzb1023", "e11m0fn"])
+@pytest.mark.parametrize(
+    "name", ["e2m52b1022", "e2m52b1023", "e2m52finiteb-1020", "e11m51fnuz", "e11m52ftz", "e2m52ftzb1023", "e11m0fn"]
+)
 def test_values_at_the_ends_of_binary64_are_held(name):
     fmt, of = hu.format(name), cases.oracle_format(name)
     for code in cases.special_codes(name):
@@ -168,17 +194,36 @@ def test_a_misspelt_name_gets_near_matches(name, near):
     assert near in str(error.value)
 
 
-NONSENSE = ["", "zzz", "%%%", "12", "hello world", None, 7, 1.5, ["fp16"], "e5m10\0", "e-5m10", "e5m-1", "e5m2satftz", "e5m2b"]
+NONSENSE = [
+    "",
+    "zzz",
+    "%%%",
+    "12",
+    "hello world",
+    None,
+    7,
+    1.5,
+    ["fp16"],
+    "e5m10\0",
+    "e-5m10",
+    "e5m-1",
+    "e5m2satftz",
+    "e5m2b",
+]
 NONSENSE += ["q4", "q.4", "q4.4ww", "e4m3fnfinite", "e5 m10", "+q4.4", "q+4.4"]
 
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_refused_with_an_example(name):
-    with pytest.raises(hu.HalfulpError, match=r"unknown format .*(did you mean|names look like fp16, e4m3fn or q4\.12)"):
+    with pytest.raises(
+        hu.HalfulpError, match=r"unknown format .*(did you mean|names look like fp16, e4m3fn or q4\.12)"
+    ):
         hu.format(name)
 
 
-@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4", "posit16", "posit<8,1>", "bfp16", "msfp12", "e8m0"])
+@pytest.mark.parametrize(
+    "name", ["mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4", "posit16", "posit<8,1>", "bfp16", "msfp12", "e8m0"]
+)
 def test_what_is_not_built_yet_says_so(name):
     """Nor does the OCP scale format e8m0 (unsigned, no zero) silently become a signed float of one significant bit."""
     with pytest.raises(hu.HalfulpError, match="not built yet"):
@@ -266,7 +311,11 @@ def test_derived_properties_follow_from_the_codes(name):
     smallest = min(oracle.decode(c, of).magnitude for c in (1, 2**of.t) if oracle.decode(c, of).magnitude)
     assert Fraction(fmt.min_subnormal) == smallest
     assert fmt.quantum_exponent == (fmt.emin - fmt.trailing_bits if fmt.subnormals else None)
-    assert (fmt.has_infinity, fmt.has_negative_zero, fmt.has_nan) == (of.has_infinity, of.has_negative_zero, of.nan_code is not None)
+    assert (fmt.has_infinity, fmt.has_negative_zero, fmt.has_nan) == (
+        of.has_infinity,
+        of.has_negative_zero,
+        of.nan_code is not None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -381,7 +430,9 @@ def test_bit_patterns_of_numpy(name, dtype):
         generator = np.random.default_rng(cases.SEED)
         special = np.array(cases.special_codes(str(fmt)), dtype=bits)
         subnormal = generator.integers(0, 1 << fmt.trailing_bits, 5000, dtype=bits)
-        codes = np.concatenate([special, subnormal, generator.integers(0, np.iinfo(bits).max, 50000, dtype=bits, endpoint=True)])
+        codes = np.concatenate(
+            [special, subnormal, generator.integers(0, np.iinfo(bits).max, 50000, dtype=bits, endpoint=True)]
+        )
     with np.errstate(invalid="ignore"):  # a signaling NaN becomes quiet
         values = codes.view(dtype).astype(np.float64)
     assert same(fmt.decode(codes), values)
@@ -427,7 +478,21 @@ def test_bit_patterns_of_ml_dtypes(theirs, ours):
 # ----------------------------------------------------------------------------------------- what encode refuses
 
 
-GAPS = ["e2m1finite", "e3m0", "e3m2", "e4m3fn", "e4m3fnuz", "e3m2ftz", "e5m2sat", "e4m3fnb9", "q2.2", "uq1.3", "q2.2w", "q-2.6", "q12.-4"]
+GAPS = [
+    "e2m1finite",
+    "e3m0",
+    "e3m2",
+    "e4m3fn",
+    "e4m3fnuz",
+    "e3m2ftz",
+    "e5m2sat",
+    "e4m3fnb9",
+    "q2.2",
+    "uq1.3",
+    "q2.2w",
+    "q-2.6",
+    "q12.-4",
+]
 
 
 @pytest.mark.parametrize("name", GAPS)
@@ -439,7 +504,11 @@ def test_encode_and_pack_refuse_what_lies_between_two_values(name):
     nudged = np.concatenate([np.nextafter(finite, np.inf), np.nextafter(finite, -np.inf)])
     beyond = [2 * finite[-1], finite[-1] + (finite[-1] - finite[-2]), -2 * finite[-1] - 1, 1e308, -1e308]
     for value in [*between, *nudged[~np.isin(nudged, finite)], *beyond]:
-        for attempt in (lambda v=value: fmt.encode(v), lambda v=value: fmt.encode([0.0, v]), lambda v=value: fmt.pack(exact(v))):
+        for attempt in (
+            lambda v=value: fmt.encode(v),
+            lambda v=value: fmt.encode([0.0, v]),
+            lambda v=value: fmt.pack(exact(v)),
+        ):
             with pytest.raises(hu.HalfulpError, match=r"is not a value of .*quantize it first"):
                 attempt()
 
@@ -515,8 +584,25 @@ def test_codes_out_of_range_are_refused(name):
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("fp4_e2m1", "u1"), ("e4m3fn", "u1"), ("e5m3", "u2"), ("fp16", "u2"), ("tf32", "u4"), ("fp32", "u4"), ("e8m24", "u8"), ("fp64", "u8")]
-    + [("q1.0", "u1"), ("q8.0", "u1"), ("q8.1", "u2"), ("q16.0", "u2"), ("q16.1", "u4"), ("q32.0", "u4"), ("q32.1", "u8")],
+    [
+        ("fp4_e2m1", "u1"),
+        ("e4m3fn", "u1"),
+        ("e5m3", "u2"),
+        ("fp16", "u2"),
+        ("tf32", "u4"),
+        ("fp32", "u4"),
+        ("e8m24", "u8"),
+        ("fp64", "u8"),
+    ]
+    + [
+        ("q1.0", "u1"),
+        ("q8.0", "u1"),
+        ("q8.1", "u2"),
+        ("q16.0", "u2"),
+        ("q16.1", "u4"),
+        ("q32.0", "u4"),
+        ("q32.1", "u8"),
+    ],
 )
 def test_codes_come_in_the_narrowest_dtype(name, dtype):
     assert hu.format(name).encode([0.0]).dtype == np.dtype(dtype)

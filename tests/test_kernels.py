@@ -32,7 +32,9 @@ from halfulp.kernels import backends, loops
 from halfulp.kernels.target import Path, accumulate_path, convert_path, mac_path, product_is_exact, target
 
 SEED = 20240229
-NO_CUPY = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy and a CUDA device: pip install 'halfulp[gpu]'")
+NO_CUPY = pytest.mark.skipif(
+    importlib.util.find_spec("cupy") is None, reason="needs CuPy and a CUDA device: pip install 'halfulp[gpu]'"
+)
 BACKENDS = ["cpu", "cxx", pytest.param("gpu", marks=[pytest.mark.gpu, NO_CUPY])]
 UBSAN = "-fsanitize=undefined -fno-sanitize-recover=undefined"
 ONE = hu.FixedFormat(2, 0)
@@ -64,7 +66,10 @@ def assert_codes(fmt, got, expected, describe):
     wrong = np.flatnonzero(codes != expected)
     if wrong.size:
         i = int(wrong[0])
-        pytest.fail(f"{wrong.size} of {codes.size} differ; first at {i}: {describe(i)}: got {codes[i]:#x}, definition {expected[i]:#x} ({fmt})")
+        pytest.fail(
+            f"{wrong.size} of {codes.size} differ; first at {i}: {describe(i)}: "
+            f"got {codes[i]:#x}, definition {expected[i]:#x} ({fmt})"
+        )
 
 
 def assert_same_bits(x, y):
@@ -77,23 +82,81 @@ def assert_same_bits(x, y):
 # ---- quantize ----------------------------------------------------------------------------------------------------
 
 FORMATS = [
-    *("fp16", "bf16", "tf32", "fp32", "fp64", "e4m3", "e4m3fn", "e5m2", "e5m2sat", "e4m3fnsat", "e4m3fnuz", "e5m2fnuz", "e5m2fnuzsat"),
-    *("e3m2finite", "e2m1finite", "e2m0", "e2m0finite", "e5m0", "e3m0fn", "e5m10ftz", "e8m7ftz", "e4m3fnftz", "e5m2fnuzftzsat", "e2m0ftz"),
-    *("e5m10b20", "e4m3b-3", "e8m7b-760", "e8m7b900", "e11m52ftz", "e11m52sat", "e11m40", "e11m51", "e11m50", "e10m50", "e10m51"),
+    *(
+        "fp16",
+        "bf16",
+        "tf32",
+        "fp32",
+        "fp64",
+        "e4m3",
+        "e4m3fn",
+        "e5m2",
+        "e5m2sat",
+        "e4m3fnsat",
+        "e4m3fnuz",
+        "e5m2fnuz",
+        "e5m2fnuzsat",
+    ),
+    *(
+        "e3m2finite",
+        "e2m1finite",
+        "e2m0",
+        "e2m0finite",
+        "e5m0",
+        "e3m0fn",
+        "e5m10ftz",
+        "e8m7ftz",
+        "e4m3fnftz",
+        "e5m2fnuzftzsat",
+        "e2m0ftz",
+    ),
+    *(
+        "e5m10b20",
+        "e4m3b-3",
+        "e8m7b-760",
+        "e8m7b900",
+        "e11m52ftz",
+        "e11m52sat",
+        "e11m40",
+        "e11m51",
+        "e11m50",
+        "e10m50",
+        "e10m51",
+    ),
     *("e9m18", "e9m19", "e8m23ftz"),
-    *("q4.12", "q8.8w", "uq4.12", "uq4.12w", "q8.0", "q1.7", "uq0.8", "q1.0", "uq1.0", "q-2.10", "q20.-4", "q53.0", "uq53.0", "q30.23w", "q10.40"),
+    *(
+        "q4.12",
+        "q8.8w",
+        "uq4.12",
+        "uq4.12w",
+        "q8.0",
+        "q1.7",
+        "uq0.8",
+        "q1.0",
+        "uq1.0",
+        "q-2.10",
+        "q20.-4",
+        "q53.0",
+        "uq53.0",
+        "q30.23w",
+        "q10.40",
+    ),
 ]
 
 
 def directed_doubles(fmt):
     """Doubles around everything at which a rounding into ``fmt`` can turn."""
-    codes = sorted(set(directed_codes(fmt)) | {c % (1 << fmt.bits) for d in directed_codes(fmt) for c in (d - 1, d + 1, d + 2)})
+    codes = sorted(
+        set(directed_codes(fmt)) | {c % (1 << fmt.bits) for d in directed_codes(fmt) for c in (d - 1, d + 1, d + 2)}
+    )
     values = fmt.decode(np.array(codes, dtype=np.uint64))
     values = np.unique(np.abs(values[np.isfinite(values)]))
     top = fmt.max_finite
     step = top - float(np.max(values[values < top], initial=0.0))
     small = fmt.min_subnormal
-    edges = [top + step * s for s in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 100.0)] + [abs(fmt.min_finite) + small * s for s in (0.5, 1, 2)]
+    edges = [top + step * s for s in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 100.0)] + [
+        abs(fmt.min_finite) + small * s for s in (0.5, 1, 2)
+    ]
     edges += [small * s for s in (2.0**-60, 2.0**-31, 2.0**-9, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5)]
     edges += [5e-324, 1e-323, 1.5e-310, 2.0**-1022, 2.0**-1022 - 5e-324, 2.0**-1021]
     edges += [2.0**62 + 2.0**10, 2.0**119 + 2.0**70, 1e300, sys.float_info.max, np.inf]
@@ -117,7 +180,19 @@ def directed_codes(fmt):
     top = 1 << (w + t)
     one = min(max(fmt.bias, 0), (1 << w) - 1) << t
     inf = ((1 << w) - 1) << t
-    codes = [0, 1, 2, (1 << t) - 1, 1 << t, (1 << t) + 1, (2 << t) - 1, one, one + 1, one - 1, (one + (1 << t)) | (1 << t >> 1)]
+    codes = [
+        0,
+        1,
+        2,
+        (1 << t) - 1,
+        1 << t,
+        (1 << t) + 1,
+        (2 << t) - 1,
+        one,
+        one + 1,
+        one - 1,
+        (one + (1 << t)) | (1 << t >> 1),
+    ]
     codes += [inf - 1, inf, inf + 1, top - 1, top - 2]
     return sorted({c + s for c in codes if 0 <= c < top for s in (0, top)})
 
@@ -131,7 +206,10 @@ def every_16_bit_value():
 
 @functools.cache
 def quantize_inputs(fmt_name, which):
-    """Directed doubles, random doubles, and one slice of the 131072 codes; over all formats and modes the slices cover every code."""
+    """Directed doubles, random doubles, and one slice of the 131072 codes.
+
+    Over all formats and modes the slices cover every code.
+    """
     fmt, count = f(fmt_name), len(FORMATS) * len(ALL_MODES)
     rng = np.random.default_rng([SEED, which])
     directed = directed_doubles(fmt)
@@ -143,7 +221,10 @@ def quantize_inputs(fmt_name, which):
 
 
 def defined_quantize(values, fmt, rounding, seed=SEED):
-    return [arithmetic.quantize(arithmetic.exact(float(x)), fmt, rounding, drawn(rounding, seed, Role.OUTPUT, i)).code for i, x in enumerate(values)]
+    return [
+        arithmetic.quantize(arithmetic.exact(float(x)), fmt, rounding, drawn(rounding, seed, Role.OUTPUT, i)).code
+        for i, x in enumerate(values)
+    ]
 
 
 @functools.cache
@@ -176,7 +257,15 @@ def test_convert_paths_agree(name, backend):
         outs = []
         for path in (Path.ODD, Path.WIDE):
             out = machine.array(np.empty(x.size))
-            machine.launch("convert", x.size, machine.array(x), out, machine.array(random, np.int64), int(path), target(fmt, rounding))
+            machine.launch(
+                "convert",
+                x.size,
+                machine.array(x),
+                out,
+                machine.array(random, np.int64),
+                int(path),
+                target(fmt, rounding),
+            )
             outs.append(machine.to_host(out))
         assert_same_bits(*outs)
 
@@ -208,7 +297,12 @@ def test_quantize_every_16_bit_code(name, backend):
         points = np.unique(np.concatenate([np.arange(6), ends, ends + 1, [x.size - 1]]))
         assert points.size < (4 << fmt.bits) + 10
         expected = [_cached_quantize(name, rounding, float(v).hex()) for v in x[points]]
-        assert_codes(fmt, fmt.decode(codes[points].astype(np.uint64)), expected, lambda i, r=rounding, p=points: f"{x[p[i]]!r} @{r}")
+        assert_codes(
+            fmt,
+            fmt.decode(codes[points].astype(np.uint64)),
+            expected,
+            lambda i, r=rounding, p=points: f"{x[p[i]]!r} @{r}",
+        )
 
 
 @functools.cache
@@ -220,7 +314,7 @@ def _cached_quantize(name, rounding, text):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_quantize_exhaustively(name, backend):
-    """Every code of fp16 and bf16 into every format, one by one, the modes taking turns; every directed double in every mode."""
+    """Every code of fp16 and bf16 into every format, the modes taking turns; every directed double in every mode."""
     for m, rounding in enumerate(ALL_MODES):
         x, expected = _exhaustive(name, m)
         got = hu.quantize(x, name, rounding, seed=SEED, backend=backend)
@@ -251,12 +345,22 @@ def test_scalars_keep_their_shape(backend):
 def test_input_layouts(backend):
     """Shapes, strides, dtypes: the result is that of the float64 array of the same values; inputs are not touched."""
     x = np.arange(24, dtype=np.float64).reshape(4, 6) / 7
-    for view in (x, x.T, x[::-1, ::2], np.asfortranarray(x), x.astype(np.float32), x.tolist(), np.arange(12, dtype=np.int32).reshape(3, 2, 2)):
+    for view in (
+        x,
+        x.T,
+        x[::-1, ::2],
+        np.asfortranarray(x),
+        x.astype(np.float32),
+        x.tolist(),
+        np.arange(12, dtype=np.int32).reshape(3, 2, 2),
+    ):
         array = np.asarray(view, dtype=np.float64)
         before = array.copy()
         got = hu.quantize(view, "e4m3fn", "RTZ", backend=backend)
         assert got.shape == array.shape and got.dtype == np.float64
-        assert_codes(f("e4m3fn"), got, defined_quantize(array.ravel(), f("e4m3fn"), hu.RTZ), lambda i, a=array: str(a.flat[i]))
+        assert_codes(
+            f("e4m3fn"), got, defined_quantize(array.ravel(), f("e4m3fn"), hu.RTZ), lambda i, a=array: str(a.flat[i])
+        )
         assert np.array_equal(array, before)
 
 
@@ -359,7 +463,10 @@ def expected_op(op, quad, rounding):
 
 
 def columns(quad):
-    return [f(name).decode(np.array(codes, dtype=np.uint64)) for name, codes in zip(quad, zip(*triples(quad), strict=True), strict=False)]
+    return [
+        f(name).decode(np.array(codes, dtype=np.uint64))
+        for name, codes in zip(quad, zip(*triples(quad), strict=True), strict=False)
+    ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -384,7 +491,13 @@ def test_all_three_paths_are_taken():
     assert op_path("fma", ("fp64",) * 4, hu.RTZ) is Path.WIDE
 
 
-FAR_APART = [(2.0**99, 2.0**-20), (-(2.0**99), 2.0**-20), (2.0**100, -(2.0**-20)), (2.0**1000, 3 * 2.0**-24), (2.0**1000, 2.0**-1000)]
+FAR_APART = [
+    (2.0**99, 2.0**-20),
+    (-(2.0**99), 2.0**-20),
+    (2.0**100, -(2.0**-20)),
+    (2.0**1000, 3 * 2.0**-24),
+    (2.0**1000, 2.0**-1000),
+]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -401,14 +514,16 @@ def test_wrapping_keeps_the_low_bits_of_a_far_sum(x, y, backend):
 
 def multiply_add(machine, path, x, y, z, random, t):
     out = machine.array(np.empty(x.size))
-    machine.launch("multiply_add", x.size, *map(machine.array, (x, y, z)), out, machine.array(random, np.int64), int(path), t)
+    machine.launch(
+        "multiply_add", x.size, *map(machine.array, (x, y, z)), out, machine.array(random, np.int64), int(path), t
+    )
     return machine.to_host(out)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("quad", QUADS, ids="-".join)
 def test_paths_of_multiply_add_agree(quad, backend):
-    """Where NATIVE or ODD is taken, WIDE gives the same bits; on many more operands than the definition is asked for."""
+    """Where NATIVE or ODD is taken, WIDE gives the same bits; on more operands than the definition is asked for."""
     rng = np.random.default_rng(SEED)
     machine = backends.backend(backend, 1)
     codes = np.array(triples(quad), dtype=np.uint64).T
@@ -425,7 +540,9 @@ def test_paths_of_multiply_add_agree(quad, backend):
         k = rounding.random_bits
         random = rng.integers(0, 1 << k, x.size) << (62 - k)
         t = target(out, rounding)
-        assert_same_bits(multiply_add(machine, path, *args, random, t), multiply_add(machine, Path.WIDE, *args, random, t))
+        assert_same_bits(
+            multiply_add(machine, path, *args, random, t), multiply_add(machine, Path.WIDE, *args, random, t)
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -438,8 +555,14 @@ def test_zero_signs(backend):
         unlike = rounding == hu.RTN
         assert np.signbit(machine.add(x, y)).tolist() == [False, unlike, unlike, True, unlike, unlike], (name, rounding)
         assert np.signbit(machine.mul(x[:4], y[:4])).tolist() == [False, True, True, False], (name, rounding)
-        assert np.signbit(machine.fma(x[:4], y[:4], np.zeros(4))).tolist() == [False, unlike, unlike, False], (name, rounding)
-        assert np.signbit(machine.fma(x[:4], y[:4], -np.zeros(4))).tolist() == [unlike, True, True, unlike], (name, rounding)
+        assert np.signbit(machine.fma(x[:4], y[:4], np.zeros(4))).tolist() == [False, unlike, unlike, False], (
+            name,
+            rounding,
+        )
+        assert np.signbit(machine.fma(x[:4], y[:4], -np.zeros(4))).tolist() == [unlike, True, True, unlike], (
+            name,
+            rounding,
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -453,7 +576,9 @@ def test_operands_enter_through_their_formats(backend):
     expected = []
     for i in range(60):
         enter = [
-            fmt.unpack(arithmetic.quantize(arithmetic.exact(float(v[i])), fmt, rounding, drawn(rounding, SEED, role, i)).code)
+            fmt.unpack(
+                arithmetic.quantize(arithmetic.exact(float(v[i])), fmt, rounding, drawn(rounding, SEED, role, i)).code
+            )
             for v, fmt, role in ((x, dp.a, Role.A), (y, dp.b, Role.B), (z, dp.accumulator, Role.C))
         ]
         expected.append(arithmetic.fma(*enter, dp.output, hu.SR(4), drawn(hu.SR(4), SEED, Role.OUTPUT, i)).code)
@@ -471,11 +596,16 @@ def test_broadcast(backend):
         flat = getattr(hu.Machine(dp, backend, SEED), op)(*(v.ravel() for v in full[:count]))
         assert got.shape == (3, 4)
         assert_same_bits(got, flat)
-    assert_same_bits(hu.Machine(dp, backend, SEED).axpy(1.5, y, y), hu.Machine(dp, backend, SEED).fma(np.full(4, 1.5), y, y))
+    assert_same_bits(
+        hu.Machine(dp, backend, SEED).axpy(1.5, y, y), hu.Machine(dp, backend, SEED).fma(np.full(4, 1.5), y, y)
+    )
 
 
 class LikeCupy:
-    """NumPy, but broadcasting as CuPy does it: scalars that are no arrays stay as they are (cupy/_core/internal.pyx, _broadcast_core)."""
+    """NumPy, but broadcasting as CuPy does it: scalars that are no arrays stay as they are.
+
+    Source: ``_broadcast_core`` in cupy/_core/internal.pyx.
+    """
 
     def __getattr__(self, name):
         return getattr(np, name)
@@ -491,7 +621,9 @@ def test_elementwise_operands_have_the_size_of_the_result():
     sizes = []
     machine = hu.Machine("fp16")
     machine.backend.xp = LikeCupy()
-    machine.backend.run = lambda kernel, begin, end, *args: sizes.append((kernel, {a.size for a in args if isinstance(a, np.ndarray)}))
+    machine.backend.run = lambda kernel, begin, end, *args: sizes.append(
+        (kernel, {a.size for a in args if isinstance(a, np.ndarray)})
+    )
     for op, count in (("add", 2), ("mul", 2), ("fma", 3)):
         getattr(machine, op)(*[np.ones(5)] * count)
     assert {kernel for kernel, _ in sizes} >= {"multiply_add"}
@@ -547,7 +679,16 @@ SEQUENTIAL = [
     path_of("fp16", rounding="RTZ", product="fp16", product_rounding="SR8"),
     path_of("fp64", "fp64", "fp32", "SR8", product="e8m13", product_rounding="RNE"),
     path_of("bf16", "bf16", "fp32", "RTZ", product="bf16", product_rounding="SR8"),
-    path_of("e4m3fn", "e4m3fn", "fp16", "SR16", product="e5m2", product_rounding="SR3", output="e4m3fn", output_rounding="SR5"),
+    path_of(
+        "e4m3fn",
+        "e4m3fn",
+        "fp16",
+        "SR16",
+        product="e5m2",
+        product_rounding="SR3",
+        output="e4m3fn",
+        output_rounding="SR5",
+    ),
     path_of("fp64", product="fp32", product_rounding="RTP", accumulator="fp64"),
     path_of("fp32", "fp32", "fp32", "RNE", product="fp64", product_rounding="RTZ"),
     path_of("fp16", "fp16", "fp16", "RNE", product="q8.8w", product_rounding="SR8"),
@@ -558,7 +699,9 @@ SEQUENTIAL = [
     path_of("q4.4", "q4.4", "q6.6w", "RTZ", output="uq4.4w", output_rounding="RNA"),
     path_of("q8.0", "uq8.0", "q16.0w", product="q12.-2w", product_rounding="SR2", rounding="SR8"),
     path_of("fp16", "fp16", "q10.20", "SR12"),
-    path_of("q1.7", "q1.7", "q4.20", "RNE", product="q2.10", product_rounding="RNA", output="q1.7", output_rounding="SR8"),
+    path_of(
+        "q1.7", "q1.7", "q4.20", "RNE", product="q2.10", product_rounding="RNA", output="q1.7", output_rounding="SR8"
+    ),
 ]
 FUSED = [
     path_of("fp16", "fp16", "fp32", "RTZ", order=hu.fused(4)),
@@ -582,11 +725,13 @@ SHAPES = [(3, 5, 4), (2, 40, 3), (1, 1, 1), (4, 7, 2), (1, 33, 3)]
 
 
 def dp_id(dp):
-    return "-".join(str(v) for k, v in dp.describe().items() if v is not None and (k != "operand_rounding")).replace(" ", "")
+    return "-".join(str(v) for k, v in dp.describe().items() if v is not None and (k != "operand_rounding")).replace(
+        " ", ""
+    )
 
 
 def operand_codes(fmt, length, flavour, rng):
-    """Codes of one row or column: 0 tame, 1 with any finite codes among them, 2 with zeros, edges, infinities and NaNs."""
+    """Codes of one row or column: 0 tame, 1 with any finite codes among them, 2 with zeros, edges, infinities, NaNs."""
     codes = [tame_code(fmt, rng) for _ in range(length)]
     for i in range(length):
         if flavour == 1 and rng.random() < 0.4:
@@ -604,13 +749,17 @@ def products(dp, shape, seed=SEED):
     rng = np.random.default_rng([seed, *shape])
     a = [operand_codes(dp.a, length, i % 3, rng) for i in range(rows)]
     b = [operand_codes(dp.b, length, (0, 1, 0, 2)[j % 4], rng) for j in range(width)]
-    expected = [defined_dot(dp, row, column, i * width + j, seed) for i, row in enumerate(a) for j, column in enumerate(b)]
+    expected = [
+        defined_dot(dp, row, column, i * width + j, seed) for i, row in enumerate(a) for j, column in enumerate(b)
+    ]
     return a, b, expected
 
 
 def defined_dot(dp, x, y, element, seed, call=1):
     def draw(role, step):
-        rounding = {Role.PRODUCT: dp.product_rounding, Role.ACCUMULATOR: dp.rounding, Role.OUTPUT: dp.output_rounding}[role]
+        rounding = {Role.PRODUCT: dp.product_rounding, Role.ACCUMULATOR: dp.rounding, Role.OUTPUT: dp.output_rounding}[
+            role
+        ]
         return random_bits(seed, stream(call, role), element, step, rounding.random_bits)
 
     return datapath.dot(dp, x, y, draw)
@@ -625,7 +774,9 @@ def check_matmul(dp, shape, backend, seed=SEED):
     got = hu.Machine(dp, backend, seed).matmul(values(dp.a, a), values(dp.b, b).T)
     assert got.shape == (shape[0], shape[2])
     width = shape[2]
-    assert_codes(dp.output, got, expected, lambda i: f"{dp_id(dp)} seed {seed}: {a[i // width]} . {b[i % width]} (element {i})")
+    assert_codes(
+        dp.output, got, expected, lambda i: f"{dp_id(dp)} seed {seed}: {a[i // width]} . {b[i % width]} (element {i})"
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -658,7 +809,9 @@ def test_each_call_has_its_own_random_bits(backend):
     machine.quantize([0.1], "e4m3fn", "SR8")
     machine.matmul(values(dp.a, a), values(dp.b, b).T)
     got = machine.matmul(values(dp.a, a), values(dp.b, b).T)
-    expected = [defined_dot(dp, row, column, i * 4 + j, SEED, call=3) for i, row in enumerate(a) for j, column in enumerate(b)]
+    expected = [
+        defined_dot(dp, row, column, i * 4 + j, SEED, call=3) for i, row in enumerate(a) for j, column in enumerate(b)
+    ]
     assert_codes(dp.output, got, expected, lambda i: f"element {i}")
 
 
@@ -673,7 +826,9 @@ def random_format(rng, widest=52):
             exponent, trailing = int(rng.integers(2, 12)), int(min(rng.integers(0, 53), rng.integers(0, 53), widest))
             bias = int(rng.integers(-20, 40)) if rng.random() < 0.2 else None
             specials = Specials(str(rng.choice(["", "", "fn", "fnuz", "finite"])))
-            return hu.FloatFormat(exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2))
+            return hu.FloatFormat(
+                exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2)
+            )
         except hu.HalfulpError:
             continue
 
@@ -730,7 +885,9 @@ def test_matmul_on_many_random_datapaths(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dp", [dp for dp in SEQUENTIAL if dp.product is None and accumulate_path(dp) is not Path.WIDE], ids=dp_id)
+@pytest.mark.parametrize(
+    "dp", [dp for dp in SEQUENTIAL if dp.product is None and accumulate_path(dp) is not Path.WIDE], ids=dp_id
+)
 def test_matmul_paths_agree(dp, backend):
     """The WIDE loop gives what the faster one gave."""
     machine, path, t = backends.backend(backend, 1), accumulate_path(dp), target(dp.accumulator, dp.rounding)
@@ -742,7 +899,15 @@ def test_matmul_paths_agree(dp, backend):
     for p in (path, Path.WIDE):
         out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width), np.int64)
         streams = (SEED, stream(1, Role.ACCUMULATOR), stream(1, Role.PRODUCT))
-        args = (machine.array(a.ravel()), machine.array(np.ascontiguousarray(b).ravel()), out, length, width, random, random)
+        args = (
+            machine.array(a.ravel()),
+            machine.array(np.ascontiguousarray(b).ravel()),
+            out,
+            length,
+            width,
+            random,
+            random,
+        )
         machine.launch("matmul", rows * width, *args, *streams, int(p), t, loops.EXACT, t)
         outs.append(machine.to_host(out))
     assert_same_bits(*outs)
@@ -757,8 +922,13 @@ def csr_case(dp, seed=SEED):
     rows[4][0] = 0
     x = operand_codes(dp.b, 9, 1, rng)
     indptr, flat = np.cumsum([0, *lengths]), itertools.chain.from_iterable
-    matrix = scipy.sparse.csr_array((values(dp.a, list(flat(rows))), np.array(list(flat(columns_of))), indptr), shape=(len(lengths), 9))
-    expected = [defined_dot(dp, row, [x[c] for c in columns], i, seed) for i, (row, columns) in enumerate(zip(rows, columns_of, strict=True))]
+    matrix = scipy.sparse.csr_array(
+        (values(dp.a, list(flat(rows))), np.array(list(flat(columns_of))), indptr), shape=(len(lengths), 9)
+    )
+    expected = [
+        defined_dot(dp, row, [x[c] for c in columns], i, seed)
+        for i, (row, columns) in enumerate(zip(rows, columns_of, strict=True))
+    ]
     return matrix, values(dp.b, x), expected
 
 
@@ -791,8 +961,12 @@ def big_runs(backend, threads, seed=SEED):
     """Results that are large enough to be split, by name."""
     rng = np.random.default_rng(1)
     x, a, b = rng.normal(size=160_000), rng.normal(size=(67, 45)), rng.normal(size=(45, 71))
-    sparse = scipy.sparse.random_array((3001, 400), density=0.05, format="csr", random_state=rng, data_sampler=rng.normal)
-    stochastic = hu.Datapath("bf16", "bf16", "fp16", "SR8", product="e6m9", product_rounding="SR5", output="e4m3fn", output_rounding="SR6")
+    sparse = scipy.sparse.random_array(
+        (3001, 400), density=0.05, format="csr", random_state=rng, data_sampler=rng.normal
+    )
+    stochastic = hu.Datapath(
+        "bf16", "bf16", "fp16", "SR8", product="e6m9", product_rounding="SR5", output="e4m3fn", output_rounding="SR6"
+    )
     unit = hu.Datapath("bf16", "bf16", "e8m13", "SR9", order=hu.fused(8, 2), output="bf16", output_rounding="SR4")
     machine = functools.partial(hu.Machine, backend=backend, seed=seed, threads=threads)
     return {
@@ -842,14 +1016,20 @@ def test_seeds(backend):
     for seed in (0, 1, (1 << 62) - 1):
         first, again = (hu.quantize(x, "e4m3fn", "SR8", seed=seed, backend=backend) for _ in range(2))
         assert first.tobytes() == again.tobytes()
-        assert_codes(f("e4m3fn"), first[:200], defined_quantize(x[:200], f("e4m3fn"), hu.SR(8), seed), lambda i: f"element {i}")
+        assert_codes(
+            f("e4m3fn"), first[:200], defined_quantize(x[:200], f("e4m3fn"), hu.SR(8), seed), lambda i: f"element {i}"
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_draw_equals_random_bits(backend):
     """The kernels' Philox, at steps, streams and seeds beyond 32 bits."""
     machine = backends.backend(backend, 1)
-    seeds, streams, steps = [0, 7, (1 << 62) - 1, 0xDEADBEEF << 20], [0, 8 + 3, (1 << 40) - 1], [0, 1, 2, 3, 4, (1 << 40) - 1]
+    seeds, streams, steps = (
+        [0, 7, (1 << 62) - 1, 0xDEADBEEF << 20],
+        [0, 8 + 3, (1 << 40) - 1],
+        [0, 1, 2, 3, 4, (1 << 40) - 1],
+    )
     for k, seed, number, step in itertools.product([1, 8, 32], seeds, streams, steps):
         out = machine.array(np.zeros(9), np.int64)
         machine.launch("draw", 9, out, seed, number, step, target(f("fp16"), hu.SR(k)))
@@ -888,7 +1068,9 @@ def counted(dp, lengths):
 LEDGER_PATHS = [
     hu.Datapath("fp16"),
     hu.Datapath("e4m3fn", "e5m2", "fp16", "RTZ", output="bf16", output_rounding="RTN"),
-    hu.Datapath("fp16", "bf16", "fp32", "RTZ", product="e8m13", product_rounding="RNA", output="bf16", output_rounding="SR4"),
+    hu.Datapath(
+        "fp16", "bf16", "fp32", "RTZ", product="e8m13", product_rounding="RNA", output="bf16", output_rounding="SR4"
+    ),
     hu.Datapath("q8.8", "q8.8", "q16.16", product="q12.12", product_rounding="RTZ"),
     hu.Datapath("fp16", "fp16", "fp32", "RTZ", order=hu.fused(4)),
     hu.Datapath("e4m3fn", "e5m2", "fp32", "RTZ", order=hu.fused(16, 2), output="bf16", output_rounding="RTN"),
@@ -907,12 +1089,20 @@ def assert_ledger(machine, dp, lengths):
         assert mul == seen["round_pack", dp.product, dp.product_rounding]
     if isinstance(dp.order, hu.Fused):
         steps = take("round", dp.accumulator, dp.accumulator, dp.accumulator, dp.rounding)
-        assert steps == seen["_aligned_sum"] == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
-        assert take("add", term, dp.accumulator, None) == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
+        assert (
+            steps
+            == seen["_aligned_sum"]
+            == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
+        )
+        assert (
+            take("add", term, dp.accumulator, None) == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
+        )
     else:
         adds = take("add", term, dp.accumulator, dp.accumulator, dp.rounding)
         assert adds == seen["exact_sum"] == machine.ledger.n_add
-        assert adds == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
+        assert adds == seen["round_pack", dp.accumulator, dp.rounding] - (
+            len(lengths) if dp.output == dp.accumulator else 0
+        )
     if dp.output != dp.accumulator:
         conversions = take("round", dp.accumulator, dp.output, dp.output, dp.output_rounding)
         assert conversions == seen["round_pack", dp.output, dp.output_rounding] == len(lengths)
@@ -937,7 +1127,9 @@ def test_ledger_of_spmv(dp):
     """Empty rows cost an output conversion, where there is one, and nothing else."""
     lengths = [0, 5, 0, 1, 17, 5, 0]
     total = sum(lengths)
-    matrix = scipy.sparse.csr_array((np.ones(total), np.arange(total) % 9, np.cumsum([0, *lengths])), shape=(len(lengths), 9))
+    matrix = scipy.sparse.csr_array(
+        (np.ones(total), np.arange(total) % 9, np.cumsum([0, *lengths])), shape=(len(lengths), 9)
+    )
     machine = hu.Machine(dp)
     machine.spmv(matrix, np.ones(9))
     assert_ledger(machine, dp, lengths)
@@ -960,7 +1152,9 @@ def test_ledger_of_elementwise_operations():
         hu.Operation("mul", dp.a, dp.b, None): 12,
         hu.Operation("add", dp.accumulator, dp.accumulator, out, rtz): 12,
     }
-    assert machine.ledger.bits_moved == {"sram": 3 * 16 + 2 * (3 * 16 + 4 * 16 + 12 * 8) + (3 * 16 + 4 * 16 + 4 * 32 + 12 * 8)}
+    assert machine.ledger.bits_moved == {
+        "sram": 3 * 16 + 2 * (3 * 16 + 4 * 16 + 12 * 8) + (3 * 16 + 4 * 16 + 4 * 32 + 12 * 8)
+    }
 
 
 def test_a_ledger_can_be_shared_and_added():
@@ -1016,7 +1210,9 @@ def test_wrong_input_gets_one_sentence(case):
     assert message.endswith((".", "'.")) and "\n" not in message and len(message) < 250
 
 
-@pytest.mark.parametrize("variable, text", [("HALFULP_THREADS", "many"), ("HALFULP_THREADS", "0"), ("HALFULP_CXX", "no-such-compiler")])
+@pytest.mark.parametrize(
+    "variable, text", [("HALFULP_THREADS", "many"), ("HALFULP_THREADS", "0"), ("HALFULP_CXX", "no-such-compiler")]
+)
 def test_wrong_environment_gets_one_sentence(variable, text, monkeypatch):
     monkeypatch.setenv(variable, text)
     with pytest.raises(hu.HalfulpError, match=text):
@@ -1050,7 +1246,9 @@ def test_exact_products_are_recognised():
         if not product_is_exact(a, b):
             continue
         found += 1
-        xs, ys = ({float(u): u for u in map(fmt.unpack, directed_codes(fmt)) if u.kind is Kind.FINITE} for fmt in (a, b))
+        xs, ys = (
+            {float(u): u for u in map(fmt.unpack, directed_codes(fmt)) if u.kind is Kind.FINITE} for fmt in (a, b)
+        )
         for (x, ux), (y, uy) in itertools.product(xs.items(), ys.items()):
             assert x * y == arithmetic.exact_product(ux, uy).fraction, (str(a), str(b), x, y)
     assert found > 30

@@ -85,8 +85,16 @@ def test_high_bits_of_arguments_do_not_collide(monkeypatch):
 
     monkeypatch.setattr(hr, "philox4x32", spy)
     draw = cases.rng("counters")
-    places = [(0, *p) for p in itertools.product((0, 1, ONES, ONES + 1, 2**40 - 1), (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 4, 2**34, 2**40 - 4))]
-    places += [(draw.getrandbits(62), draw.getrandbits(40), draw.getrandbits(40), draw.getrandbits(40) & ~3) for _ in range(2000)]
+    places = [
+        (0, *p)
+        for p in itertools.product(
+            (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 4, 2**34, 2**40 - 4)
+        )
+    ]
+    places += [
+        (draw.getrandbits(62), draw.getrandbits(40), draw.getrandbits(40), draw.getrandbits(40) & ~3)
+        for _ in range(2000)
+    ]
     for place in places:
         hr.random_bits(*place, 32)
         assert seen.setdefault(spy.last, place) == place
@@ -96,7 +104,13 @@ def test_high_bits_of_arguments_do_not_collide(monkeypatch):
 def test_streams_look_independent():
     """Bits of two streams, two elements, two seeds and two steps agree about half of the time."""
     n = 200
-    neighbours = {"seed": (1, 0, 0, 0), "stream": (0, 1, 0, 0), "element": (0, 0, 1, 0), "step": (0, 0, 0, 1), "block": (0, 0, 0, 4)}
+    neighbours = {
+        "seed": (1, 0, 0, 0),
+        "stream": (0, 1, 0, 0),
+        "element": (0, 0, 1, 0),
+        "step": (0, 0, 0, 1),
+        "block": (0, 0, 0, 4),
+    }
     for name, offset in neighbours.items():
         equal = 0
         for i in range(n):

@@ -28,7 +28,15 @@ def test_sr_carries_its_random_bits(bits):
 
 @pytest.mark.parametrize(
     ("text", "rounding"),
-    [("rne", hu.RNE), (" RTZ ", hu.RTZ), ("Rto", hu.RTO), ("sr8", hu.SR(8)), ("sr(BITS=5)", hu.SR(5)), (" SR3\n", hu.SR(3)), ("SR", hu.SR(32))],
+    [
+        ("rne", hu.RNE),
+        (" RTZ ", hu.RTZ),
+        ("Rto", hu.RTO),
+        ("sr8", hu.SR(8)),
+        ("sr(BITS=5)", hu.SR(5)),
+        (" SR3\n", hu.SR(3)),
+        ("SR", hu.SR(32)),
+    ],
 )
 def test_case_and_blanks_do_not_matter(text, rounding):
     assert hu.Rounding.parse(text) == rounding
@@ -41,7 +49,10 @@ def test_a_rounding_parses_to_itself(rounding):
     assert hash(hu.Rounding.parse(str(rounding))) == hash(rounding)
 
 
-@pytest.mark.parametrize("text", ["", "RN", "nearest", "RNE8", "RNZ", "SR-1", "SR()", "SR(bits=)", "SR8.5", "SR 8 8", "SR(8", "RNE RTZ", None, 3])
+@pytest.mark.parametrize(
+    "text",
+    ["", "RN", "nearest", "RNE8", "RNZ", "SR-1", "SR()", "SR(bits=)", "SR8.5", "SR 8 8", "SR(8", "RNE RTZ", None, 3],
+)
 def test_unknown_names_are_refused_and_the_known_ones_listed(text):
     with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k>"):
         hu.Rounding.parse(text)
@@ -49,7 +60,11 @@ def test_unknown_names_are_refused_and_the_known_ones_listed(text):
 
 @pytest.mark.parametrize("bits", [0, 33, 64, 10**9])
 def test_sr_needs_1_to_32_random_bits(bits):
-    for make in (lambda: hu.SR(bits), lambda: hu.Rounding.parse(f"SR{bits}"), lambda: hu.Rounding.parse(f"SR(bits={bits})")):
+    for make in (
+        lambda: hu.SR(bits),
+        lambda: hu.Rounding.parse(f"SR{bits}"),
+        lambda: hu.Rounding.parse(f"SR(bits={bits})"),
+    ):
         with pytest.raises(hu.HalfulpError, match="SR needs 1 to 32 random bits"):
             make()
     with pytest.raises(hu.HalfulpError):
