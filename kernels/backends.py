@@ -22,7 +22,7 @@ import numpy as np
 
 from ..emulator.errors import HalfulpError
 from . import loops
-from .target import Target
+from .target import STRUCTS, Struct
 
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000
@@ -44,10 +44,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 @lru_cache(maxsize=1024)
-def pack_target(target: Target) -> bytes:
-    """A Target as the C++ struct of the same fields."""
-    hints = get_type_hints(Target)
-    return struct.pack("=" + "".join("d" if hints[name] is float else "q" for name in Target._fields), *target)
+def pack_struct(values: Struct) -> bytes:
+    """A NamedTuple of the kernels as the C++ struct of the same fields, each of 64 bits."""
+    hints = get_type_hints(type(values))
+    return struct.pack("=" + "".join("d" if hints[name] is float else "q" for name in values._fields), *values)
 
 
 class Backend:
@@ -110,8 +110,8 @@ class CxxBackend(Backend):
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         converted: list[Any] = [ctypes.c_longlong(begin), ctypes.c_longlong(end)]
         for arg in args:
-            if isinstance(arg, Target):
-                converted.append(ctypes.c_char_p(pack_target(arg)))
+            if isinstance(arg, STRUCTS):
+                converted.append(ctypes.c_char_p(pack_struct(arg)))
             elif isinstance(arg, np.ndarray):
                 converted.append(ctypes.c_void_p(arg.ctypes.data))
             else:
@@ -173,7 +173,7 @@ class GpuBackend(Backend):
 
         self.xp = cupy
         self.module = cupy.RawModule(code=source(), options=("--std=c++17", "--fmad=false"))
-        self._targets: dict[Target, Any] = {}
+        self._structs: dict[Struct, Any] = {}
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
         return self.xp.asarray(values, dtype=dtype, order="C")
@@ -185,10 +185,10 @@ class GpuBackend(Backend):
         return self.xp.asnumpy(values)
 
     def _argument(self, arg: Any) -> Any:
-        if isinstance(arg, Target):
-            if arg not in self._targets:
-                self._targets[arg] = self.xp.asarray(np.frombuffer(pack_target(arg), dtype=np.int64))
-            return self._targets[arg]
+        if isinstance(arg, STRUCTS):
+            if arg not in self._structs:
+                self._structs[arg] = self.xp.asarray(np.frombuffer(pack_struct(arg), dtype=np.int64))
+            return self._structs[arg]
         return arg if isinstance(arg, self.xp.ndarray) else np.int64(int(arg))
 
     def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import get_type_hints
 
 from . import loops, subset
-from .target import Target
+from .target import STRUCTS
 
 PRELUDE = """\
 typedef double f64;
@@ -73,9 +73,12 @@ def _type_name(annotation: object) -> str:
     raise OutsideSubset(f"type {annotation!r}")
 
 
-def _struct(cls: type) -> str:
-    hints = get_type_hints(cls)
-    return f"struct {cls.__name__} {{ " + " ".join(f"{_type_name(hints[name])} {name};" for name in hints) + " };\n"
+#: Structs and the C++ types of their fields.
+_FIELDS = {cls.__name__: {name: _type_name(kind) for name, kind in get_type_hints(cls).items()} for cls in STRUCTS}
+
+
+def _struct(name: str, fields: dict[str, str]) -> str:
+    return f"struct {name} {{ " + " ".join(f"{kind} {field};" for field, kind in fields.items()) + " };\n"
 
 
 class _Printer:
@@ -197,8 +200,8 @@ class _Printer:
             case ast.Name(id=name):
                 kind = self.kind(name)
                 return (name, kind) if kind else self.constant(node, self.names.get(name))
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if self.kind(name) == Target.__name__:
-                return f"{name}.{attribute}", _type_name(get_type_hints(Target)[attribute])
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if self.kind(name) in _FIELDS:
+                return f"{name}.{attribute}", _FIELDS[self.kind(name) or ""][attribute]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 arithmetic = isinstance(op, (ast.Add, ast.Sub, ast.Mult))
                 (x, y), kind = self.same(node, left, right, among=("i64", "f64") if arithmetic else ("i64",))
@@ -263,9 +266,9 @@ def _wrapper(function: Callable) -> str:
     names = list(inspect.signature(function).parameters)[2:]
     kinds = {name: _type_name(hints[name]) for name in names}
     parameters = ", ".join(
-        f"const {kind}* {name}" if kind == Target.__name__ else f"{kind} {name}" for name, kind in kinds.items()
+        f"const {kind}* {name}" if kind in _FIELDS else f"{kind} {name}" for name, kind in kinds.items()
     )
-    arguments = ", ".join(f"*{name}" if kind == Target.__name__ else name for name, kind in kinds.items())
+    arguments = ", ".join(f"*{name}" if kind in _FIELDS else name for name, kind in kinds.items())
     return f"""\
 #ifdef __CUDA_ARCH__
 extern "C" __global__ void run_{function.__name__}(i64 count, {parameters}) {{
@@ -288,7 +291,7 @@ def source() -> str:
     return "\n".join(
         [
             PRELUDE,
-            _struct(Target),
+            *(_struct(*item) for item in _FIELDS.items()),
             *(_Printer(f).text() for f in functions),
             *(_wrapper(f) for f in subset.KERNELS.values()),
         ]

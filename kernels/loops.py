@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, mac_native, mac_odd, random_integer, round_odd, settle, special
 from .subset import bits_of, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient
-from .target import Target
+from .target import FusedUnit, Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
 
 NATIVE = 0
@@ -205,52 +205,41 @@ def fused_dot(
     x: f64s,
     y: f64s,
     stride: i64,
-    terms: i64,
-    kept_bits: i64,
-    precision_x: i64,
-    emin_x: i64,
-    precision_y: i64,
-    emin_y: i64,
-    emin_total: i64,
-    floating: i64,
     seed: i64,
     stream: i64,
     element: i64,
+    unit: FusedUnit,
     t: Target,
 ) -> f64:
-    """Sum of x[k] * y[k * stride] by a fused unit (``emulator.datapath.Fused``).
-
-    ``kept_bits``: with ``floating`` the bits kept below the largest exponent, otherwise minus the exponent of the
-    last weight kept.
-    """
+    """Sum of x[k] * y[k * stride] by a fused unit (``emulator.datapath.Fused``)."""
     total = 0.0
     start = 0
     step = 0
     while start < length:
-        stop = min(start + terms, length)
+        stop = min(start + unit.terms, length)
         largest = NO_EXPONENT
-        outcome = 0.0  # of the infinities and NaNs among the terms
+        outcome = 0.0  # of the infinities and NaNs among the unit.terms
         found = False
         if is_special(total):
             found = True
             outcome = total
         elif total != 0.0:
-            largest = stored_exponent(total, emin_total)
+            largest = stored_exponent(total, unit.emin_total)
         for k in range(start, stop):
             if is_special(x[k]) or is_special(y[k * stride]):
                 found = True
                 outcome = outcome + x[k] * y[k * stride]
             elif x[k] != 0.0 and y[k * stride] != 0.0:
-                largest = max(largest, stored_exponent(x[k], emin_x) + stored_exponent(y[k * stride], emin_y))
+                largest = max(largest, stored_exponent(x[k], unit.emin_x) + stored_exponent(y[k * stride], unit.emin_y))
         if found:
             total = special(outcome, 0.0, t)
         elif largest == NO_EXPONENT:
             total = 0.0
         else:
-            quantum = largest - kept_bits if floating != 0 else 0 - kept_bits
+            quantum = largest - unit.kept_bits if unit.floating != 0 else 0 - unit.kept_bits
             s = aligned(total, 1.0, 53, 1, quantum)
             for k in range(start, stop):
-                s = s + aligned(x[k], y[k * stride], precision_x, precision_y, quantum)
+                s = s + aligned(x[k], y[k * stride], unit.precision_x, unit.precision_y, quantum)
             r = random_integer(seed, stream, element, step, t) if t.random_bits > 0 else 0
             m = max(s, 0 - s)
             total = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, r) if s != 0 else settle(0.0, 0, t)
@@ -268,16 +257,9 @@ def matmul_fused(
     c: f64s,
     depth: i64,
     width: i64,
-    terms: i64,
-    kept_bits: i64,
-    precision_a: i64,
-    emin_a: i64,
-    precision_b: i64,
-    emin_b: i64,
-    emin_c: i64,
-    floating: i64,
     seed: i64,
     stream: i64,
+    unit: FusedUnit,
     t: Target,
 ) -> None:
     """C = A B by fused units; shapes as in ``matmul``."""
@@ -286,24 +268,7 @@ def matmul_fused(
         j = index - i * width
         row = a[i * depth : (i + 1) * depth]
         column = b[j : depth * width]
-        c[index] = fused_dot(
-            depth,
-            row,
-            column,
-            width,
-            terms,
-            kept_bits,
-            precision_a,
-            emin_a,
-            precision_b,
-            emin_b,
-            emin_c,
-            floating,
-            seed,
-            stream,
-            index,
-            t,
-        )
+        c[index] = fused_dot(depth, row, column, width, seed, stream, index, unit, t)
 
 
 @kernel
@@ -314,16 +279,9 @@ def ragged_fused(
     y: f64s,
     starts: i64s,
     out: f64s,
-    terms: i64,
-    kept_bits: i64,
-    precision_x: i64,
-    emin_x: i64,
-    precision_y: i64,
-    emin_y: i64,
-    emin_total: i64,
-    floating: i64,
     seed: i64,
     stream: i64,
+    unit: FusedUnit,
     t: Target,
 ) -> None:
     """out[i] = sum over [starts[i], starts[i + 1]) of x[k] * y[k], by fused units."""
@@ -331,21 +289,4 @@ def ragged_fused(
         n = starts[i + 1] - starts[i]
         xs = x[starts[i] : starts[i + 1]]
         ys = y[starts[i] : starts[i + 1]]
-        out[i] = fused_dot(
-            n,
-            xs,
-            ys,
-            1,
-            terms,
-            kept_bits,
-            precision_x,
-            emin_x,
-            precision_y,
-            emin_y,
-            emin_total,
-            floating,
-            seed,
-            stream,
-            i,
-            t,
-        )
+        out[i] = fused_dot(n, xs, ys, 1, seed, stream, i, unit, t)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .loops import EXACT
-from .target import Target, accumulate_path, convert_path, mac_path, target
+from .target import FusedUnit, Target, accumulate_path, convert_path, mac_path, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 _ONE = FixedFormat(2, 0)
@@ -48,7 +47,7 @@ class Machine:
         ledger: Ledger | None = None,
         threads: int | None = None,
     ) -> None:
-        if not isinstance(seed, Integral) or not 0 <= seed < 1 << 62:
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
         self.datapath = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
@@ -283,19 +282,17 @@ class Machine:
         if dp.a.precision + dp.b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}"
             raise HalfulpError(f"{order} on {dp.name} needs {needed}; at most 62 are built.")
-        operands = (dp.a.precision, dp.a.emin, dp.b.precision, dp.b.emin)
-        t = target(accumulator, dp.rounding)
-        floating = int(not isinstance(accumulator, FixedFormat))
-        return (
+        unit = FusedUnit(
             order.terms,
             kept,
-            *operands,
+            int(not isinstance(accumulator, FixedFormat)),
+            dp.a.precision,
+            dp.a.emin,
+            dp.b.precision,
+            dp.b.emin,
             accumulator.emin,
-            floating,
-            self.seed,
-            stream(self.calls, Role.ACCUMULATOR),
-            t,
         )
+        return self.seed, stream(self.calls, Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():

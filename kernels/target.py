@@ -46,6 +46,22 @@ class Target(NamedTuple):
     wrap_low: i64  #: its smallest integer
 
 
+class FusedUnit(NamedTuple):
+    """A fused unit (``emulator.datapath.Fused``) and its operands, as 64-bit words."""
+
+    terms: i64  #: products a step
+    kept_bits: i64  #: floating: bits kept below the largest exponent; else minus the exponent of the last weight kept
+    floating: i64  #: 1 if the accumulator is a float
+    precision_x: i64
+    emin_x: i64
+    precision_y: i64
+    emin_y: i64
+    emin_total: i64  #: of the accumulator
+
+
+Struct = Target | FusedUnit
+STRUCTS = (Target, FusedUnit)  #: handed to kernels by pointer
+
 _NEVER = UNIT
 _THRESHOLDS = {  # positive even, positive odd, negative even, negative odd
     Mode.RNE: (HALF, HALF - 1, HALF, HALF - 1),

@@ -80,3 +80,16 @@ def test_other_modes_take_no_random_bits(mode):
 def test_a_rounding_cannot_be_changed():
     with pytest.raises(AttributeError):
         hu.RNE.random_bits = 3
+
+
+def test_rounding_constants_and_orders_are_what_their_names_say():
+    assert [str(r) for r in (hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO, hu.SR(4))] == [
+        "RNE",
+        "RNA",
+        "RTZ",
+        "RTP",
+        "RTN",
+        "RTO",
+        "SR4",
+    ]
+    assert isinstance(hu.sequential, hu.Sequential) and isinstance(hu.fused(4, guard_bits=1), hu.Fused)
