@@ -1,0 +1,212 @@
+"""Inputs, draws and comparisons that the tests of the kernels share."""
+
+import functools
+import importlib.util
+import itertools
+
+import halfulp as hu
+import numpy as np
+import pytest
+from halfulp.emulator import arithmetic
+from halfulp.emulator.formats import Specials
+from halfulp.emulator.random import Role, random_bits, stream
+
+SEED = 20240229
+
+
+NO_CUPY = pytest.mark.skipif(
+    importlib.util.find_spec("cupy") is None, reason="needs CuPy and a CUDA device: pip install 'halfulp[gpu]'"
+)
+
+
+BACKENDS = ["cpu", "cxx", pytest.param("gpu", marks=[pytest.mark.gpu, NO_CUPY])]
+
+
+UBSAN = "-fsanitize=undefined -fno-sanitize-recover=undefined"
+
+
+ONE = hu.FixedFormat(2, 0)
+
+
+MODES = [hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
+
+
+ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32)]
+
+
+def f(name):
+    return hu.format(name)
+
+
+def drawn(rounding, seed, role, element=0, step=0, call=1):
+    """The random integer that the definition is handed: a fresh Machine's first call is call 1."""
+    return random_bits(seed, stream(call, role), element, step, rounding.random_bits) if rounding.random_bits else 0
+
+
+def assert_codes(fmt, got, expected, describe):
+    """``got`` (values) are the codes ``expected``; the first difference is shown with its input."""
+    codes = fmt.encode(np.asarray(got).ravel())
+    expected = np.asarray(expected, dtype=codes.dtype)
+    wrong = np.flatnonzero(codes != expected)
+    if wrong.size:
+        i = int(wrong[0])
+        pytest.fail(
+            f"{wrong.size} of {codes.size} differ; first at {i}: {describe(i)}: "
+            f"got {codes[i]:#x}, definition {expected[i]:#x} ({fmt})"
+        )
+
+
+def assert_same_bits(x, y):
+    """Equal bit for bit, where all NaNs count as one."""
+    x, y = np.asarray(x).ravel(), np.asarray(y).ravel()
+    differ = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
+    assert not differ.size, f"first at {differ[0]}: {x[differ[0]]!r} and {y[differ[0]]!r}"
+
+
+def directed_codes(fmt):
+    """Codes of ``fmt`` with a meaning: zeros, subnormal and overflow edges, one, infinities, NaNs."""
+    if isinstance(fmt, hu.FixedFormat):
+        low, high = fmt.min_integer, fmt.max_integer
+        one = 1 << fmt.fraction_bits if 0 <= fmt.fraction_bits < fmt.bits else 3
+        integers = [0, 1, 2, 3, -1, -2, one, one + 1, one - 1, -one, low, low + 1, high, high - 1, high // 2, low // 2]
+        return sorted({i & ((1 << fmt.bits) - 1) for i in integers if low <= i <= high})
+    t, w = fmt.trailing_bits, fmt.exponent_bits
+    top = 1 << (w + t)
+    one = min(max(fmt.bias, 0), (1 << w) - 1) << t
+    inf = ((1 << w) - 1) << t
+    codes = [
+        0,
+        1,
+        2,
+        (1 << t) - 1,
+        1 << t,
+        (1 << t) + 1,
+        (2 << t) - 1,
+        one,
+        one + 1,
+        one - 1,
+        (one + (1 << t)) | (1 << t >> 1),
+    ]
+    codes += [inf - 1, inf, inf + 1, top - 1, top - 2]
+    return sorted({c + s for c in codes if 0 <= c < top for s in (0, top)})
+
+
+def defined_quantize(values, fmt, rounding, seed=SEED):
+    return [
+        arithmetic.quantize(arithmetic.exact(float(x)), fmt, rounding, drawn(rounding, seed, Role.OUTPUT, i)).code
+        for i, x in enumerate(values)
+    ]
+
+
+#: a, b, accumulator (the addend of fma), output
+QUADS = [
+    ("fp16", "fp16", "fp16", "fp16"),
+    ("bf16", "bf16", "fp32", "fp32"),
+    ("bf16", "bf16", "bf16", "bf16"),
+    ("e4m3fn", "e5m2", "fp16", "e4m3fn"),
+    ("fp32", "fp32", "fp32", "fp32"),
+    ("fp32", "fp32", "fp32", "fp16"),
+    ("fp64", "fp64", "fp64", "fp64"),
+    ("fp64", "fp64", "fp64", "fp32"),
+    ("fp32", "fp32", "fp64", "fp64"),
+    ("fp64", "fp16", "fp32", "bf16"),
+    ("fp64", "fp64", "fp64", "e11m52ftz"),
+    ("fp64", "fp64", "fp64", "e11m52sat"),
+    ("fp16", "fp16", "fp16", "e11m40"),
+    ("bf16", "bf16", "bf16", "e10m50"),
+    ("bf16", "bf16", "bf16", "e10m51"),
+    ("bf16", "fp32", "bf16", "e9m18"),
+    ("e9m25", "e9m25", "e9m25", "e9m25"),
+    ("e9m26", "e9m25", "e9m26", "e9m26"),
+    ("e11m20", "e11m20", "e11m20", "e11m20"),
+    ("e10m20", "e10m20", "e10m20", "e10m20"),
+    ("e8m7b-300", "e8m7b-300", "e8m7b-300", "e8m7b-300"),
+    ("e8m7b-760", "e8m7b900", "fp64", "fp32"),
+    ("e5m10ftz", "e5m10ftz", "e5m10ftz", "e5m10ftz"),
+    ("fp16", "fp16", "fp32", "e4m3fnftz"),
+    ("fp16", "fp16", "fp32", "e5m10sat"),
+    ("e4m3fnuz", "e5m2fnuz", "e5m2fnuz", "e4m3fnuz"),
+    ("e2m1finite", "e2m1finite", "e3m2finite", "e2m0"),
+    ("e3m2finite", "fp16", "fp16", "e3m2finite"),
+    ("q8.8", "q8.8", "q8.8", "q8.8"),
+    ("q8.8", "q8.8", "q8.8", "q8.8w"),
+    ("uq4.4", "q4.4", "q12.8", "uq8.4"),
+    ("uq4.4w", "q4.4w", "q12.8w", "uq8.4w"),
+    ("q20.6", "q20.7", "q40.13", "q40.13"),
+    ("q8.0", "e4m3fn", "fp16", "q4.12"),
+    ("fp16", "q4.4", "bf16", "q30.23w"),
+]
+
+
+@functools.cache
+def triples(quad):
+    """Codes of x, y, z: directed against directed, cancellations, exponent gaps, random."""
+    a, b, c, _ = map(f, quad)
+    rng = np.random.default_rng([SEED, QUADS.index(quad)])
+    pick = lambda fmt: choice(directed_codes(fmt), rng)  # noqa: E731
+    anything = lambda fmt: int(rng.integers(0, 1 << fmt.bits, dtype=np.uint64))  # noqa: E731
+    zeros = [[code for code in directed_codes(fmt) if fmt.unpack(code).is_zero][:2] for fmt in (a, b, c)]
+    rows = list(itertools.product(*zeros))
+    rows += [(pick(a), pick(b), pick(c)) for _ in range(35)]
+    rows += [(x, pick(b), z) for x, z in zip(directed_codes(a), itertools.cycle(directed_codes(c)), strict=False)]
+    rows += [(anything(a), anything(b), anything(c)) for _ in range(25)]
+    for _ in range(25):  # y near -x, z near -(x * y)
+        x = anything(a) if rng.random() < 0.5 else tame_code(a, rng)
+        datum = a.unpack(x)
+        y = arithmetic.quantize(datum._replace(negative=not datum.negative), b).code
+        y = (y + int(rng.integers(-1, 2))) % (1 << b.bits) if rng.random() < 0.7 else tame_code(b, rng)
+        product = arithmetic.exact_product(datum, b.unpack(y))
+        z = arithmetic.quantize(product._replace(negative=not product.negative), c, hu.RTZ).code
+        rows.append((x, y, (z + int(rng.integers(-1, 2))) % (1 << c.bits)))
+    return rows
+
+
+def choice(codes, rng):
+    """One of a list of Python integers (of which NumPy would make floats)."""
+    return codes[rng.integers(len(codes))]
+
+
+def tame_code(fmt, rng):
+    """A code whose value is near one (fixed point: of few bits)."""
+    if isinstance(fmt, hu.FixedFormat):
+        bits = int(rng.integers(1, fmt.bits + 1))
+        integer = int(rng.integers(0, 1 << bits)) >> 1
+        return (-integer if fmt.signed and rng.random() < 0.5 else integer) & ((1 << fmt.bits) - 1)
+    w, t = fmt.exponent_bits, fmt.trailing_bits
+    field = int(np.clip(fmt.bias + rng.integers(-4, 4), 0, (1 << w) - 2))
+    return int(rng.integers(0, 2)) << (w + t) | field << t | int(rng.integers(0, 1 << t))
+
+
+def columns(quad):
+    return [
+        f(name).decode(np.array(codes, dtype=np.uint64))
+        for name, codes in zip(quad, zip(*triples(quad), strict=True), strict=False)
+    ]
+
+
+def dp_id(dp):
+    return "-".join(str(v) for k, v in dp.describe().items() if v is not None and (k != "operand_rounding")).replace(
+        " ", ""
+    )
+
+
+def values(fmt, codes):
+    return fmt.decode(np.array(codes, dtype=np.uint64))
+
+
+def random_format(rng, widest=52):
+    """Any format that the grammar can name, narrow ones more often."""
+    while True:
+        try:
+            if rng.random() < 0.3:
+                bits = int(rng.integers(1, min(widest, 40)))
+                fraction = int(rng.integers(-3, bits + 3))
+                return hu.FixedFormat(bits - fraction, fraction, bool(rng.random() < 0.7), bool(rng.random() < 0.4))
+            exponent, trailing = int(rng.integers(2, 12)), int(min(rng.integers(0, 53), rng.integers(0, 53), widest))
+            bias = int(rng.integers(-20, 40)) if rng.random() < 0.2 else None
+            specials = Specials(str(rng.choice(["", "", "fn", "fnuz", "finite"])))
+            return hu.FloatFormat(
+                exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2)
+            )
+        except hu.HalfulpError:
+            continue

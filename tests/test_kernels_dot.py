@@ -1,0 +1,303 @@
+"""matmul, dot and spmv equal ``emulator.datapath.dot``, code for code, stochastic rounding included."""
+
+import functools
+import itertools
+from collections import Counter
+
+import halfulp as hu
+import numpy as np
+import pytest
+import scipy.sparse
+from halfulp.emulator import datapath
+from halfulp.emulator.formats import Kind
+from halfulp.emulator.random import Role, random_bits, stream
+from halfulp.kernels import backends, loops
+from halfulp.kernels.target import Path, accumulate_path, target
+from kernel_cases import (
+    BACKENDS,
+    MODES,
+    SEED,
+    assert_codes,
+    assert_same_bits,
+    choice,
+    directed_codes,
+    dp_id,
+    random_format,
+    tame_code,
+    values,
+)
+
+
+def path_of(a, b=None, accumulator=None, rounding="RNE", **rest):
+    return hu.Datapath(a, b, accumulator, rounding, **rest)
+
+
+SEQUENTIAL = [
+    path_of("fp16"),
+    path_of("fp16", rounding="RTN"),
+    path_of("fp16", rounding="RTO"),
+    path_of("fp16", rounding="SR8"),
+    path_of("bf16", "bf16", "fp32"),
+    path_of("bf16", "e4m3fn", "fp32", "RTZ", output="bf16", output_rounding="RNE"),
+    path_of("e4m3fn", "e5m2", "e8m13", "RTZ", output="bf16", output_rounding="SR4"),
+    path_of("e5m2", "e5m2", "fp16", "SR1", output="e4m3fn", output_rounding="SR32"),
+    path_of("fp64"),
+    path_of("fp64", rounding="RTP"),
+    path_of("fp32", "fp32", "fp64"),
+    path_of("fp32", "fp32", "fp32", "SR32"),
+    path_of("fp16", "fp16", "e11m40", "RNA"),
+    path_of("e4m3fnuz", "e5m2fnuz", "e5m2fnuz", "RTN"),
+    path_of("e2m1finite", "e2m1finite", "e3m2finite", "RNA", output="e2m0"),
+    path_of("e5m10ftz", rounding="RTP"),
+    path_of("fp16", "fp16", "e5m10sat"),
+    # rounded products
+    path_of("fp16", product="fp16"),
+    path_of("fp16", product="fp16", product_rounding="RTN", rounding="RTN"),
+    path_of("fp16", rounding="SR8", product="fp16", product_rounding="RTZ"),  # only one of the two draws
+    path_of("fp16", rounding="RTZ", product="fp16", product_rounding="SR8"),
+    path_of("fp64", "fp64", "fp32", "SR8", product="e8m13", product_rounding="RNE"),
+    path_of("bf16", "bf16", "fp32", "RTZ", product="bf16", product_rounding="SR8"),
+    path_of(
+        "e4m3fn",
+        "e4m3fn",
+        "fp16",
+        "SR16",
+        product="e5m2",
+        product_rounding="SR3",
+        output="e4m3fn",
+        output_rounding="SR5",
+    ),
+    path_of("fp64", product="fp32", product_rounding="RTP", accumulator="fp64"),
+    path_of("fp32", "fp32", "fp32", "RNE", product="fp64", product_rounding="RTZ"),
+    path_of("fp16", "fp16", "fp16", "RNE", product="q8.8w", product_rounding="SR8"),
+    path_of("e5m10ftz", "fp16", "fp16", "RTN", product="e5m10ftz", product_rounding="RTN"),
+    # fixed point
+    path_of("q8.8", "q8.8", "q12.12"),
+    path_of("q4.4", "q4.4", "q6.6", "RTN", output="q4.4"),
+    path_of("q4.4", "q4.4", "q6.6w", "RTZ", output="uq4.4w", output_rounding="RNA"),
+    path_of("q8.0", "uq8.0", "q16.0w", product="q12.-2w", product_rounding="SR2", rounding="SR8"),
+    path_of("fp16", "fp16", "q10.20", "SR12"),
+    path_of(
+        "q1.7", "q1.7", "q4.20", "RNE", product="q2.10", product_rounding="RNA", output="q1.7", output_rounding="SR8"
+    ),
+]
+
+
+FUSED = [
+    path_of("fp16", "fp16", "fp32", "RTZ", order=hu.fused(4)),
+    path_of("bf16", "bf16", "fp32", "RTZ", order=hu.fused(8, 1), output="bf16", output_rounding="RNE"),
+    path_of("e4m3fn", "e4m3fn", "e8m13", "RTZ", order=hu.fused(32, 2), output="bf16", output_rounding="SR7"),
+    path_of("e4m3fn", "e5m2", "fp16", "SR8", order=hu.fused(3, 3)),
+    path_of("e5m2", "e5m2", "fp32", "RNE", order=hu.fused(16, 0)),
+    path_of("fp32", "fp32", "e8m27", "RTN", order=hu.fused(7, 20)),
+    path_of("e11m30", "e11m30", "e11m20", "RNE", order=hu.fused(5, 10)),
+    path_of("fp16", "fp16", "e4m3fnuz", "RNA", order=hu.fused(1)),
+    path_of("fp16", "fp16", "e5m10ftz", "RTP", order=hu.fused(2, 2)),
+    path_of("fp16", "fp16", "e5m10sat", "RTO", order=hu.fused(6)),
+    path_of("e2m1finite", "e2m1finite", "e3m2finite", "RNE", order=hu.fused(4), output="e2m0"),
+    path_of("q8.8", "q8.8", "q12.12", "RNE", order=hu.fused(4)),
+    path_of("q8.8", "q8.8", "q6.6", "SR6", order=hu.fused(4, 6), output="q4.4"),
+    path_of("q4.4", "uq4.4", "q5.5w", "RTN", order=hu.fused(5, 2)),
+    path_of("e4m3fn", "q4.4", "q8.8w", "RNA", order=hu.fused(8, 3), output="uq4.4"),
+    path_of("fp16", "q4.12", "fp32", "RNE", order=hu.fused(4, 4)),
+]
+
+
+SHAPES = [(3, 5, 4), (2, 40, 3), (1, 1, 1), (4, 7, 2), (1, 33, 3)]
+
+
+def operand_codes(fmt, length, flavour, rng):
+    """Codes of one row or column: 0 tame, 1 with any finite codes among them, 2 with zeros, edges, infinities, NaNs."""
+    codes = [tame_code(fmt, rng) for _ in range(length)]
+    for i in range(length):
+        if flavour == 1 and rng.random() < 0.4:
+            code = int(rng.integers(0, 1 << fmt.bits, dtype=np.uint64))
+            codes[i] = code if fmt.unpack(code).kind is Kind.FINITE else codes[i]
+        if flavour == 2 and rng.random() < 0.3:
+            codes[i] = choice(directed_codes(fmt), rng)
+    return codes
+
+
+@functools.cache
+def products(dp, shape, seed=SEED):
+    """Codes of A by rows and of B by columns, and the defined codes of A B."""
+    rows, length, width = shape
+    rng = np.random.default_rng([seed, *shape])
+    a = [operand_codes(dp.a, length, i % 3, rng) for i in range(rows)]
+    b = [operand_codes(dp.b, length, (0, 1, 0, 2)[j % 4], rng) for j in range(width)]
+    expected = [
+        defined_dot(dp, row, column, i * width + j, seed) for i, row in enumerate(a) for j, column in enumerate(b)
+    ]
+    return a, b, expected
+
+
+def defined_dot(dp, x, y, element, seed, call=1):
+    def draw(role, step):
+        rounding = {Role.PRODUCT: dp.product_rounding, Role.ACCUMULATOR: dp.rounding, Role.OUTPUT: dp.output_rounding}[
+            role
+        ]
+        return random_bits(seed, stream(call, role), element, step, rounding.random_bits)
+
+    return datapath.dot(dp, x, y, draw)
+
+
+def check_matmul(dp, shape, backend, seed=SEED):
+    a, b, expected = products(dp, shape, seed)
+    got = hu.Machine(dp, backend, seed).matmul(values(dp.a, a), values(dp.b, b).T)
+    assert got.shape == (shape[0], shape[2])
+    width = shape[2]
+    assert_codes(
+        dp.output, got, expected, lambda i: f"{dp_id(dp)} seed {seed}: {a[i // width]} . {b[i % width]} (element {i})"
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED], ids=dp_id)
+def test_matmul(dp, backend):
+    for shape in SHAPES:
+        check_matmul(dp, shape, backend)
+
+
+def test_matmul_takes_all_paths():
+    taken = Counter((accumulate_path(dp), dp.product is not None) for dp in SEQUENTIAL)
+    assert len(taken) == 6, taken
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dp", [SEQUENTIAL[3], SEQUENTIAL[7], SEQUENTIAL[23], FUSED[3]], ids=dp_id)
+def test_dot(dp, backend):
+    a, b, expected = products(dp, (1, 33, 3))
+    got = hu.Machine(dp, backend, SEED).dot(values(dp.a, a[0]), values(dp.b, b[0]))
+    assert isinstance(got, float)
+    assert_codes(dp.output, np.array([got]), expected[:1], lambda i: f"{a[0]} . {b[0]}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_call_has_its_own_random_bits(backend):
+    """The n-th operation of a Machine draws from the streams of call n."""
+    dp = SEQUENTIAL[3]
+    a, b, _ = products(dp, (3, 5, 4))
+    machine = hu.Machine(dp, backend, SEED)
+    machine.quantize([0.1], "e4m3fn", "SR8")
+    machine.matmul(values(dp.a, a), values(dp.b, b).T)
+    got = machine.matmul(values(dp.a, a), values(dp.b, b).T)
+    expected = [
+        defined_dot(dp, row, column, i * 4 + j, SEED, call=3) for i, row in enumerate(a) for j, column in enumerate(b)
+    ]
+    assert_codes(dp.output, got, expected, lambda i: f"element {i}")
+
+
+def random_rounding(rng):
+    return hu.SR(int(rng.integers(1, 33))) if rng.random() < 0.3 else MODES[rng.integers(0, 6)]
+
+
+def random_datapath(rng):
+    order = hu.fused(int(rng.integers(1, 9)), int(rng.integers(0, 9))) if rng.random() < 0.4 else hu.sequential
+    widest = 28 if order != hu.sequential else 52
+    rounded = order == hu.sequential and rng.random() < 0.4
+    return hu.Datapath(
+        random_format(rng, widest),
+        random_format(rng, widest),
+        random_format(rng, widest),
+        random_rounding(rng),
+        random_format(rng) if rounded else None,
+        random_rounding(rng),
+        order,
+        random_format(rng),
+        random_rounding(rng),
+    )
+
+
+def fuzz(first, count, backend):
+    """Random datapaths, by seed; those that need wider integers than are built must be refused, not wrong."""
+    ran, wrong = 0, {}
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        dp = random_datapath(rng)
+        shape = (2, int(rng.integers(1, 12)), 2)
+        try:
+            check_matmul(dp, shape, backend, seed)
+        except pytest.fail.Exception as failure:
+            wrong[seed] = str(failure)
+        except hu.HalfulpError as error:
+            assert "aligned sums" in str(error), f"seed {seed}: {dp_id(dp)}: {error}"
+            continue
+        ran += 1
+    assert not wrong, f"seeds {list(wrong)}; the first: {next(iter(wrong.values()))}"
+    assert ran > count * 0.7
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_matmul_on_random_datapaths(backend):
+    fuzz(0, 250, backend)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_matmul_on_many_random_datapaths(backend):
+    fuzz(10_000, 6_000, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "dp", [dp for dp in SEQUENTIAL if dp.product is None and accumulate_path(dp) is not Path.WIDE], ids=dp_id
+)
+def test_matmul_paths_agree(dp, backend):
+    """The WIDE loop gives what the faster one gave."""
+    machine, path, t = backends.backend(backend, 1), accumulate_path(dp), target(dp.accumulator, dp.rounding)
+    rows, length, width = 5, 30, 6
+    rng = np.random.default_rng(SEED)
+    a = values(dp.a, [operand_codes(dp.a, length, i % 3, rng) for i in range(rows)])
+    b = values(dp.b, [operand_codes(dp.b, length, j % 3, rng) for j in range(width)]).T
+    outs = []
+    for p in (path, Path.WIDE):
+        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width), np.int64)
+        streams = (SEED, stream(1, Role.ACCUMULATOR), stream(1, Role.PRODUCT))
+        args = (
+            machine.array(a.ravel()),
+            machine.array(np.ascontiguousarray(b).ravel()),
+            out,
+            length,
+            width,
+            random,
+            random,
+        )
+        machine.launch("matmul", rows * width, *args, *streams, int(p), t, loops.EXACT, t)
+        outs.append(machine.to_host(out))
+    assert_same_bits(*outs)
+
+
+def csr_case(dp, seed=SEED):
+    """A CSR matrix with empty rows, unsorted and repeated columns and stored zeros; a vector; the defined result."""
+    rng = np.random.default_rng(seed)
+    lengths = [0, 5, 0, 1, 17, 3, 0, 40, 2, 0]
+    columns_of = [rng.integers(0, 9, n).tolist() for n in lengths]
+    rows = [operand_codes(dp.a, n, i % 3, rng) for i, n in enumerate(lengths)]
+    rows[4][0] = 0
+    x = operand_codes(dp.b, 9, 1, rng)
+    indptr, flat = np.cumsum([0, *lengths]), itertools.chain.from_iterable
+    matrix = scipy.sparse.csr_array(
+        (values(dp.a, list(flat(rows))), np.array(list(flat(columns_of))), indptr), shape=(len(lengths), 9)
+    )
+    expected = [
+        defined_dot(dp, row, [x[c] for c in columns], i, seed)
+        for i, (row, columns) in enumerate(zip(rows, columns_of, strict=True))
+    ]
+    return matrix, values(dp.b, x), expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED], ids=dp_id)
+def test_spmv(dp, backend):
+    matrix, x, expected = csr_case(dp)
+    got = hu.Machine(dp, backend, SEED).spmv(matrix, x)
+    assert_codes(dp.output, got, expected, lambda i: f"row {i}")
+    assert_same_bits(got, hu.Machine(dp, backend, SEED).spmv(scipy.sparse.csr_matrix(matrix), x))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dp", [SEQUENTIAL[0], SEQUENTIAL[6], FUSED[0]], ids=dp_id)
+def test_spmv_of_a_matrix_without_entries(dp, backend):
+    """A CSR matrix may store nothing: every row is an empty sum, +0."""
+    got = hu.Machine(dp, backend, SEED).spmv(scipy.sparse.csr_array((3, 4)), np.ones(4))
+    assert got.tolist() == [0.0] * 3 and not np.signbit(got).any()

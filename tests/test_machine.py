@@ -1,0 +1,323 @@
+"""Machines: threads never change a bit, seeds decide all, ledgers equal an instrumented run, errors are sentences."""
+
+import functools
+import itertools
+import subprocess
+from collections import Counter
+
+import halfulp as hu
+import numpy as np
+import pytest
+import scipy.sparse
+from halfulp.emulator import arithmetic, datapath
+from halfulp.emulator.formats import Kind
+from halfulp.emulator.random import random_bits
+from halfulp.kernels import backends
+from halfulp.kernels.target import product_is_exact, target
+from kernel_cases import (
+    BACKENDS,
+    SEED,
+    UBSAN,
+    assert_codes,
+    defined_quantize,
+    directed_codes,
+    dp_id,
+    f,
+    random_format,
+)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    return request.param
+
+
+def big_runs(backend, threads, seed=SEED):
+    """Results that are large enough to be split, by name."""
+    rng = np.random.default_rng(1)
+    x, a, b = rng.normal(size=160_000), rng.normal(size=(67, 45)), rng.normal(size=(45, 71))
+    sparse = scipy.sparse.random_array(
+        (3001, 400), density=0.05, format="csr", random_state=rng, data_sampler=rng.normal
+    )
+    stochastic = hu.Datapath(
+        "bf16", "bf16", "fp16", "SR8", product="e6m9", product_rounding="SR5", output="e4m3fn", output_rounding="SR6"
+    )
+    unit = hu.Datapath("bf16", "bf16", "e8m13", "SR9", order=hu.fused(8, 2), output="bf16", output_rounding="SR4")
+    machine = functools.partial(hu.Machine, backend=backend, seed=seed, threads=threads)
+    return {
+        "quantize": machine(stochastic).quantize(x, "e4m3fn", "SR8"),
+        "fma": machine(stochastic).fma(x, x[::-1], 0.5),
+        "matmul": machine(stochastic).matmul(a, b),
+        "matmul exact product": machine(hu.Datapath("bf16", rounding="RNE")).matmul(a, b),
+        "matmul fused": machine(unit).matmul(a, b),
+        "spmv": machine(stochastic).spmv(sparse, x[:400]),
+        "spmv fused": machine(unit).spmv(sparse, x[:400]),
+    }
+
+
+@functools.cache
+def one_thread(backend):
+    return big_runs(backend, 1)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cxx"])
+def test_threads_change_no_bit(backend, threads):
+    for name, got in big_runs(backend, threads).items():
+        assert got.tobytes() == one_thread(backend)[name].tobytes(), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends_agree_on_large_arrays(backend):
+    for name, got in big_runs(backend, None).items():
+        assert got.tobytes() == one_thread("cpu")[name].tobytes(), name
+
+
+def test_large_arrays_are_split(threads, monkeypatch):
+    """What the tests above take for granted."""
+    spans = []
+    monkeypatch.setattr(backends.CpuBackend, "run", lambda self, kernel, begin, end, *args: spans.append((begin, end)))
+    backends.backend("cpu", threads).launch("draw", 1_000_001)
+    spans.sort()
+    assert len(spans) == threads and spans[0][0] == 0 and spans[-1][1] == 1_000_001
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_seeds(backend):
+    """A seed gives the same bits again, another seed gives others; modes that are not stochastic ignore it."""
+    for name, got in big_runs(backend, 2, SEED + 1).items():
+        assert (got.tobytes() == one_thread("cpu")[name].tobytes()) == (name == "matmul exact product"), name
+    x = np.full(4000, 1.03)
+    for seed in (0, 1, (1 << 62) - 1):
+        first, again = (hu.quantize(x, "e4m3fn", "SR8", seed=seed, backend=backend) for _ in range(2))
+        assert first.tobytes() == again.tobytes()
+        assert_codes(
+            f("e4m3fn"), first[:200], defined_quantize(x[:200], f("e4m3fn"), hu.SR(8), seed), lambda i: f"element {i}"
+        )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_draw_equals_random_bits(backend):
+    """The kernels' Philox, at steps, streams and seeds beyond 32 bits."""
+    machine = backends.backend(backend, 1)
+    seeds, streams, steps = (
+        [0, 7, (1 << 62) - 1, 0xDEADBEEF << 20],
+        [0, 8 + 3, (1 << 40) - 1],
+        [0, 1, 2, 3, 4, (1 << 40) - 1],
+    )
+    for k, seed, number, step in itertools.product([1, 8, 32], seeds, streams, steps):
+        out = machine.array(np.zeros(9), np.int64)
+        machine.launch("draw", 9, out, seed, number, step, target(f("fp16"), hu.SR(k)))
+        assert (machine.to_host(out) >> (62 - k)).tolist() == [random_bits(seed, number, i, step, k) for i in range(9)]
+
+
+def counted(dp, lengths):
+    """What ``datapath.dot`` does over dots of these lengths, counted as it does it.
+
+    An addition into a fused unit's aligned sum is a term cut off at the common weight, the accumulator's own not
+    counted; operands must be finite and non-zero.
+    """
+    seen = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def watch(name):
+            original = getattr(datapath, name)
+
+            def wrapper(*args):
+                seen[(name, args[1], args[2]) if name == "round_pack" else name] += 1
+                return original(*args)
+
+            patch.setattr(datapath, name, wrapper)
+
+        for name in ("exact_product", "exact_sum", "round_pack", "_aligned_sum", "_truncated"):
+            watch(name)
+        one = [arithmetic.quantize(arithmetic.exact(1.0), fmt).code for fmt in (dp.a, dp.b)]
+        for length in lengths:
+            datapath.dot(dp, [one[0]] * length, [one[1]] * length, lambda role, step: 0)
+    return seen
+
+
+LEDGER_PATHS = [
+    hu.Datapath("fp16"),
+    hu.Datapath("e4m3fn", "e5m2", "fp16", "RTZ", output="bf16", output_rounding="RTN"),
+    hu.Datapath(
+        "fp16", "bf16", "fp32", "RTZ", product="e8m13", product_rounding="RNA", output="bf16", output_rounding="SR4"
+    ),
+    hu.Datapath("q8.8", "q8.8", "q16.16", product="q12.12", product_rounding="RTZ"),
+    hu.Datapath("fp16", "fp16", "fp32", "RTZ", order=hu.fused(4)),
+    hu.Datapath("e4m3fn", "e5m2", "fp32", "RTZ", order=hu.fused(16, 2), output="bf16", output_rounding="RTN"),
+    hu.Datapath("q8.8", "q8.8", "q16.16", order=hu.fused(3, 1), output="q8.8", output_rounding="RNA"),
+]
+
+
+def assert_ledger(machine, dp, lengths):
+    """The machine's ledger says exactly what was counted, kind by kind and format by format."""
+    seen, steps, left = counted(dp, lengths), 0, Counter(machine.ledger.operations)
+    take = lambda *fields: left.pop(hu.Operation(*fields), 0)  # noqa: E731
+    mul = take("mul", dp.a, dp.b, dp.product, dp.product_rounding)
+    term = dp.product or dp.accumulator
+    assert mul == seen["exact_product"] == sum(lengths) == machine.ledger.n_mul
+    if dp.product is not None:
+        assert mul == seen["round_pack", dp.product, dp.product_rounding]
+    if isinstance(dp.order, hu.Fused):
+        steps = take("round", dp.accumulator, dp.accumulator, dp.accumulator, dp.rounding)
+        assert (
+            steps
+            == seen["_aligned_sum"]
+            == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
+        )
+        assert (
+            take("add", term, dp.accumulator, None) == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
+        )
+    else:
+        adds = take("add", term, dp.accumulator, dp.accumulator, dp.rounding)
+        assert adds == seen["exact_sum"] == machine.ledger.n_add
+        assert adds == seen["round_pack", dp.accumulator, dp.rounding] - (
+            len(lengths) if dp.output == dp.accumulator else 0
+        )
+    if dp.output != dp.accumulator:
+        conversions = take("round", dp.accumulator, dp.output, dp.output, dp.output_rounding)
+        assert conversions == seen["round_pack", dp.output, dp.output_rounding] == len(lengths)
+    assert not left, "the ledger has operations that nobody performed"
+
+
+@pytest.mark.parametrize("dp", LEDGER_PATHS, ids=dp_id)
+def test_ledger_of_matmul_and_dot(dp):
+    for rows, length, width in [(3, 5, 4), (1, 1, 1), (2, 16, 3), (2, 33, 2)]:
+        machine = hu.Machine(dp)
+        machine.matmul(np.ones((rows, length)), np.ones((length, width)))
+        assert_ledger(machine, dp, [length] * (rows * width))
+        moved = rows * length * dp.a.bits + length * width * dp.b.bits + rows * width * dp.output.bits
+        assert machine.ledger.bits_moved == {"sram": moved}
+    machine = hu.Machine(dp)
+    machine.dot(np.ones(21), np.ones(21))
+    assert_ledger(machine, dp, [21])
+
+
+@pytest.mark.parametrize("dp", LEDGER_PATHS, ids=dp_id)
+def test_ledger_of_spmv(dp):
+    """Empty rows cost an output conversion, where there is one, and nothing else."""
+    lengths = [0, 5, 0, 1, 17, 5, 0]
+    total = sum(lengths)
+    matrix = scipy.sparse.csr_array(
+        (np.ones(total), np.arange(total) % 9, np.cumsum([0, *lengths])), shape=(len(lengths), 9)
+    )
+    machine = hu.Machine(dp)
+    machine.spmv(matrix, np.ones(9))
+    assert_ledger(machine, dp, lengths)
+    assert machine.ledger.bits_moved == {"sram": total * (dp.a.bits + 32) + 8 * 32 + 9 * dp.b.bits + 7 * dp.output.bits}
+
+
+def test_ledger_of_elementwise_operations():
+    dp = hu.Datapath("bf16", "fp16", "fp32", output="e4m3fn", output_rounding="RTZ")
+    x, y = np.ones((3, 1)), np.ones(4)
+    machine = hu.Machine(dp)
+    machine.quantize(x, "fp16", "RNA")
+    machine.add(x, y)
+    machine.mul(x, y)
+    machine.fma(x, y, y)
+    fp16, out, rtz = f("fp16"), dp.output, hu.RTZ
+    assert machine.ledger.operations == {
+        hu.Operation("round", fp16, fp16, fp16, hu.RNA): 3,
+        hu.Operation("add", dp.a, dp.b, out, rtz): 12,
+        hu.Operation("mul", dp.a, dp.b, out, rtz): 12,
+        hu.Operation("mul", dp.a, dp.b, None): 12,
+        hu.Operation("add", dp.accumulator, dp.accumulator, out, rtz): 12,
+    }
+    assert machine.ledger.bits_moved == {
+        "sram": 3 * 16 + 2 * (3 * 16 + 4 * 16 + 12 * 8) + (3 * 16 + 4 * 16 + 4 * 32 + 12 * 8)
+    }
+
+
+def test_a_ledger_can_be_shared_and_added():
+    ledger = hu.Ledger()
+    first, second = hu.Machine("fp16", ledger=ledger), hu.Machine("bf16", ledger=ledger)
+    first.add([1.0], [2.0])
+    before = ledger.copy()
+    second.add([1.0, 2.0], [2.0, 3.0])
+    assert ledger.n_add == 3 and (ledger - before).n_add == 2 and before + (ledger - before) == ledger
+
+
+WIDE_UNIT = hu.Datapath("bf16", "bf16", "e8m30", order=hu.fused(64, 32))
+
+
+FP64_UNIT = hu.Datapath("fp64", order=hu.fused(4))
+
+
+ERRORS = {
+    "matmul shapes": lambda: hu.Machine("fp16").matmul(np.ones((2, 3)), np.ones((2, 3))),
+    "matmul vectors": lambda: hu.Machine("fp16").matmul(np.ones(3), np.ones(3)),
+    "matmul empty": lambda: hu.Machine("fp16").matmul(np.ones((2, 0)), np.ones((0, 3))),
+    "matmul no rows": lambda: hu.Machine("fp16").matmul(np.ones((0, 2)), np.ones((2, 3))),
+    "dot lengths": lambda: hu.Machine("fp16").dot(np.ones(3), np.ones(4)),
+    "dot matrices": lambda: hu.Machine("fp16").dot(np.ones((3, 1)), np.ones((3, 1))),
+    "dot empty": lambda: hu.Machine("fp16").dot([], []),
+    "add shapes": lambda: hu.Machine("fp16").add(np.ones(3), np.ones(4)),
+    "fma shapes": lambda: hu.Machine("fp16").fma(np.ones(3), np.ones(3), np.ones(2)),
+    "add empty": lambda: hu.Machine("fp16").add([], []),
+    "quantize empty": lambda: hu.quantize(np.ones((0, 3)), "fp16"),
+    "quantize text": lambda: hu.quantize(["one"], "fp16"),
+    "quantize ragged": lambda: hu.quantize([[1.0, 2.0], [3.0]], "fp16"),
+    "unknown backend": lambda: hu.Machine("fp16", backend="tpu"),
+    "threads": lambda: hu.Machine("fp16", threads=0),
+    "seed negative": lambda: hu.Machine("fp16", seed=-1),
+    "seed large": lambda: hu.Machine("fp16", seed=1 << 62),
+    "wide fixed": lambda: hu.quantize([1.0], "q40.20"),
+    "wide accumulator": lambda: hu.Machine("q8.8/q30.24").matmul(np.ones((2, 2)), np.ones((2, 2))),
+    "wide operand": lambda: hu.Machine("q54.0/fp32").add([1.0], [1.0]),
+    "wide fused sum": lambda: hu.Machine(WIDE_UNIT).matmul(np.ones((2, 2)), np.ones((2, 2))),
+    "wide fused product": lambda: hu.Machine(FP64_UNIT).dot(np.ones(2), np.ones(2)),
+    "wide fused spmv": lambda: hu.Machine(WIDE_UNIT).spmv(scipy.sparse.eye_array(3, format="csr"), np.ones(3)),
+    "spmv dense": lambda: hu.Machine("fp16").spmv(np.eye(3), np.ones(3)),
+    "spmv coo": lambda: hu.Machine("fp16").spmv(scipy.sparse.eye_array(3, format="coo"), np.ones(3)),
+    "spmv csc": lambda: hu.Machine("fp16").spmv(scipy.sparse.eye_array(3, format="csc"), np.ones(3)),
+    "spmv length": lambda: hu.Machine("fp16").spmv(scipy.sparse.eye_array(3, format="csr"), np.ones(4)),
+    "spmv matrix for vector": lambda: hu.Machine("fp16").spmv(scipy.sparse.eye_array(3, format="csr"), np.ones((3, 1))),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_wrong_input_gets_one_sentence(case):
+    with pytest.raises(hu.HalfulpError) as raised:
+        ERRORS[case]()
+    message = str(raised.value)
+    assert message.endswith((".", "'.")) and "\n" not in message and len(message) < 250
+
+
+@pytest.mark.parametrize(
+    "variable, text", [("HALFULP_THREADS", "many"), ("HALFULP_THREADS", "0"), ("HALFULP_CXX", "no-such-compiler")]
+)
+def test_wrong_environment_gets_one_sentence(variable, text, monkeypatch):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(hu.HalfulpError, match=text):
+        hu.Machine("fp16", backend="cxx")
+
+
+@pytest.mark.skipif(backends.shutil.which("g++") is None, reason="needs g++")
+def test_the_cxx_backend_runs_under_ubsan(tmp_path):
+    """The library under test was built with UBSan, and an overflow in such a library does end the process."""
+    library = hu.Machine("fp16", backend="cxx").backend.library._name
+    with open(library, "rb") as file:
+        assert b"__ubsan_handle_shift" in file.read()
+    source = tmp_path / "overflow.cpp"
+    source.write_text("int main(int argc, char**) { long long x = -argc; return (int)(x << 3) * 0; }")
+    subprocess.run(["g++", "-std=c++17", *UBSAN.split(), str(source), "-o", str(tmp_path / "overflow")], check=True)
+    result = subprocess.run([str(tmp_path / "overflow")], capture_output=True, text=True)
+    assert result.returncode != 0 and "left shift of negative value" in result.stderr
+
+
+def test_exact_products_are_recognised():
+    """Where ODD may multiply in binary64, every product of directed codes is one; and the case is not rare."""
+    found = 0
+    rng = np.random.default_rng(SEED)
+    formats = [random_format(rng, 30) for _ in range(160)]
+    for a, b in zip(formats[::2], formats[1::2], strict=True):
+        if not product_is_exact(a, b):
+            continue
+        found += 1
+        xs, ys = (
+            {float(u): u for u in map(fmt.unpack, directed_codes(fmt)) if u.kind is Kind.FINITE} for fmt in (a, b)
+        )
+        for (x, ux), (y, uy) in itertools.product(xs.items(), ys.items()):
+            assert x * y == arithmetic.exact_product(ux, uy).fraction, (str(a), str(b), x, y)
+    assert found > 30
