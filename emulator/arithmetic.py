@@ -121,7 +121,7 @@ def _increments(mode: Mode, negative: bool, kept: int, rest: int, shift: int, k:
             return (rest << k >> shift) + random >= 1 << k
 
 
-def _round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int) -> int:
+def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int) -> int:
     """The integer number of 2^quantum nearest to |datum| in the sense of the mode."""
     shift = quantum - datum.exponent
     if shift <= 0:
@@ -185,11 +185,11 @@ def _round_float(datum: Unpacked, fmt: FloatFormat, rounding: Rounding, random: 
 
     free = _leading_exponent(datum) - fmt.precision + 1  # the quantum of an unbounded exponent range
     quantum = free if fmt.quantum_exponent is None else max(free, fmt.quantum_exponent)
-    result = Unpacked(Kind.FINITE, negative, _round_at(datum, quantum, rounding, random), quantum)
+    result = Unpacked(Kind.FINITE, negative, round_at(datum, quantum, rounding, random), quantum)
     flags = Flags.NONE if result.fraction == datum.fraction else Flags.INEXACT
 
     smallest_normal = Fraction(2) ** fmt.emin
-    rounded_freely = Fraction(_round_at(datum, free, rounding, random)) * Fraction(2) ** free
+    rounded_freely = Fraction(round_at(datum, free, rounding, random)) * Fraction(2) ** free
     tiny = (abs(datum.fraction) if tininess == "before" and fmt.subnormals else rounded_freely) < smallest_normal
     if tiny and not fmt.subnormals:
         return Result(fmt.pack(zero), Flags.UNDERFLOW | Flags.INEXACT)
@@ -208,7 +208,7 @@ def _round_fixed(datum: Unpacked, fmt: FixedFormat, rounding: Rounding, random: 
     beyond = Flags.OVERFLOW | Flags.INEXACT
     if datum.kind is Kind.INFINITY:
         return Result(fmt.pack(exact_max(fmt, datum.negative)), beyond)
-    integer = _round_at(datum, -fmt.fraction_bits, rounding, random) * (-1 if datum.negative else 1)
+    integer = round_at(datum, -fmt.fraction_bits, rounding, random) * (-1 if datum.negative else 1)
     if fmt.min_integer <= integer <= fmt.max_integer:
         changed = integer * Fraction(2) ** -fmt.fraction_bits != datum.fraction
         return Result(integer & ((1 << fmt.bits) - 1), Flags.INEXACT if changed else Flags.NONE)

@@ -1,0 +1,147 @@
+"""The definition, continued: IEEE 754's operations that do not round."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from .arithmetic import Flags, Result, exact_max
+from .formats import FixedFormat, Format, Kind, Unpacked
+
+
+class Relation(Enum):
+    """The four relations of IEEE 754-2019 section 5.11."""
+
+    LESS = "less"
+    EQUAL = "equal"
+    GREATER = "greater"
+    UNORDERED = "unordered"
+
+
+class Compared(NamedTuple):
+    relation: Relation
+    flags: Flags
+
+
+class Class(Enum):
+    """The ten classes of IEEE 754-2019 section 5.7.2."""
+
+    SIGNALING_NAN = "signalingNaN"
+    QUIET_NAN = "quietNaN"
+    NEGATIVE_INFINITY = "negativeInfinity"
+    NEGATIVE_NORMAL = "negativeNormal"
+    NEGATIVE_SUBNORMAL = "negativeSubnormal"
+    NEGATIVE_ZERO = "negativeZero"
+    POSITIVE_ZERO = "positiveZero"
+    POSITIVE_SUBNORMAL = "positiveSubnormal"
+    POSITIVE_NORMAL = "positiveNormal"
+    POSITIVE_INFINITY = "positiveInfinity"
+
+
+def _key(x: Unpacked) -> tuple[int, object]:
+    """Orders everything but NaNs; zeros alike."""
+    if x.kind is Kind.INFINITY:
+        return (-1 if x.negative else 1), 0
+    return 0, x.fraction
+
+
+def compare(x: Unpacked, y: Unpacked, signaling: bool = False) -> Compared:
+    """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=)."""
+    if Kind.NAN in (x.kind, y.kind):
+        invalid = signaling or x.signaling or y.signaling
+        return Compared(Relation.UNORDERED, Flags.INVALID if invalid else Flags.NONE)
+    a, b = _key(x), _key(y)
+    relation = Relation.EQUAL if a == b else Relation.LESS if a < b else Relation.GREATER  # type: ignore[operator]
+    return Compared(relation, Flags.NONE)
+
+
+def _extremum(x: Unpacked, y: Unpacked, fmt: Format, largest: bool, number: bool) -> Result:
+    flags = Flags.INVALID if x.signaling or y.signaling else Flags.NONE
+    nans = [z for z in (x, y) if z.kind is Kind.NAN]
+    if nans and not (number and len(nans) == 1):
+        return Result(fmt.nan_code, flags)  # type: ignore[union-attr]
+    if nans:
+        return Result(fmt.pack(y if x.kind is Kind.NAN else x), flags)
+    relation = compare(x, y).relation
+    if relation is Relation.EQUAL:  # only zeros of unlike sign differ: -0 < +0
+        first = x.negative != largest
+    else:
+        first = (relation is Relation.GREATER) == largest
+    return Result(fmt.pack(x if first else y), flags)
+
+
+def minimum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+    """The smaller of two data of ``fmt``, -0 below +0; a NaN if either is one (IEEE 754-2019 section 9.6)."""
+    return _extremum(x, y, fmt, largest=False, number=False)
+
+
+def maximum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+    """The larger of two data of ``fmt``; a NaN if either is one."""
+    return _extremum(x, y, fmt, largest=True, number=False)
+
+
+def minimum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+    """As ``minimum``, but a number wins over a NaN (RISC-V fmin)."""
+    return _extremum(x, y, fmt, largest=False, number=True)
+
+
+def maximum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+    """As ``maximum``, but a number wins over a NaN (RISC-V fmax)."""
+    return _extremum(x, y, fmt, largest=True, number=True)
+
+
+def next_up(code: int, fmt: Format) -> Result:
+    """The least value of ``fmt`` above the code's (IEEE 754-2019 section 5.3.1).
+
+    +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
+    raises invalid and becomes quiet). Above the largest negative value stands -0 where there is one.
+    """
+    x = fmt.unpack(code)
+    if x.kind is Kind.NAN:
+        return Result(fmt.nan_code, Flags.INVALID if x.signaling else Flags.NONE)  # type: ignore[union-attr]
+    if isinstance(fmt, FixedFormat):
+        top = fmt.pack(exact_max(fmt))
+        return Result(code if code == top else (code + 1) % (1 << fmt.bits), Flags.NONE)
+    if x.kind is Kind.INFINITY:
+        return Result(fmt.pack(exact_max(fmt, True)) if x.negative else code, Flags.NONE)
+    step = 1 if fmt.subnormals else 1 << fmt.trailing_bits  # from zero to the smallest positive value
+    sign = 1 << (fmt.bits - 1)
+    if x.is_zero:
+        return Result(step, Flags.NONE)
+    if x.negative:
+        down = code - 1 if fmt.subnormals or (code & ~sign) > step else sign
+        return Result(0 if down == sign and not fmt.has_negative_zero else down, Flags.NONE)
+    if code == fmt.pack(exact_max(fmt)):
+        return Result(fmt.pack(Unpacked(Kind.INFINITY)) if fmt.has_infinity else code, Flags.NONE)
+    return Result(code + 1, Flags.NONE)
+
+
+def next_down(code: int, fmt: Format) -> Result:
+    """The greatest value of ``fmt`` below the code's: -next_up(-x)."""
+    if isinstance(fmt, FixedFormat):
+        bottom = fmt.pack(exact_max(fmt, True))
+        return Result(code if code == bottom else (code - 1) % (1 << fmt.bits), Flags.NONE)
+    x = fmt.unpack(code)
+    if x.kind is Kind.NAN:
+        return next_up(code, fmt)
+    mirrored = next_up(_mirror(code, fmt), fmt)
+    return Result(_mirror(mirrored.code, fmt), mirrored.flags)
+
+
+def _mirror(code: int, fmt: Format) -> int:
+    """The code of -x; 0 where the format has no -0."""
+    mirrored = code ^ (1 << (fmt.bits - 1))
+    return 0 if fmt.unpack(code).is_zero and not fmt.has_negative_zero else mirrored
+
+
+def classify(x: Unpacked, fmt: Format) -> Class:
+    """The class of a datum of ``fmt``. Fixed point has zeros and normal numbers only."""
+    if x.kind is Kind.NAN:
+        return Class.SIGNALING_NAN if x.signaling else Class.QUIET_NAN
+    sign = "NEGATIVE" if x.negative else "POSITIVE"
+    if x.kind is Kind.INFINITY:
+        return Class[f"{sign}_INFINITY"]
+    if x.is_zero:
+        return Class[f"{sign}_ZERO"]
+    exponent = x.significand.bit_length() - 1 + x.exponent
+    return Class[f"{sign}_{'SUBNORMAL' if exponent < fmt.emin else 'NORMAL'}"]
