@@ -6,6 +6,7 @@ Exit codes: 0 good, 1 a check failed (a solve or training that did not succeed),
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from .emulator.cost import QUANTITIES, Technology, cost, nodes
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.ledger import Ledger
-from .emulator.random import random_bits
+from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
 
 app = typer.Typer(
@@ -30,11 +31,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help=__doc__.splitlines()[0] if __doc__ else "",
 )
 #: stdout for results, stderr for progress
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
+
+_INTERRUPTED = 130  #: exit code after Ctrl-C, by the shells' custom
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
@@ -138,11 +142,19 @@ def quantize(
 ) -> None:
     """Round numbers into a format: value, code, exact value and flags, a line each."""
     destination, how = names.format(fmt), Rounding.parse(rounding)
+    for text in values:
+        if text.startswith("--"):
+            raise HalfulpError(f"{text} is neither a number nor an option of quantize.")
+    if seed >= 1 << 62:
+        raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
     rows = []
     for element, text in enumerate(values):
         k = how.random_bits
         result = arithmetic.quantize(
-            arithmetic.exact(text), destination, how, random_bits(seed, 0, element, 0, k) if k else 0
+            arithmetic.exact(text),
+            destination,
+            how,
+            random_bits(seed, stream(1, Role.OUTPUT), element, 0, k) if k else 0,
         )
         datum = destination.unpack(result.code)
         rows.append(
@@ -201,10 +213,11 @@ def solve(
         str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")
     ] = None,
     scalars: Annotated[str | None, typer.Option(help="Format of alpha and beta as operands, as in fp64.")] = None,
-    tol: Annotated[float, typer.Option(help="Relative residual to reach.")] = 1e-8,
-    max_iterations: Annotated[int | None, typer.Option(min=1)] = None,
+    tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||; b is a random unit vector.")] = 1e-8,
+    max_iterations: Annotated[int | None, typer.Option(help="Default: 10 n, at most 20,000.", min=1)] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Iterations without progress that count as stagnation.", min=1)
+        int | None,
+        typer.Option(help="Iterations without progress that count as stagnation; default 5 n, at least 1,000.", min=1),
     ] = None,
     side: Annotated[int, typer.Option(help="Points a side of the Poisson grid.")] = 32,
     node: Node = "45nm",
@@ -220,6 +233,7 @@ def solve(
 
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
     Technology(node)
+    _folder(out_dir)
     system = problems.load(problem, side, seed)
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
     with err.status(title) as status:
@@ -243,8 +257,11 @@ def solve(
         out.print(title)
         out.print(f"  status         {solution.status.value}: {solution.detail}")
         out.print(f"  iterations     {solution.iterations}")
-        out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64")
+        where = f"iteration {solution.best}, the best" if solution.best < solution.iterations else "the last iteration"
+        out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
         _print_energy(record.energy)
+        if solution.best < solution.iterations:
+            out.print(f"                 {_joule(record.result['energy_to_best_pj'])} of it until that x was reached")
     if solution.status is not cg.Status.CONVERGED:
         raise typer.Exit(1)
 
@@ -261,6 +278,18 @@ def _print_energy(energy: dict[str, Any]) -> None:
     )
     out.print(f"  energy         {total}   arithmetic {arithmetic_part}, SRAM {memory}")
     out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
+
+
+def _folder(folder: Path | None) -> None:
+    """Refuse an output folder that cannot be written to before any work is done."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HalfulpError(f"--out {folder} cannot be made a folder: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK):
+        raise HalfulpError(f"--out {folder} cannot be written to.")
 
 
 def _save(record: Any, folder: Path | None) -> None:
@@ -311,6 +340,7 @@ def train(
 
     precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
     technology = Technology(node)
+    _folder(out_dir)
     try:
         sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
     except ValueError:
@@ -360,7 +390,8 @@ def train(
 def report(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("report"),
     datapath: Annotated[
-        list[str] | None, typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES (default fp32). May be repeated."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Training runs per datapath.", min=1)] = 3,
     epochs: Annotated[int, typer.Option(min=1)] = 8,
@@ -369,20 +400,25 @@ def report(
     backend: Backend = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Train, infer and solve on every datapath of the built-in study; write the trade-off report."""
+    """Train, infer and solve on every datapath of the built-in study; write the trade-off report.
+
+    Interrupted, it resumes where it was when started again with the same options.
+    """
     from .reports import page, study, table
 
     added = tuple(
-        study.Setup.of(text.partition(";")[0], text.partition(";")[0], text.partition(";")[2] or "fp32")
-        for text in datapath or []
+        study.Setup.of(text, *(text.split(";", 1) if ";" in text else (text, "fp32"))) for text in datapath or []
     )
     Technology(node)
+    if not 0 <= seed < 1 << 61:
+        raise HalfulpError(f"seed must lie in [0, 2**61), not {seed}.")
     work = study.Study(
         study.SETUPS + added, tuple(range(seed, seed + seeds)), node, epochs=epochs, backend=backend, threads=threads
     )
     options = {"--seeds": (seeds, 3), "--epochs": (epochs, 8), "--node": (node, "45nm"), "--seed": (seed, 0)}
     given = "".join(f" {name} {value}" for name, (value, default) in options.items() if value != default)
     given += "".join(f" --datapath {shlex.quote(text)}" for text in datapath or [])
+    _folder(out_dir)
     with _progress() as progress:
         task = progress.add_task("starting", total=work.steps)
         records = work.run(out_dir, lambda what: progress.update(task, description=f"{what:<24}", advance=1))
@@ -397,16 +433,16 @@ def report(
             "infer": f"{r['infer_accuracy']:.1%}",
             "nJ/image": f"{r['infer_energy_nj']:.2f}",
             "CG": r["cg_status"],
-            "iter": str(r["cg_iterations"]),
+            "best/all": f"{r['cg_best_iteration']}/{r['cg_iterations']}",
             "residual": f"{r['cg_residual']:.1e}",
             "CG µJ": f"{r['cg_energy_uj']:.1f}",
-            "pJ/MAC": f"{r['energy_pj_per_mac']:.3g}",
+            "pJ/MAC": f"{r['energy_pj_per_mac']:.2f}",
             "µm²": f"{r['area_um2_per_mac']:.0f}",
         }
         for _, r in rows.iterrows()
     ]
     _table(shown, {key: key for key in shown[0]})
-    out.print(table.headline(rows))
+    out.print(table.headline(rows, records))
     out.print(f"Costs are first-cut estimates at {node} from published tables; bases and sources are on the page.")
     out.print(f"Report: {written.resolve()}")
 
@@ -433,13 +469,16 @@ def doctor() -> None:
 def main() -> None:
     """Entry point: one sentence and exit code 2 on bad input, never a traceback."""
     try:
-        app(standalone_mode=True)
+        app()
     except HalfulpError as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(2)
+        sentence = str(error)
     except OSError as error:
-        err.print(f"error: {error.filename or ''}: {error.strerror or error}.", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("interrupted; what was finished is kept.")
-        sys.exit(130)
+        sentence = f"{error.filename or ''}: {error.strerror or error}."
+    except MemoryError:
+        sentence = "this needs more memory than there is: choose a smaller problem."
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            err.print("interrupted; a report resumes when it is started again, other work starts anew.", soft_wrap=True)
+        raise
+    err.print(f"error: {sentence}", markup=False, soft_wrap=True)
+    sys.exit(2)

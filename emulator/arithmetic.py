@@ -17,7 +17,8 @@ Rules where standards leave a choice
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from enum import IntFlag
 from fractions import Fraction
 from numbers import Integral
@@ -58,10 +59,12 @@ _DECIMAL_REACH = 5000
 
 def _fraction(text: str) -> Fraction:
     """The number a text denotes; beyond 10^+-5000 one of that size, which no format can tell from it."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
+    if "/" in text:
         return Fraction(text)
+    # an exponent of many digits is cut to one that Decimal takes, and that is just as far out of reach
+    number = Decimal(re.sub(r"(?i)(?<=e)([+-]?)\d{7,}$", r"\g<1>999999", text.strip()))
+    if not number.is_finite():
+        raise ValueError(text)
     if number and abs(number.adjusted()) > _DECIMAL_REACH:
         reach = Fraction(10) ** (_DECIMAL_REACH if number.adjusted() > 0 else -_DECIMAL_REACH)
         return -reach if number < 0 else reach
@@ -78,7 +81,7 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
         text = value.strip()
         try:
             value = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else _fraction(text)
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):
             raise HalfulpError(f"{text!r} is not a number: write 0.3, -1e-9, nan or inf.") from None
         if value == 0:
             return Unpacked(Kind.FINITE, text.startswith("-"))

@@ -54,6 +54,15 @@ def fused(terms: int, guard_bits: int = 0) -> Fused:
     return Fused(terms, guard_bits)
 
 
+_GRAMMAR = re.compile(
+    r"(?P<a>[^/@*:]+)(\*(?P<b>[^/@*:]+))?(/(?P<accumulator>[^/@*:]+))?(/(?P<output>[^/@*:]+))?"
+    r"(@(?P<rounding>[^/@*:]+)(/(?P<output_rounding>[^/@*:]+))?)?"
+    r"(:fused(?P<terms>\d+)(g(?P<guard>\d+))?)?"
+    r"(:product=(?P<product>[^/@*:]+)(@(?P<product_rounding>[^/@*:]+))?)?"
+    r"(:operands=(?P<operand_rounding>[^/@*:]+))?"
+)
+
+
 @dataclass(frozen=True)
 class Datapath:
     """A multiply-accumulate datapath, described once.
@@ -98,35 +107,51 @@ class Datapath:
 
     @classmethod
     def parse(cls, text: str | Datapath) -> Datapath:
-        """A datapath from ``OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING[/OUTPUT_ROUNDING]]``.
+        """A datapath from its text form; ``name`` gives the text back.
+
+        ``OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING[/OUTPUT_ROUNDING]]`` and then, in this order and each optional,
+        ``:fused<n>[g<guard bits>]``, ``:product=FORMAT[@ROUNDING]``, ``:operands=ROUNDING``.
 
         ``fp16`` is binary16 throughout; ``fp8_e4m3/fp32/bf16@RTZ`` multiplies e4m3, accumulates in fp32 with
         truncation and hands out bf16; ``q4.12/q16.24/q4.12@RNE/SR16`` rounds its output stochastically;
-        ``OPERANDS`` may be two formats, ``bf16*fp8_e4m3``.
+        ``bf16*fp8_e4m3/fp32:fused16g2`` has two operand formats and adds 16 products at a time.
         """
         if isinstance(text, Datapath):
             return text
-        match = re.fullmatch(
-            r"([^/@*]+)(?:\*([^/@*]+))?(?:/([^/@*]+))?(?:/([^/@*]+))?(?:@([^/@*]+)(?:/([^/@*]+))?)?", str(text).strip()
-        )
+        match = _GRAMMAR.fullmatch(str(text).strip())
         if not match:
             raise HalfulpError(
                 f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE."
             )
-        a, b, accumulator, output, rounding, output_rounding = match.groups()
-        return cls(a, b, accumulator, rounding=rounding or RNE, output=output, output_rounding=output_rounding)  # type: ignore[arg-type]
+        part = match.groupdict()
+        order = fused(int(part["terms"]), int(part["guard"] or 0)) if part["terms"] else sequential
+        return cls(
+            part["a"],  # type: ignore[arg-type]
+            part["b"],  # type: ignore[arg-type]
+            part["accumulator"],  # type: ignore[arg-type]
+            part["rounding"] or RNE,  # type: ignore[arg-type]
+            part["product"],  # type: ignore[arg-type]
+            part["product_rounding"] or RNE,  # type: ignore[arg-type]
+            order,
+            part["output"],  # type: ignore[arg-type]
+            part["output_rounding"],  # type: ignore[arg-type]
+            part["operand_rounding"] or RNE,  # type: ignore[arg-type]
+        )
 
     @property
     def name(self) -> str:
-        """Short name in the grammar of ``parse`` (which leaves out product, order and other roundings)."""
-        operands = names.alias(self.a) + ("" if self.b == self.a else f"*{names.alias(self.b)}")
-        parts = [operands]
+        """The text form, with aliases: ``Datapath.parse(dp.name) == dp``."""
+        text = names.alias(self.a) + ("" if self.b == self.a else f"*{names.alias(self.b)}")
         if not self.a == self.accumulator == self.output:
-            parts.append(names.alias(self.accumulator))
+            text += f"/{names.alias(self.accumulator)}"
         if self.output != self.accumulator:
-            parts.append(names.alias(self.output))
-        last = "" if self.output_rounding == self.rounding else f"/{self.output_rounding}"
-        return "/".join(parts) + f"@{self.rounding}{last}"
+            text += f"/{names.alias(self.output)}"
+        text += f"@{self.rounding}" + ("" if self.output_rounding == self.rounding else f"/{self.output_rounding}")
+        if isinstance(self.order, Fused):
+            text += f":fused{self.order.terms}" + (f"g{self.order.guard_bits}" if self.order.guard_bits else "")
+        if self.product is not None:
+            text += f":product={names.alias(self.product)}@{self.product_rounding}"
+        return text + ("" if self.operand_rounding == RNE else f":operands={self.operand_rounding}")
 
     def describe(self) -> dict[str, str | None]:
         """Every field as text, for records."""

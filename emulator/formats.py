@@ -152,7 +152,7 @@ class _Codec:
         same = (back == array) & (np.signbit(back) == np.signbit(array)) | (np.isnan(back) & np.isnan(array))
         if not np.all(same):
             bad = array[~same].flat[0]
-            raise HalfulpError(f"{bad!r} is not a value of {self}: quantize it first.")
+            raise HalfulpError(f"{float(bad)!r} is not a value of {self}: quantize it first.")
         return codes.astype(_code_dtype(self.bits))
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:

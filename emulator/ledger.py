@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -23,9 +24,11 @@ class Operation:
     b: Format
     result: Format | None  #: None: exact
     rounding: Rounding = RNE
+    width: int = 0  #: bits of the aligned integer sum that a fused unit's ``add`` adds into, else 0
 
     def __str__(self) -> str:
-        result = "exact" if self.result is None else f"{self.result}@{self.rounding}"
+        exactly = f"{self.width}-bit aligned sum" if self.width else "exact"
+        result = exactly if self.result is None else f"{self.result}@{self.rounding}"
         operands = {"mul": f"{self.a}*{self.b}", "add": f"{self.a}+{self.b}"}.get(self.kind, f"{self.a}")
         return f"{self.kind} {operands} -> {result}"
 
@@ -89,6 +92,21 @@ class Ledger:
         return "\n".join(["Ledger", *lines]) if lines else "Ledger (empty)"
 
 
+def output_operation(datapath: Datapath) -> Operation | None:
+    """The rounding of a sum into the output format; None where the accumulator is handed out as it is."""
+    if datapath.output == datapath.accumulator:
+        return None
+    return Operation("round", datapath.accumulator, datapath.accumulator, datapath.output, datapath.output_rounding)
+
+
+def aligned_width(datapath: Datapath) -> int:
+    """Bits of a fused unit's aligned sum: kept bits, two before the point, the growth of the terms, guard bits."""
+    assert isinstance(datapath.order, Fused)
+    return (
+        datapath.accumulator.precision + datapath.order.guard_bits + 1 + math.ceil(math.log2(datapath.order.terms + 1))
+    )
+
+
 def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
     """The operations of one dot product of ``length`` terms, in closed form.
 
@@ -96,20 +114,17 @@ def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
     sum and ceil(K/n) roundings. An output format that differs from the accumulator adds one rounding.
     """
     mul = Operation("mul", datapath.a, datapath.b, datapath.product, datapath.product_rounding)
-    term = datapath.product or datapath.accumulator
+    term, accumulator = datapath.product or datapath.accumulator, datapath.accumulator
     if isinstance(datapath.order, Fused):
+        steps = -(-length // datapath.order.terms)
         counts = {
             mul: length,
-            Operation("add", term, datapath.accumulator, None): length,
-            Operation("round", datapath.accumulator, datapath.accumulator, datapath.accumulator, datapath.rounding): -(
-                -length // datapath.order.terms
-            ),
+            Operation("add", term, accumulator, None, width=aligned_width(datapath)): length,
+            Operation("round", accumulator, accumulator, accumulator, datapath.rounding): steps,
         }
     else:
-        counts = {
-            mul: length,
-            Operation("add", term, datapath.accumulator, datapath.accumulator, datapath.rounding): length,
-        }
-    if datapath.output != datapath.accumulator:
-        counts[Operation("round", datapath.accumulator, datapath.output, datapath.output, datapath.output_rounding)] = 1
+        counts = {mul: length, Operation("add", term, accumulator, accumulator, datapath.rounding): length}
+    output = output_operation(datapath)
+    if output is not None:
+        counts[output] = counts.get(output, 0) + 1
     return counts

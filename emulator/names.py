@@ -32,11 +32,23 @@ ALIASES = {
     "int32": "q32.0",
     "uint8": "uq8.0",
 }
+_INTEGER = re.compile(r"(u?)int(\d+)(w?)")
 
 _FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
 _EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12"]
 _LATER = re.compile(r"(?:mx|nvfp|bfp|msfp|posit).*|u?e8m0")
+
+
+def _spelled_out(text: str) -> str:
+    """An alias, with or without suffixes of the grammar, or int<N>, as the grammar writes it."""
+    if match := _INTEGER.fullmatch(text):
+        unsigned, bits, wrap = match.groups()
+        return f"{unsigned}q{bits}.0{wrap}"
+    for short in sorted(ALIASES, key=len, reverse=True):
+        if text == short or (text.startswith(short) and _FLOAT.fullmatch(ALIASES[short] + text[len(short) :])):
+            return ALIASES[short] + text[len(short) :]
+    return text
 
 
 def format(name: str | Format) -> Format:
@@ -50,7 +62,7 @@ def format(name: str | Format) -> Format:
     if isinstance(name, (FloatFormat, FixedFormat)):
         return name
     text = str(name).strip().lower()
-    text = ALIASES.get(text, text)
+    text = _spelled_out(text)
     if _LATER.fullmatch(text):
         raise HalfulpError(
             f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."

@@ -24,9 +24,12 @@ class Role(IntEnum):
     C = 5
 
 
-def stream(call: int, role: Role) -> int:
-    """Number of the stream that ``role`` draws from in the ``call``-th operation."""
-    return call * 8 + role
+def stream(call: int, role: Role, unit: int = 0) -> int:
+    """Number of the stream that ``role`` draws from in the ``call``-th operation of a unit.
+
+    ``unit`` (0...15) tells apart machines that share a seed; ``call`` is below 2^33.
+    """
+    return unit << 36 | call << 3 | role
 
 
 def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -66,7 +66,7 @@ class Backend:
         """Whether ``values`` lives where the backend computes."""
         return True
 
-    def to_host(self, values: Any) -> np.ndarray:
+    def to_host(self, values: Any) -> Any:
         return values
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
@@ -75,7 +75,7 @@ class Backend:
     def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
         """Run a kernel over ``count`` results of about ``work`` steps each. Threads never change a bit."""
         threads = min(self.threads, count, 1 + count * work // _SERIAL_WORK)
-        if threads == 1:
+        if threads <= 1:
             self.run(kernel, 0, count, *args)
             return
         cuts = [count * i // threads for i in range(threads + 1)]
@@ -164,16 +164,18 @@ class GpuBackend(Backend):
         try:
             import cupy
 
+            from .emit import source
+
             cupy.cuda.runtime.getDeviceCount()
+            self.module = cupy.RawModule(code=source(), options=("--std=c++17", "--fmad=false"))
+            self.module.compile()
         except Exception as error:  # ImportError, or CuPy's own errors where no driver is found
             raise HalfulpError(
                 f"backend 'gpu' needs CuPy and a CUDA device ({type(error).__name__}): pip install 'halfulp[gpu]'."
             ) from None
-        from .emit import source
-
         self.xp = cupy
-        self.module = cupy.RawModule(code=source(), options=("--std=c++17", "--fmad=false"))
         self._structs: dict[Struct, Any] = {}
+        self._functions: dict[str, Any] = {}
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
         return self.xp.asarray(values, dtype=dtype, order="C")
@@ -181,8 +183,8 @@ class GpuBackend(Backend):
     def is_native(self, values: Any) -> bool:
         return isinstance(values, self.xp.ndarray)
 
-    def to_host(self, values: Any) -> np.ndarray:
-        return self.xp.asnumpy(values)
+    def to_host(self, values: Any) -> Any:
+        return self.xp.asnumpy(values) if self.is_native(values) else values
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, STRUCTS):
@@ -192,9 +194,10 @@ class GpuBackend(Backend):
         return arg if isinstance(arg, self.xp.ndarray) else np.int64(int(arg))
 
     def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
-        function = self.module.get_function(f"run_{kernel}")
+        if kernel not in self._functions:
+            self._functions[kernel] = self.module.get_function(f"run_{kernel}")
         blocks = -(-count // self._BLOCK)
-        function((blocks,), (self._BLOCK,), (np.int64(count), *map(self._argument, args)))
+        self._functions[kernel]((blocks,), (self._BLOCK,), (np.int64(count), *map(self._argument, args)))
 
 
 _BACKENDS = {"cpu": CpuBackend, "gpu": GpuBackend, "cxx": CxxBackend}

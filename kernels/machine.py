@@ -17,7 +17,7 @@ from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .loops import EXACT
-from .target import FusedUnit, Target, accumulate_path, convert_path, mac_path, target
+from .target import FP64, FusedUnit, Target, accumulate_path, convert_path, mac_path, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 _ONE = FixedFormat(2, 0)
@@ -35,8 +35,9 @@ class Machine:
     datapath : Datapath, or its text form (``"bf16/fp32@RNE"``).
     backend : ``"cpu"`` (Numba), ``"gpu"`` (CuPy) or ``"cxx"`` (the GPU's source under the host's compiler).
         All give the same bits. NumPy arrays in, NumPy arrays out; on the GPU CuPy arrays stay there.
-    seed : in [0, 2^62). Random bits depend on (seed, number of the call, element, step) only.
+    seed : in [0, 2^62). Random bits depend on (seed, unit, number of the call, element, step) only.
     threads : threads of the CPU; never changes a bit. Default: ``HALFULP_THREADS`` or all processors.
+    unit : 0...15, tells apart machines that share a seed, so that they draw different random bits.
     """
 
     def __init__(
@@ -46,37 +47,58 @@ class Machine:
         seed: int = 0,
         ledger: Ledger | None = None,
         threads: int | None = None,
+        unit: int = 0,
     ) -> None:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
-        self.datapath = Datapath.parse(datapath)
+        if not 0 <= unit < 16:
+            raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
+        self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
         self.seed = int(seed)
+        self.unit = unit
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
+        for fmt in (dp.a, dp.b, dp.accumulator, dp.output, dp.product or dp.output):
+            target(fmt, RNE)  # refuses what arrays cannot carry
+        if isinstance(dp.order, Fused):
+            self._fused_parameters(dp.order)
 
     def __repr__(self) -> str:
         return f"Machine({self.datapath.name!r}, backend={self.backend.name!r}, seed={self.seed})"
 
     # ---- rounding ------------------------------------------------------------------------------------------
 
-    def quantize(self, x: ArrayLike, fmt: Format | str | None = None, rounding: Rounding | str | None = None) -> Any:
-        """Each element of ``x`` rounded once into ``fmt`` (default: the output format and rounding)."""
-        fmt = self.datapath.output if fmt is None else parse_format(fmt)
+    def quantize(
+        self,
+        x: ArrayLike,
+        fmt: Format | str | None = None,
+        rounding: Rounding | str | None = None,
+        stored: Format | str = "fp64",
+    ) -> Any:
+        """Each element of ``x`` rounded once into ``fmt`` (default: the output format and rounding).
+
+        ``stored`` is the format that x is read in; it matters to the ledger only.
+        """
+        fmt, source = self.datapath.output if fmt is None else parse_format(fmt), parse_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
-        array = self._values(x, "quantize")
-        self._open()
+        self._open("quantize")
+        array = self._values(x)
         out = self._convert(array, fmt, rounding, Role.OUTPUT)
-        self.ledger.count(Operation("round", fmt, fmt, fmt, rounding), array.size)
-        self.ledger.move(array.size * fmt.bits)
+        self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
+        self.ledger.move(array.size * (source.bits + fmt.bits))
         return self._hand_out(out, x)
+
+    def load(self, x: ArrayLike, stored: Format, needed: Format) -> Any:
+        """``x`` as an operand: itself where it is stored as ``needed``, otherwise converted, and counted."""
+        return x if stored == needed else self.quantize(x, needed, self.datapath.operand_rounding, stored)
 
     # ---- element-wise --------------------------------------------------------------------------------------
 
     def add(self, x: ArrayLike, y: ArrayLike) -> Any:
         """x + y, broadcast, rounded once into the output format."""
         dp = self.datapath
-        self._open()
+        self._open("add")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
         out = self._multiply_add(xs, self.backend.array(1.0), ys, (dp.a, _ONE, dp.b))
         self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
@@ -86,7 +108,7 @@ class Machine:
     def mul(self, x: ArrayLike, y: ArrayLike) -> Any:
         """x * y, broadcast, rounded once into the output format."""
         dp = self.datapath
-        self._open()
+        self._open("mul")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
         neutral = 0.0 if target(dp.output, dp.output_rounding).zero_sign else -0.0
         out = self._multiply_add(xs, ys, self.backend.array(neutral), (dp.a, dp.b, _ONE))
@@ -97,7 +119,7 @@ class Machine:
     def fma(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Any:
         """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format."""
         dp = self.datapath
-        self._open()
+        self._open("fma")
         xs, ys, zs = (
             self._operand(x, dp.a, Role.A),
             self._operand(y, dp.b, Role.B),
@@ -129,10 +151,11 @@ class Machine:
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column.
         """
         dp = self.datapath
-        if np.ndim(a) != 2 or np.ndim(b) != 2 or np.shape(a)[1] != np.shape(b)[0]:
-            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {np.shape(a)} and {np.shape(b)}.")
-        self._open()
-        xs, ys = self._operand(a, dp.a, Role.A), self._operand(b, dp.b, Role.B)
+        self._open("matmul")
+        xs, ys = self._values(a), self._values(b)
+        if xs.ndim != 2 or ys.ndim != 2 or xs.shape[1] != ys.shape[0]:
+            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {xs.shape} and {ys.shape}.")
+        xs, ys = self._operand(xs, dp.a, Role.A), self._operand(ys, dp.b, Role.B)
         (m, k), n = xs.shape, ys.shape[1]
         out = self.backend.xp.zeros(m * n)
         if isinstance(dp.order, Fused):
@@ -142,7 +165,7 @@ class Machine:
             path, t, product_path, product = self._sequential_parameters()
             random = self._scratch(m * n)
             product_random = random if dp.product is None else self._scratch(m * n)
-            streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
+            streams = (self.seed, self._stream(Role.ACCUMULATOR), self._stream(Role.PRODUCT))
             args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *streams, path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
         self._count_dots(m * n, k)
@@ -151,10 +174,11 @@ class Machine:
 
     def dot(self, x: ArrayLike, y: ArrayLike) -> float:
         """The inner product of two vectors, as a Python float."""
-        if np.ndim(x) != 1 or np.shape(x) != np.shape(y):
-            raise HalfulpError(f"dot needs two vectors of one length, not shapes {np.shape(x)} and {np.shape(y)}.")
-        xp = self.backend.xp
-        return float(self.matmul(xp.asarray(x)[None, :], xp.asarray(y)[:, None])[0, 0])
+        self._operation = "dot"
+        xs, ys = self._values(x), self._values(y)
+        if xs.ndim != 1 or xs.shape != ys.shape:
+            raise HalfulpError(f"dot needs two vectors of one length, not shapes {xs.shape} and {ys.shape}.")
+        return float(self.matmul(xs[None, :], ys[:, None])[0, 0])
 
     def spmv(self, matrix: Any, x: ArrayLike) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
@@ -165,20 +189,24 @@ class Machine:
         x : (N,) values in format ``b``; the matrix is in format ``a``.
         """
         dp = self.datapath
-        if getattr(matrix, "format", None) != "csr" or np.ndim(x) != 1 or matrix.shape[1] != np.shape(x)[0]:
+        self._open("spmv")
+        xs = self._values(x)
+        if getattr(matrix, "format", None) != "csr" or xs.ndim != 1 or matrix.shape[1] != xs.shape[0]:
             given = (
                 f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {np.shape(x)}"
             )
             raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
-        self._open()
-        values = self.backend.array(matrix.data)
-        values = self._operand(values, dp.a, Role.A) if values.size else values
-        xs = self._operand(x, dp.b, Role.B)
-        gathered = xs[self.backend.array(matrix.indices, np.int64)]
+        columns = self.backend.array(matrix.indices, np.int64)
+        if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < xs.size:
+            raise HalfulpError(f"spmv got column indices outside 0...{xs.size - 1}.")
+        values = self._values(matrix.data) if columns.size else self.backend.xp.zeros(0)
+        values = self._operand(values, dp.a, Role.A) if columns.size else values
+        xs = self._operand(xs, dp.b, Role.B)
+        gathered = xs[columns]
         starts = self.backend.array(matrix.indptr, np.int64)
         rows = matrix.shape[0]
         out = self.backend.xp.zeros(rows)
-        work = 4 * max(values.size // rows, 1)
+        work = 4 * max(values.size // max(rows, 1), 1)
         if isinstance(dp.order, Fused):
             self.backend.launch(
                 "ragged_fused", rows, values, gathered, starts, out, *self._fused_parameters(dp.order), work=work
@@ -188,7 +216,7 @@ class Machine:
                 self._count_dots(count, length)
         else:
             path, t, product_path, product = self._sequential_parameters()
-            streams = (self.seed, stream(self.calls, Role.ACCUMULATOR), stream(self.calls, Role.PRODUCT))
+            streams = (self.seed, self._stream(Role.ACCUMULATOR), self._stream(Role.PRODUCT))
             self.backend.launch(
                 "ragged_dot", rows, values, gathered, starts, out, *streams, path, t, product_path, product, work=work
             )
@@ -205,14 +233,19 @@ class Machine:
 
     # ---- inside --------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _open(self, operation: str) -> None:
         """Open a call: it owns the random streams of its number."""
         self.calls += 1
+        self._operation = operation
 
-    def _values(self, x: ArrayLike, what: str) -> Any:
-        array = self.backend.array(carrier(x) if self.backend.xp is np or not self.backend.is_native(x) else x)
+    def _stream(self, role: Role) -> int:
+        return stream(self.calls, role, self.unit)
+
+    def _values(self, x: Any) -> Any:
+        on_device = self.backend.xp is not np and self.backend.is_native(x)
+        array = self.backend.array(x if on_device and x.dtype.kind == "f" else carrier(self.backend.to_host(x)))
         if array.size == 0:
-            raise HalfulpError(f"{what} got an empty array (shape {np.shape(x)}).")
+            raise HalfulpError(f"{self._operation} got an empty array (shape {np.shape(x)}).")
         return array
 
     def _hand_out(self, out: Any, *inputs: Any) -> Any:
@@ -225,18 +258,20 @@ class Machine:
         """One random integer per element, zeros where nothing is stochastic."""
         random = self._scratch(size)
         if t.random_bits:
-            self.backend.launch("draw", size, random, self.seed, stream(self.calls, role), 0, t, work=20)
+            self.backend.launch("draw", size, random, self.seed, self._stream(role), 0, t, work=20)
         return random
 
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
-        t = target(fmt, rounding)
+        if fmt == FP64:
+            return array.copy()
+        t = target(fmt, rounding, operand=role in (Role.A, Role.B, Role.C))
         out = self.backend.xp.empty(array.size)
         random = self._random(array.size, t, role)
         self.backend.launch("convert", array.size, array.ravel(), out, random, int(convert_path(fmt, rounding)), t)
         return out.reshape(array.shape)
 
     def _operand(self, x: ArrayLike, fmt: Format, role: Role) -> Any:
-        return self._convert(self._values(x, "an operation"), fmt, self.datapath.operand_rounding, role)
+        return self._convert(self._values(x), fmt, self.datapath.operand_rounding, role)
 
     def _output(self, accumulated: Any) -> Any:
         dp = self.datapath
@@ -292,7 +327,7 @@ class Machine:
             dp.b.emin,
             accumulator.emin,
         )
-        return self.seed, stream(self.calls, Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
+        return self.seed, self._stream(Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():

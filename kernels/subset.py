@@ -63,12 +63,18 @@ def _cached(dispatcher: Any) -> Any:
     """Cache the compiled code on disk, until any kernel source changes.
 
     Numba would notice only a change of the function's own file, though code from other files is inlined in it, and
-    run stale arithmetic. Should a later Numba lay its cache out differently, nothing is cached.
+    run stale arithmetic. Where there is no folder to write to, or should a later Numba lay its cache out differently,
+    nothing is cached.
     """
-    dispatcher.enable_caching()
     try:
-        dispatcher._cache._cache_file._source_stamp = _sources_stamp()
-    except AttributeError:
+        dispatcher.enable_caching()
+        file = dispatcher._cache._cache_file
+        known = hasattr(file, "_source_stamp")
+    except (RuntimeError, AttributeError):
+        known = False
+    if known:
+        file._source_stamp = _sources_stamp()
+    else:
         dispatcher._cache = NullCache()
     return dispatcher
 

@@ -2,7 +2,7 @@
 
 Rounding is decided on (kept, rest): the magnitude in units of its last kept bit is kept + rest / 2^62. Every
 mode is then one comparison, ``rest + random > threshold``, with one threshold for each sign and parity of kept:
-eight modes are four numbers.
+all modes are four numbers.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ _THRESHOLDS = {  # positive even, positive odd, negative even, negative odd
 
 
 @lru_cache(maxsize=1024)
-def target(fmt: Format, rounding: Rounding) -> Target:
+def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
     """The Target of a format and rounding.
+
+    ``operand``: of values on their way in, where a saturating format keeps an infinity that is among its codes.
 
     Raises
     ------
@@ -91,10 +93,11 @@ def target(fmt: Format, rounding: Rounding) -> Target:
     else:
         bounds = (fmt.min_finite, fmt.max_finite)
         beyond = (float("-inf"), float("inf")) if fmt.has_infinity else (float("nan"),) * 2
-        infinity = bounds if fmt.saturate or not (fmt.has_infinity or fmt.has_nan) else beyond
+        overflow = bounds if fmt.saturate or not (fmt.has_infinity or fmt.has_nan) else beyond
+        infinity = beyond if operand and fmt.has_infinity else overflow
         up = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTN)
         down = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTP)
-        over = (infinity[0] if down else bounds[0], infinity[1] if up else bounds[1])
+        over = (overflow[0] if down else bounds[0], overflow[1] if up else bounds[1])
         nan = float("nan") if fmt.has_nan else fmt.max_finite
         # ftz: fine enough to round just below min_normal as if the exponent range went on
         quantum = fmt.emin - fmt.precision if fmt.quantum_exponent is None else fmt.quantum_exponent
@@ -125,7 +128,7 @@ class Path(IntEnum):
     WIDE = 2  #: 119-bit integers; always right
 
 
-_FP64 = FloatFormat(11, 52)
+FP64 = FloatFormat(11, 52)
 
 
 def _fits_odd(fmt: Format, rounding: Rounding) -> bool:
@@ -158,7 +161,7 @@ def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding
 
     ODD needs the product exact in binary64, the sum free of overflow there, and ``result`` narrow enough.
     """
-    if result == _FP64 and rounding.mode is Mode.RNE:
+    if result == FP64 and rounding.mode is Mode.RNE:
         return Path.NATIVE
     if (
         product_is_exact(a, b)

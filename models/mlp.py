@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
-from ..kernels.machine import Machine
+from ..emulator.names import format as parse_format
+from ..kernels.machine import Machine, quantize
 from .data import Dataset
 
 
@@ -38,19 +40,20 @@ class Precision:
 
 
 class Machines:
-    """One Machine per role, with one ledger and seeds of their own."""
+    """One Machine per role, with one seed and one ledger."""
 
     def __init__(self, precision: Precision, seed: int = 0, backend: str = "cpu", threads: int | None = None) -> None:
         self.ledger = Ledger()
         roles = enumerate((precision.forward, precision.grad_input, precision.grad_weight, precision.update))
         self.forward, self.grad_input, self.grad_weight, self.update = (
-            Machine(datapath, backend, 4 * seed + i, self.ledger, threads) for i, datapath in roles
+            Machine(datapath, backend, seed, self.ledger, threads, unit) for unit, datapath in roles
         )
 
 
-def _load(machine: Machine, x: np.ndarray, stored: Format | None, needed: Format) -> np.ndarray:
-    """``x`` as an operand: a counted conversion where it is stored in another format."""
-    return x if stored == needed else machine.quantize(x, needed, machine.datapath.operand_rounding)
+#: How the images' pixels are stored: bytes.
+PIXELS = parse_format("uint8")
+_FP64 = parse_format("fp64")
+_TESTING_UNIT = 4  #: the machines of the four roles are units 0...3
 
 
 class MLP:
@@ -92,11 +95,12 @@ class MLP:
         """
         dp = machine.datapath
         layers = []
-        held: Format | None = None  # the images' pixels come in from outside
+        held: Format = PIXELS
+        one = quantize(1.0, dp.a, dp.operand_rounding)
         for last, weight in ((i == len(self.weights) - 1, w) for i, w in enumerate(self.weights)):
-            x = _load(machine, x, held, dp.a)
-            layers.append(np.hstack([x, np.ones((len(x), 1))]))
-            x = machine.matmul(layers[-1], _load(machine, weight, stored or dp.b, dp.b))
+            x = machine.load(x, held, dp.a)
+            layers.append(np.hstack([x, np.full((len(x), 1), one)]))
+            x = machine.matmul(layers[-1], machine.load(weight, stored or dp.b, dp.b))
             x, held = (x if last else np.maximum(x, 0.0)), dp.output
         return [*layers, x]
 
@@ -109,15 +113,15 @@ class MLP:
         """
         grad_input, grad_weight = machines.grad_input, machines.grad_weight
         stored = machines.update.datapath.output
-        held: Format | None = None
+        held = _FP64  # the loss's gradient comes from outside the datapath
         gradients: list[np.ndarray] = []
         for i in reversed(range(len(self.weights))):
-            delta = _load(grad_weight, error, held, grad_weight.datapath.b)
-            inputs = _load(grad_weight, layers[i], machines.forward.datapath.a, grad_weight.datapath.a)
+            delta = grad_weight.load(error, held, grad_weight.datapath.b)
+            inputs = grad_weight.load(layers[i], machines.forward.datapath.a, grad_weight.datapath.a)
             gradients.append(grad_weight.matmul(inputs.T, delta))  # (inputs + 1, batch) @ (batch, outputs)
             if i:
-                delta = _load(grad_input, error, held, grad_input.datapath.a)
-                weight = _load(grad_input, self.weights[i][:-1], stored, grad_input.datapath.b)
+                delta = grad_input.load(error, held, grad_input.datapath.a)
+                weight = grad_input.load(self.weights[i][:-1], stored, grad_input.datapath.b)
                 error = np.where(layers[i][:, :-1] > 0.0, grad_input.matmul(delta, weight.T), 0.0)
                 held = grad_input.datapath.output
         return gradients[::-1]
@@ -126,20 +130,34 @@ class MLP:
         """weights <- weights - step * gradients, one rounding per weight (``stored``: format of the gradients)."""
         dp = machine.datapath
         self.weights = [
-            machine.fma(-step, _load(machine, g, stored, dp.b), w) for w, g in zip(self.weights, gradients, strict=True)
+            machine.fma(-step, machine.load(g, stored, dp.b), w) for w, g in zip(self.weights, gradients, strict=True)
         ]
+
+
+def _exp(x: np.ndarray) -> np.ndarray:
+    """e^x for x <= 0, from additions and multiplications only, so that its bits are the same on every processor.
+
+    Argument reduction by a two-part ln 2 and a Taylor polynomial of degree 13; within 1.5 ulp.
+    """
+    x = np.maximum(x, -745.0)
+    k = np.rint(x * 1.4426950408889634)
+    r = (x - k * 0.6931471803691238) - k * 1.9082149292705877e-10
+    y = np.ones_like(r)
+    for n in range(13, 0, -1):
+        y = 1.0 + y * r * (1.0 / n)
+    return np.ldexp(y, k.astype(np.int64))
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean loss (nats) and its per-sample gradient softmax - onehot, (batch, classes), in fp64 outside the datapath."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
+    exponentials = _exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
     rows = np.arange(len(labels))
-    loss = float(np.mean(np.log(total[:, 0]) - shifted[rows, labels]))
+    losses = [math.log(t) - s for t, s in zip(total[:, 0].tolist(), shifted[rows, labels].tolist(), strict=True)]
     error = exponentials / total
     error[rows, labels] -= 1.0
-    return loss, error
+    return math.fsum(losses) / len(losses), error
 
 
 class Epoch(NamedTuple):
@@ -157,7 +175,7 @@ class Training:
 
     model: MLP
     epochs: list[Epoch]
-    diverged: bool  #: the logits were no longer finite
+    diverged: bool  #: logits or weights were no longer finite
     ledger: Ledger  #: of the training steps; tests are not counted
     inference: Ledger  #: of one pass over the test set
 
@@ -200,19 +218,28 @@ def train(
     """Train an MLP from scratch by plain SGD.
 
     Assumptions, all visible here: gradients are summed over the batch and 1/batch is folded into the step, so that
-    narrow formats see large gradients; the defaults make the step 2^-8, which every format here holds exactly; the
-    loss and its gradient are computed in fp64 outside the datapath; the pixels are rounded into ``forward.a``.
+    narrow formats see large gradients; the step is learning_rate / batch also for a last, smaller batch, and enters
+    the update as an operand like any other (by default 2^-8, which floats hold exactly); the loss and its gradient are
+    computed in fp64 outside the datapath; pixels are stored as bytes and converted into ``forward.a``.
 
     Parameters
     ----------
     progress : called after every epoch with its Epoch and the training ledger so far.
     steps : called after every step with the steps done and all steps of the run.
     """
-    if epochs < 1 or batch < 1 or not learning_rate > 0 or any(h < 1 for h in hidden):
-        raise HalfulpError("epochs, batch, learning rate and hidden sizes must be positive.")
+    if not 0 < learning_rate < float("inf"):
+        raise HalfulpError(f"the learning rate must be positive and finite, not {learning_rate}.")
+    if epochs < 1 or batch < 1 or any(h < 1 for h in hidden):
+        raise HalfulpError("epochs, batch and hidden sizes must be positive integers.")
     if batch > len(data.train_x):
         raise HalfulpError(f"batch {batch} is larger than the training set ({len(data.train_x)}).")
     machines = Machines(precision, seed, backend, threads)
+    step = learning_rate / batch
+    if not quantize(-step, precision.update.a, precision.update.operand_rounding):
+        raise HalfulpError(
+            f"the step {step:.3g} (learning rate / batch) rounds to zero in {precision.update.a}, the first operand of "
+            f"the update: give that a format of its own, as in fp32*{precision.update.name.partition('@')[0]}."
+        )
     model = MLP((data.train_x.shape[1], *hidden, data.classes), seed)
     stored = precision.update.output
     model.store(stored)
@@ -231,11 +258,14 @@ def train(
             losses.append(loss)
             right += int(np.sum(np.argmax(layers[-1], axis=1) == y))
             gradients = model.backward(layers, error, machines)
-            model.update(gradients, learning_rate / len(rows), machines.update, precision.grad_weight.output)
+            model.update(gradients, step, machines.update, precision.grad_weight.output)
             done += 1
             steps(done, total)
-        tester = Machine(precision.forward, backend, 4 * seed, threads=threads)
-        tested = accuracy(infer(model, data.test_x, tester, stored), data.test_y)
+        tester = Machine(precision.forward, backend, seed, threads=threads, unit=_TESTING_UNIT)
+        logits = infer(model, data.test_x, tester, stored)
+        tested = accuracy(logits, data.test_y)
+        finite = np.isfinite(logits).all() and all(np.isfinite(w).all() for w in model.weights)
+        result.diverged = result.diverged or not finite
         result.inference = tester.ledger
         mean_loss = float(np.mean(losses)) if losses else float("nan")
         result.epochs.append(Epoch(number, mean_loss, right / len(data.train_x), tested))

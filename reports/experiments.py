@@ -37,7 +37,9 @@ def training(
     run = train(data, precision, hidden, epochs, batch, learning_rate, seed, backend, threads, progress, steps)
     given = {
         "data": data.name,
+        "data_digest": digest(data.train_x, data.train_y, data.test_x, data.test_y),
         "train_images": len(data.train_x),
+        "test_images": len(data.test_x),
         "hidden": list(hidden),
         "epochs": epochs,
         "batch": batch,
@@ -63,7 +65,13 @@ def inference(
     machine = Machine(datapath, backend, seed, threads=threads)
     logits = infer(model, data.test_x, machine, stored)
     result = {"test_accuracy": accuracy(logits, data.test_y), "images": len(data.test_x)}
-    given = {"data": data.name, "trained_as": trained_as, "datapath": datapath.describe()}
+    given = {
+        "data": data.name,
+        "data_digest": digest(data.test_x, data.test_y),
+        "trained_as": trained_as,
+        "weights_digest": digest(*model.weights),
+        "datapath": datapath.name,
+    }
     return _record("infer", label, seed, given, result, digest(logits), machine.ledger, node, datapath)
 
 
@@ -82,6 +90,7 @@ def solve(
     solution = cg(problem, precision, tol, max_iterations, patience, *where, progress)
     given = {
         "problem": problem.name,
+        "problem_digest": digest(problem.matrix.data, problem.matrix.indices, problem.matrix.indptr, problem.rhs),
         "n": problem.matrix.shape[0],
         "nnz": problem.matrix.nnz,
         "tol": tol,
@@ -93,6 +102,8 @@ def solve(
         "status": solution.status.value,
         "detail": solution.detail,
         "iterations": solution.iterations,
+        "best_iteration": solution.best,
+        "energy_to_best_pj": run_energy(solution.ledger_of_x, node)["total_pj"],
         "true_residual": finite(solution.true_residual),
         "residuals": [finite(r) for r in solution.residuals],
         "true_residuals": [finite(r) for r in solution.true_residuals],

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
+from ..emulator import names
+from ..emulator.datapath import Datapath
+from ..emulator.formats import FixedFormat
 from .record import Record
 from .table import pareto
 
@@ -28,8 +33,7 @@ HUES = {
     "fixed": "#CC79A7",
     "other": "#b8860b",
 }
-HALO = [withStroke(linewidth=2.5, foreground="white")]
-FAMILY_NAMES = {"fp8": "8-bit floats", "fixed": "fixed point"}
+FAMILY_NAMES = {"fp8": "floats to 8 bits", "fixed": "fixed point", "other": "other floats"}
 _STYLE: Any = {
     "svg.hashsalt": "halfulp",
     "svg.fonttype": "path",
@@ -43,75 +47,74 @@ _STYLE: Any = {
 
 
 def family(forward: str) -> str:
-    """Hue of a datapath, from its operand format's name."""
-    for prefix in ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8"):
-        if forward.startswith(prefix):
-            return prefix
-    return "fixed" if forward[0] in "qu" or forward.startswith("int") else "other"
+    """Hue of a datapath, from its first operand format."""
+    fmt = Datapath.parse(forward).a
+    if isinstance(fmt, FixedFormat):
+        return "fixed"
+    return "fp8" if fmt.bits <= 8 else names.alias(fmt) if names.alias(fmt) in HUES else "other"
 
 
-def _label_points(figure: Figure, axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each point's name beside it, at the first of a ring of places where it covers nothing yet."""
+def is_stochastic(row: pd.Series) -> bool:
+    """Whether anything in a row is rounded stochastically."""
+    return "SR" in row["forward"] or "SR" in row["update"]
+
+
+def _clusters(places: np.ndarray, reach: float) -> list[list[int]]:
+    """Indices of points that lie within ``reach`` pixels of a cluster's first point."""
+    clusters: list[list[int]] = []
+    for i, place in enumerate(places):
+        near = next((c for c in clusters if np.hypot(*(places[c[0]] - place)) < reach), None)
+        if near is None:
+            clusters.append([i])
+        else:
+            near.append(i)
+    return clusters
+
+
+def _label_points(figure: Figure, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write the points' names beside them: points that coincide share a label, and each label takes the place
+    around its point where it covers least; a line leads to it where it is not next to its point."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_layout_engine("none")  # the names must not move what they were placed around
     renderer = canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
-    taken = [
-        matplotlib.transforms.Bbox.from_bounds(x - 5, y - 5, 10, 10)
-        for x, y in (axes.transData.transform(p[:2]) for p in points)
-    ]
-    places = [
-        (dx * reach, dy * reach, align)
-        for reach in (1.0, 1.9, 2.8, 3.8, 5.0)
-        for dx, dy, align in (
-            (8, 0, "left"),
-            (6, 8, "left"),
-            (6, -8, "left"),
-            (-8, 0, "right"),
-            (-6, 8, "right"),
-            (-6, -8, "right"),
-            (0, 11, "center"),
-            (0, -11, "center"),
-        )
-    ]
-    for x, y, name in points:
-        for dx, dy, align in places:
-            text = axes.annotate(
-                name,
-                (x, y),
-                (dx, dy),
-                textcoords="offset points",
-                ha=align,
-                va="center",
-                fontsize=8,
-                color="#333333",
-                path_effects=HALO,
-            )
+    places = np.array([axes.transData.transform(point[:2]) for point in points])
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    turns = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    ring = [(reach * np.cos(t), reach * 0.75 * np.sin(t)) for reach in (9, 17, 26, 36, 48, 62, 78) for t in turns]
+
+    def overlap(box: Bbox) -> float:
+        sizes = (Bbox.intersection(box, other) for other in taken)
+        covered = sum(both.width * both.height for both in sizes if both is not None)
+        outside = max(frame.x0 - box.x0, 0) + max(box.x1 - frame.x1 - 40, 0)
+        return covered + 50.0 * (outside + max(frame.y0 - box.y0, 0) + max(box.y1 - frame.y1, 0))
+
+    for cluster in sorted(_clusters(places, 9.0), key=len, reverse=True):
+        x, y, _ = points[cluster[0]]
+        name = "\n".join(points[i][2] for i in cluster)
+        style = {"textcoords": "offset points", "va": "center", "fontsize": 7.5, "color": "#333333", "zorder": 2.5}
+        best = None
+        for dx, dy in ring:
+            side = "left" if dx > 2 else "right" if dx < -2 else "center"
+            text = axes.annotate(name, (x, y), (dx, dy), ha=side, linespacing=1.05, **style)
             box = text.get_window_extent(renderer)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 + 60 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
-                if abs(dx) + abs(dy) > 20:
-                    axes.annotate(
-                        "",
-                        (x, y),
-                        (dx, dy),
-                        textcoords="offset points",
-                        arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "lw": 0.6},
-                    )
-                break
             text.remove()
-        else:
-            box = axes.annotate(
-                name,
-                (x, y),
-                (8, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                color="#333333",
-                path_effects=HALO,
-            ).get_window_extent(renderer)
+            cost = overlap(box) + 0.4 * (dx * dx + dy * dy)
+            if best is None or cost < best[0]:
+                best = (cost, dx, dy, side, box)
+        assert best is not None
+        _, dx, dy, side, box = best
+        arrow = {"arrowstyle": "-", "color": "#aaaaaa", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+        axes.annotate(
+            name,
+            (x, y),
+            (dx, dy),
+            ha=side,
+            linespacing=1.05,
+            arrowprops=arrow if abs(dx) + abs(dy) > 12 else None,
+            **style,
+        )
         taken.append(box)
 
 
@@ -121,7 +124,7 @@ def _families(axes, table: pd.DataFrame) -> None:
     handles = [Line2D([], [], ls="", marker="s", color=HUES[f], label=FAMILY_NAMES.get(f, f)) for f in present]
     handles += [
         Line2D([], [], ls="", marker=m, color="#777777", mfc=fill, label=text)
-        for m, fill, text in (("o", "none", "nearest"), ("D", None, "stochastic"))
+        for m, fill, text in (("o", "none", "deterministic"), ("D", None, "stochastic"))
     ]
     axes.legend(
         handles=handles,
@@ -144,7 +147,7 @@ def _scatter(table: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, ti
     is_accuracy = "accuracy" in y
     heights = (1.0 - table[y]).clip(lower=1e-3) if is_accuracy else table[y]
     for (_, row), height in zip(table.iterrows(), heights, strict=True):
-        hollow = "SR" not in row["forward"]
+        hollow = not is_stochastic(row)
         hue = HUES[family(row["forward"])]
         axes.plot(
             row[x],
@@ -168,7 +171,30 @@ def _scatter(table: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, ti
         axes.plot(table[x][line], heights[line], "-", drawstyle="steps-post", color="#999999", lw=1.2, zorder=2)
         axes.invert_yaxis()
         axes.yaxis.set_major_locator(
-            FixedLocator([0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001])
+            FixedLocator(
+                [
+                    0.95,
+                    0.9,
+                    0.8,
+                    0.7,
+                    0.6,
+                    0.5,
+                    0.4,
+                    0.3,
+                    0.2,
+                    0.15,
+                    0.1,
+                    0.07,
+                    0.05,
+                    0.04,
+                    0.03,
+                    0.02,
+                    0.01,
+                    0.005,
+                    0.002,
+                    0.001,
+                ]
+            )
         )
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - v):g} %"))
@@ -189,7 +215,7 @@ def accuracy_energy(table: pd.DataFrame, node: str) -> Figure:
         "train_energy_uj",
         "train_accuracy_mean",
         f"energy of one training run, µJ (estimated, {node})",
-        "test accuracy, mean over seeds",
+        "test accuracy, mean over seeds (log of the error)",
         title,
     )
 
@@ -198,7 +224,12 @@ def infer_energy(table: pd.DataFrame, node: str) -> Figure:
     """Accuracy of the quantised reference network against energy per image."""
     title = "Inference of one network, quantised to each datapath (line: Pareto front)"
     return _scatter(
-        table, "infer_energy_nj", "infer_accuracy", f"energy per image, nJ (estimated, {node})", "test accuracy", title
+        table,
+        "infer_energy_nj",
+        "infer_accuracy",
+        f"energy per image, nJ (estimated, {node})",
+        "test accuracy (log of the error)",
+        title,
     )
 
 
@@ -228,7 +259,9 @@ def cg_residuals(records: Sequence[Record]) -> Figure:
         used[hue] += 1
         history = [float("nan") if r is None else r for r in record.result["true_residuals"]]
         width = 1.2 + 4.5 * 0.8**index  # later lines are thinner, so that equal ones show
-        axes.plot(history, ls=style, color=HUES[hue], lw=width, label=f"{record.label} ({record.result['status']})")
+        shade = 0.12 * (used[hue] - 1)  # of one family, each a little lighter
+        color = [c + (1.0 - c) * min(shade, 0.6) for c in to_rgb(HUES[hue])]
+        axes.plot(history, ls=style, color=color, lw=width, label=f"{record.label} ({record.result['status']})")
     axes.set_yscale("log")
     axes.set_ylim(top=20.0)  # what diverges leaves the picture
     axes.axhline(solves[0].input["tol"], color="#999999", lw=0.8)

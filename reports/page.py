@@ -10,10 +10,9 @@ from pathlib import Path
 
 import jinja2
 
-from ..emulator.cost import BANDS
 from . import figures
 from .record import Record, write_atomically
-from .table import headline, pareto, results, to_csv
+from .table import COLUMNS, headline, pareto, results, to_csv
 
 
 def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
@@ -35,13 +34,13 @@ def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
     page = _template().render(
         rows=rows,
         figures=drawn,
-        headline=headline(table),
+        headline=headline(table, records),
+        columns=COLUMNS,
         node=records[0].energy["node"],
         versions=records[0].versions,
         train=first["train"].input,
         cg=first["cg"].input,
         seeds=sorted({r.seed for r in records if r.kind == "train"}),
-        bands=BANDS,
         sources=sorted({source for r in records for source in (*r.energy["sources"], *r.unit["sources"])}),
         options=options,
     )
@@ -59,6 +58,13 @@ def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
 
 def _template() -> jinja2.Template:
     text = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(text)
+    )
+    environment.filters["figures"] = _three_figures
+    return environment.from_string(text)
+
+
+def _three_figures(value: float) -> str:
+    """Three significant figures, without an exponent."""
+    return f"{value:.3g}" if value < 1000 else f"{float(f'{value:.3g}'):,.0f}"

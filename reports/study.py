@@ -10,9 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ..emulator.datapath import Datapath
+from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..models import data as datasets
-from ..models.mlp import MLP, Precision, Training
+from ..models.mlp import MLP, Machines, Precision, Training
 from ..solvers.cg import CGPrecision
 from ..solvers.problems import Problem, poisson
 from . import experiments
@@ -50,14 +51,14 @@ SETUPS = (
     Setup.of("fp64", "fp64", "fp64"),
     Setup.of("tf32, fp32 acc", "tf32/fp32", "fp32"),
     Setup.of("bf16, fp32 acc", "bf16/fp32", "fp32"),
-    Setup.of("bf16 RNE", "bf16", "bf16"),
-    Setup.of("bf16 SR", "bf16@RNE/SR8", "bf16@SR8"),
+    Setup.of("bf16, bf16 acc", "bf16", "bf16"),
+    Setup.of("bf16, SR update", "bf16", "bf16@SR8"),
     Setup.of("fp16, fp32 acc", "fp16/fp32", "fp32"),
-    Setup.of("fp16 RNE", "fp16", "fp16"),
+    Setup.of("fp16, fp16 acc", "fp16", "fp16"),
     Setup.of("e4m3, fp32 acc", "fp8_e4m3/fp32", "fp32"),
     Setup.of("e4m3, fp16 acc", "fp8_e4m3/fp16", "fp16"),
-    Setup.of("e4m3 RNE", "fp8_e4m3", "fp8_e4m3"),
-    Setup.of("e4m3 SR", "fp8_e4m3@SR8", "fp8_e4m3@SR8"),
+    Setup.of("e4m3, e4m3 acc", "fp8_e4m3", "fp8_e4m3"),
+    Setup.of("e4m3, SR acc", "fp8_e4m3@SR8", "fp8_e4m3@SR8"),
     Setup.of("e5m2, fp32 acc", "fp8_e5m2/fp32", "fp32"),
     Setup.of("e5m2, fp16 acc", "fp8_e5m2/fp16", "fp16"),
     Setup.of("q4.12 RNE", "q4.12/q16.24/q4.12", "q1.15*q4.12/q4.12"),
@@ -87,6 +88,13 @@ class Study:
     backend: str = "cpu"
     threads: int | None = None
 
+    def __post_init__(self) -> None:
+        labels = [setup.label for setup in self.setups]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise HalfulpError(f"two rows are called {twice[0]!r}: give each datapath once.")
+        for setup in self.setups:  # a datapath that no machine can run is told now, not after the others have run
+            Machines(setup.precision, self.seeds[0], self.backend, self.threads)
+
     @property
     def steps(self) -> int:
         return len(self.setups) * (len(self.seeds) + 2)
@@ -95,7 +103,9 @@ class Study:
     def fingerprint(self) -> str:
         """Of everything that decides the records; threads do not."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "threads"}
-        return hashlib.sha256(json.dumps([parts, versions()], default=str, sort_keys=True).encode()).hexdigest()[:16]
+        sources = sorted(Path(__file__).parents[1].glob("*/*.py"))
+        code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+        return hashlib.sha256(json.dumps([parts, versions(), code], default=str).encode()).hexdigest()[:16]
 
     def _training(self, setup: Setup, seed: int) -> tuple[Record, Training]:
         given = (setup.label, self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate)
@@ -136,7 +146,7 @@ class Study:
         return experiments.solve(setup.label, self.problem, setup.cg_precision, *limits, self._where, self.node)[0]
 
     def experiments(self) -> Iterator[tuple[str, Callable[[], Record]]]:
-        """(what it is, how to run it) of every experiment, in order."""
+        """(what it is, how to run it) of every experiment, in order; the first is unique."""
         for setup in self.setups:
             for seed in self.seeds:
                 yield f"train {setup.label}, seed {seed}", partial(self.train, setup, seed)

@@ -17,12 +17,15 @@ COLUMNS = {
     "train_accuracy_min": "least of the seeds",
     "train_accuracy_max": "greatest of the seeds",
     "train_energy_uj": "energy of one training run, first seed",
+    "train_energy_low_uj": "its error band",
+    "train_energy_high_uj": "",
     "infer_accuracy": "test accuracy of the reference network quantised to the datapath",
     "infer_energy_nj": "energy per image",
     "cg_status": "how CG on the Poisson problem ended",
-    "cg_iterations": "",
+    "cg_iterations": "iterations done in all",
+    "cg_best_iteration": "iteration that the returned x is from: the best by true residual unless converged",
     "cg_residual": "||b - A x|| / ||b|| of the returned x, in fp64",
-    "cg_energy_uj": "energy of the solve",
+    "cg_energy_uj": "energy until the returned x was reached",
     "energy_pj_per_mac": "of the contraction unit, memory excluded",
     "area_um2_per_mac": "of the contraction unit, per multiply-accumulate a cycle",
     "delay_ns": "of the contraction unit, unpipelined",
@@ -48,12 +51,15 @@ def results(records: Sequence[Record]) -> pd.DataFrame:
                 "train_accuracy_min": min(accuracies),
                 "train_accuracy_max": max(accuracies),
                 "train_energy_uj": trains[0].energy["total_pj"] * 1e-6,
+                "train_energy_low_uj": trains[0].energy["low_pj"] * 1e-6,
+                "train_energy_high_uj": trains[0].energy["high_pj"] * 1e-6,
                 "infer_accuracy": infer.result["test_accuracy"],
                 "infer_energy_nj": infer.energy["total_pj"] * 1e-3 / infer.result["images"],
                 "cg_status": cg.result["status"],
                 "cg_iterations": cg.result["iterations"],
+                "cg_best_iteration": cg.result["best_iteration"],
                 "cg_residual": cg.result["true_residual"],
-                "cg_energy_uj": cg.energy["total_pj"] * 1e-6,
+                "cg_energy_uj": cg.result["energy_to_best_pj"] * 1e-6,
                 "energy_pj_per_mac": infer.unit["energy_pj"],
                 "area_um2_per_mac": infer.unit["area_um2"] / infer.unit["macs_per_cycle"],
                 "delay_ns": infer.unit["delay_ns"],
@@ -70,25 +76,29 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def pareto(table: pd.DataFrame, cost: str, gain: str) -> list[int]:
-    """Rows that no other row beats in one of (lower ``cost``, higher ``gain``) without losing in the other."""
-    front, best = [], float("-inf")
-    for index, row in table.sort_values([cost, gain], ascending=[True, False], kind="stable").iterrows():
-        if row[gain] > best:
+    """Rows that no other row beats: none is cheaper with no less ``gain``, or gains more at no more ``cost``."""
+    front = []
+    for index, row in table.iterrows():
+        no_worse = (table[cost] <= row[cost]) & (table[gain] >= row[gain])
+        better = (table[cost] < row[cost]) | (table[gain] > row[gain])
+        if not (no_worse & better).any():
             front.append(int(index))  # type: ignore[call-overload]
-            best = row[gain]
-    return front
+    return sorted(front, key=lambda i: (table[cost][i], table[gain][i]))
 
 
-def headline(table: pd.DataFrame, slack: float = 0.01) -> str:
+def headline(table: pd.DataFrame, records: Sequence[Record], slack: float = 0.01) -> str:
     """The report's one sentence: the cheapest training within ``slack`` of the first row's accuracy."""
     reference = table.iloc[0]
     good = table[table["train_accuracy_mean"] >= reference["train_accuracy_mean"] - slack]
     best = good.loc[good["train_energy_uj"].idxmin()]
+    trains = [record for record in records if record.kind == "train" and record.label == best["datapath"]]
+    basis = f"{len(trains)} seed{'s' * (len(trains) > 1)}, {trains[0].input['test_images']} test images"
     if best["datapath"] == reference["datapath"]:
-        return f"No datapath trains within {slack:.0%} of {reference['datapath']}'s accuracy on less energy."
-    ratio = reference["train_energy_uj"] / best["train_energy_uj"]
+        return f"No datapath trains within {slack:.0%} of {reference['datapath']}'s accuracy on less energy ({basis})."
     return (
-        f"{best['datapath']} trains to {best['train_accuracy_mean']:.1%} ({reference['datapath']}: "
-        f"{reference['train_accuracy_mean']:.1%}) on {1 / ratio:.0%} of its estimated energy and "
-        f"{best['area_um2_per_mac'] / reference['area_um2_per_mac']:.0%} of its area per multiply-accumulate."
+        f"The cheapest training within {slack:.0%} of {reference['datapath']} is {best['datapath']}: "
+        f"{best['train_accuracy_mean']:.1%} ({best['train_accuracy_min']:.1%} to {best['train_accuracy_max']:.1%}) "
+        f"against {reference['train_accuracy_mean']:.1%} over {basis}, on an estimated "
+        f"{best['train_energy_uj'] / reference['train_energy_uj']:.0%} of the energy "
+        f"({best['energy_basis']} costs)."
     )

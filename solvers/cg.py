@@ -5,6 +5,7 @@ Hestenes & Stiefel 1952 (doi:10.6028/jres.049.044); letters as there and in Golu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,7 +18,7 @@ from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
 from ..emulator.names import format as parse_format
 from ..kernels.machine import Machine
-from .problems import Problem
+from .problems import Problem, norm
 
 
 class Status(Enum):
@@ -75,18 +76,20 @@ class Solution:
     iterations; ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64, observed from outside (not in the ledger).
     """
 
-    x: np.ndarray  #: (n,) the last iterate, or the one of least true residual if the solve failed
+    x: np.ndarray  #: (n,) the last iterate of a converged solve, otherwise the best: the one of least true residual
     status: Status
     detail: str  #: what happened where
-    iterations: int
+    iterations: int  #: done in all
+    best: int  #: the iteration that ``x`` is from
     residuals: list[float]
     true_residuals: list[float]
-    ledger: Ledger
+    ledger: Ledger  #: of the whole solve
+    ledger_of_x: Ledger  #: until ``x`` was reached
 
     @property
     def true_residual(self) -> float:
         """||b - A x||_2 / ||b||_2 of the returned ``x``, in fp64."""
-        return min(self.true_residuals) if self.status is not Status.CONVERGED else self.true_residuals[-1]
+        return self.true_residuals[self.best]
 
 
 def cg(
@@ -114,8 +117,10 @@ def cg(
     precision = CGPrecision.of(precision) if isinstance(precision, str) else precision
     a, b = problem.matrix, problem.rhs
     n = len(b)
-    if not (tol > 0 and np.isfinite(b).all()):
-        raise HalfulpError("tol must be positive and the right-hand side finite.")
+    if not 0 < tol < 1:
+        raise HalfulpError(f"tol is relative to ||b|| and must lie between 0 and 1, not {tol}.")
+    if not np.isfinite(b).all():
+        raise HalfulpError("the right-hand side must be finite.")
     if b.shape != (a.shape[0],):
         raise HalfulpError(f"a right-hand side of shape {b.shape} does not fit a matrix of shape {a.shape}.")
     limit = min(10 * n, 20_000) if max_iterations is None else max_iterations
@@ -125,17 +130,21 @@ def cg(
     ledger = Ledger()
     update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
     spmv, dot, axpy = (
-        Machine(dp, backend, 4 * seed + i, ledger, threads)
-        for i, dp in enumerate((precision.spmv, precision.dot, update))
+        Machine(dp, backend, seed, ledger, threads, unit)
+        for unit, dp in enumerate((precision.spmv, precision.dot, update))
     )
     if precision.residual is None:
         residual_dot, residual_axpy = dot, axpy
     else:
-        residual_dot = residual_axpy = Machine(precision.residual, backend, 4 * seed + 3, ledger, threads)
+        residual_dot = residual_axpy = Machine(precision.residual, backend, seed, ledger, threads, 3)
 
-    norm_b = float(np.linalg.norm(b))
+    # the formats that p (and x), q and r are stored in
+    format_p, format_q, format_r = (m.datapath.output for m in (axpy, spmv, residual_axpy))
+    norm_b = norm(b)
     x = np.zeros(n)
-    solution = Solution(x, Status.MAX_ITERATIONS, f"{limit} iterations were not enough", 0, [1.0], [1.0], ledger)
+    solution = Solution(
+        x, Status.MAX_ITERATIONS, f"not within {limit} iterations", 0, 0, [1.0], [1.0], ledger, Ledger()
+    )
     if norm_b == 0.0:
         solution.status, solution.detail = Status.CONVERGED, "b = 0"
         solution.residuals, solution.true_residuals = [0.0], [0.0]
@@ -145,49 +154,68 @@ def cg(
         solution.status, solution.detail = status, detail
         return solution
 
-    best = 0
+    def keep(k: int) -> None:
+        solution.x, solution.best, solution.ledger_of_x = x, k, ledger.copy()
+
     r = residual_axpy.quantize(b)
-    p = axpy.quantize(r) if axpy.datapath.output != residual_axpy.datapath.output else r
-    rho = residual_dot.dot(r, r)
+    p = axpy.load(r, format_r, format_p)
+    rho = _dot(residual_dot, r, format_r, r, format_r)
     if not (np.isfinite(rho) and rho > 0.0):
-        return end(
-            Status.NONFINITE if not np.isfinite(rho) else Status.BREAKDOWN, f"r.r = {rho} before the first iteration"
-        )
+        status = Status.BREAKDOWN if np.isfinite(rho) else Status.NONFINITE
+        why = ": b rounds to zero" if not np.any(r) else ""
+        return end(status, f"r.r = {rho} before the first iteration{why}")
     for k in range(1, limit + 1):
-        q = spmv.spmv(a, p)
-        curvature = dot.dot(p, q)
+        q = spmv.spmv(a, spmv.load(p, format_p, spmv.datapath.b))
+        curvature = _dot(dot, p, format_p, q, format_q)
         if not (np.isfinite(q).all() and np.isfinite(curvature)):
             return end(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
         if curvature <= 0.0:
-            exactly = float(p @ (a @ p))
+            exactly = math.fsum((p * (a @ p)).tolist())
             if exactly <= 0.0 and np.any(p):
                 return end(
                     Status.INDEFINITE, f"p.Ap = {exactly:.3g} in iteration {k}: the matrix is not positive definite"
                 )
             return end(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {exactly:.3g})")
         alpha = rho / curvature
-        x = axpy.axpy(alpha, p, x)
-        r = residual_axpy.axpy(-alpha, q, r)
-        rho, previous = residual_dot.dot(r, r), rho
+        x = _axpy(axpy, alpha, p, format_p, x, format_p)
+        r = _axpy(residual_axpy, -alpha, q, format_q, r, format_r)
+        rho, previous = _dot(residual_dot, r, format_r, r, format_r), rho
         if not (np.isfinite(x).all() and np.isfinite(r).all() and np.isfinite(rho)):
             return end(Status.NONFINITE, f"an axpy or r.r overflowed in iteration {k}")
+        if rho < 0.0:
+            return end(Status.BREAKDOWN, f"r.r wrapped to {rho} in iteration {k}")
 
         solution.iterations = k
         solution.residuals.append(float(np.sqrt(rho)) / norm_b)
-        solution.true_residuals.append(float(np.linalg.norm(b - a @ x)) / norm_b)
-        if solution.true_residuals[-1] < solution.true_residuals[best]:
-            best, solution.x = k, x
+        solution.true_residuals.append(norm(b - a @ x) / norm_b)
+        if solution.true_residuals[-1] < solution.true_residual:
+            keep(k)
         progress(k, solution.true_residuals[-1])
         if solution.residuals[-1] <= tol:
             if solution.true_residuals[-1] <= tol:
-                solution.x = x
-                return end(Status.CONVERGED, f"in {k} iterations")
+                keep(k)
+                return end(Status.CONVERGED, f"in iteration {k}")
             return end(
                 Status.RESIDUAL_GAP,
-                f"the recursive residual fell to {solution.residuals[-1]:.2g} in iteration {k}, "
-                f"the true one only to {solution.true_residuals[-1]:.2g}",
+                f"in iteration {k} the recursive residual is {solution.residuals[-1]:.2g}, "
+                f"the true one {solution.true_residuals[-1]:.2g}",
             )
-        if k - best >= patience:
-            return end(Status.STAGNATED, f"no progress since iteration {best}")
-        p = axpy.axpy(rho / previous, p, r)
+        if k - solution.best >= patience:
+            return end(Status.STAGNATED, f"no progress since iteration {solution.best}")
+        p = _axpy(axpy, rho / previous, p, format_p, r, format_r)
     return solution
+
+
+def _dot(machine: Machine, u: np.ndarray, stored_u: Format, v: np.ndarray, stored_v: Format) -> float:
+    """u . v, each converted from the format that it is stored in, and the conversion counted."""
+    dp = machine.datapath
+    first = machine.load(u, stored_u, dp.a)
+    return machine.dot(first, first if u is v and dp.a == dp.b else machine.load(v, stored_v, dp.b))
+
+
+def _axpy(
+    machine: Machine, alpha: float, u: np.ndarray, stored_u: Format, v: np.ndarray, stored_v: Format
+) -> np.ndarray:
+    """alpha u + v, likewise."""
+    dp = machine.datapath
+    return machine.axpy(alpha, machine.load(u, stored_u, dp.b), machine.load(v, stored_v, dp.accumulator))

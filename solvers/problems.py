@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ..emulator.errors import HalfulpError
 
 #: Up to this order definiteness is checked by a dense factorisation before solving.
 _DENSE_CHECK = 2000
+_LARGEST = 20_000_000
 
 
 class Problem(NamedTuple):
@@ -24,10 +26,15 @@ class Problem(NamedTuple):
     rhs: np.ndarray  #: (n,)
 
 
+def norm(v: np.ndarray) -> float:
+    """||v||_2 in fp64, summed exactly: the same bits on every processor and with any BLAS."""
+    return math.sqrt(math.fsum((v * v).tolist()))
+
+
 def _rhs(n: int, seed: int) -> np.ndarray:
     """A random direction with ||b||_2 = 1, so that residuals are relative ones."""
     b = np.random.default_rng(seed).standard_normal(n)
-    return b / np.linalg.norm(b)
+    return b / norm(b)
 
 
 def poisson(side: int = 32, seed: int = 0) -> Problem:
@@ -52,9 +59,15 @@ def matrix_market(path: str | Path, seed: int = 0) -> Problem:
     """
     file = Path(path)
     if not file.is_file():
-        raise HalfulpError(f"no file {file}: give a Matrix Market file (.mtx or .mtx.gz), or 'poisson'.")
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise HalfulpError(f"{file} {what}: give a Matrix Market file (.mtx or .mtx.gz), or 'poisson'.")
     try:
+        rows, columns, *_ = scipy.io.mminfo(file)
+        if max(rows, columns) > _LARGEST:
+            raise HalfulpError(f"{file} is {rows} x {columns}; at most {_LARGEST:,} unknowns are solved.")
         raw = scipy.io.mmread(file)
+    except HalfulpError:
+        raise
     except Exception as error:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise HalfulpError(f"{file} is not a readable Matrix Market file: {reason}.") from None
@@ -92,4 +105,4 @@ def check_spd(matrix: sp.csr_matrix, name: str) -> None:
 
 def load(name: str, side: int = 32, seed: int = 0) -> Problem:
     """``"poisson"``, or the path of a Matrix Market file."""
-    return poisson(side, seed) if name == "poisson" else matrix_market(name, seed)
+    return poisson(side, seed) if name.lower() == "poisson" else matrix_market(name, seed)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import halfulp as hu
 import pytest
 from halfulp import cli
 
@@ -51,6 +55,10 @@ def test_quantize_rounds_decimals_once_and_takes_seeds(run) -> None:
     # 1 + 2^-11 + 10^-30 lies above a tie of fp16; in binary64 it would be the tie, and round to even
     decimal = "1.000488281250000000000000000001"
     assert "0x3c01" in run("quantize", "--format", "fp16", decimal)[1]
+    assert "0x7c00" in run("quantize", "--format", "fp16", "1e99999999999999999999")[1]
+    by_cli = run("quantize", "--format", "fp16", "--rounding", "SR4", "--seed", "3", *["0.1"] * 20)[1]
+    by_api = hu.quantize([0.1] * 20, "fp16", "SR4", seed=3)
+    assert [float(line.split()[1]) for line in by_cli.splitlines()[1:]] == by_api.tolist()
     outputs = {
         run("quantize", "--format", "q4.0", "--rounding", "SR8", "--seed", str(seed), "0.5")[1] for seed in range(8)
     }
@@ -135,10 +143,19 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["quantize", "--format", "fp16", "one"], "not a number"),
         (["cost", "fp16//", "--node", "45nm"], "OPERANDS"),
         (["cost", "fp16", "--node", "5nm"], "45nm or 7nm"),
-        (["solve", "nowhere.mtx"], "no file"),
-        (["solve", "poisson", "--tol", "-1"], "tol must be positive"),
+        (["solve", "nowhere.mtx"], "does not exist"),
+        (["solve", "poisson", "--tol", "-1"], "between 0 and 1"),
         (["solve", "poisson", "--backend", "tpu"], "cpu, gpu or cxx"),
+        (["solve", "."], "is a folder"),
+        (["solve", "--seed", str(1 << 62)], str(1 << 62)),
+        (["quantize", "--format", "fp16", "--roundng", "1"], "neither a number nor an option"),
         (["train", "--data", "nowhere"], "no directory"),
+        (["train", "--update", "q4.4", "--epochs", "1"], "rounds to zero in q4.4"),
+        (["train", "--hidden", "1000000000", "--epochs", "1"], "more memory"),
+        (["train", "--out", __file__], "cannot be made a folder"),
+        (["report", "--out", __file__], "cannot be made a folder"),
+        (["report", "--datapath", "fp32", "--datapath", "fp32", "--out", "unused"], "two rows are called 'fp32'"),
+        (["report", "--datapath", "q64.0", "--out", "unused"], "at most 53 bits"),
         (["train", "--hidden", "a,b"], "comma-separated"),
         (["train", "--learning-rate", "0"], "positive"),
         (["report", "--datapath", "fp99", "--out", "unused"], "unknown format"),
@@ -159,6 +176,7 @@ def test_bad_input_is_told_in_one_sentence(run, arguments: list[str], words: str
         ("2 2 2\n1 1 1\n2 2 nan\n", "NaN"),
         ("0 0 0\n", "non-empty"),
         ("2 3 1\n1 1 1\n", "square"),
+        ("2000000000 2000000000 1\n1 1 1\n", "at most 20,000,000"),
     ],
 )
 def test_bad_matrices_are_told_in_one_sentence(run, tmp_path: Path, body: str, words: str) -> None:
@@ -170,6 +188,22 @@ def test_unknown_options_and_missing_arguments_exit_with_2(run) -> None:
     assert run("solve", "--nonsense")[0] == 2
     assert run("quantize", "--format", "fp16")[0] == 2
     assert run("nonsense")[0] == 2
+
+
+def test_help_of_every_command(run) -> None:
+    for command in ("formats", "quantize", "cost", "solve", "train", "report", "doctor"):
+        code, text, _ = run(command, "--help")
+        assert code == 0 and "Usage: " in text
+
+
+def test_an_interrupt_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "halfulp", "train", "--epochs", "100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
 
 
 def test_version_and_doctor(run) -> None:

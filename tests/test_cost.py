@@ -48,6 +48,7 @@ def test_other_widths_say_that_they_are_estimates() -> None:
 
     assert basis("e8m15") == "interpolated"  # p = 16 between 11 and 24
     assert basis("q12.4") == "interpolated"
+    assert basis("tf32") == "interpolated"  # fp16's precision, but not fp16
     assert basis("fp8_e4m3") == basis("fp64") == basis("q3.1") == "extrapolated"
     price = hu.Technology("7nm").unit(hu.Operation("mul", fp32, fp32, fp32))
     assert price.energy_pj.basis == "table" and price.area_um2.basis == "scaled"
@@ -85,10 +86,25 @@ def test_cost_of_a_datapath() -> None:
         and price.macs_per_cycle == 1
     )
     fused = hu.cost(hu.Datapath("fp16", accumulator="fp32", order=hu.fused(4)))
-    assert fused.macs_per_cycle == 4 and fused.area_um2 > 4 * price.area_um2 and fused.delay_ns > 0
+    assert fused.macs_per_cycle == 4 and fused.basis["energy_pj"] == "assumed"
+    # one normalisation and rounding for four terms: less area and energy per term than four separate units
+    assert price.area_um2 < fused.area_um2 < 4 * price.area_um2 and fused.energy_pj < price.energy_pj
+    guarded = hu.cost(hu.Datapath("fp16", accumulator="fp32", order=hu.fused(4, guard_bits=8)))
+    assert guarded.area_um2 > fused.area_um2 and guarded.energy_pj > fused.energy_pj
     assert "doi:10.1109/ISSCC.2014.6757323" in "".join(price.sources)
     assert all(price.band[q][0] < getattr(price, q) < price.band[q][1] for q in pricing.QUANTITIES)
-    assert "pJ" not in price.basis and "source:" in str(price)
+    assert price.basis == {"energy_pj": "table", "area_um2": "table", "delay_ns": "assumed"} and "source:" in str(price)
+
+
+def test_cost_keeps_every_part() -> None:
+    rounded = hu.cost(hu.Datapath("fp16", product="bf16", accumulator="fp32", output="bf16"))
+    assert rounded.energy_pj == pytest.approx(1.1 + 0.9)
+    names = [name for name, _, _ in rounded.parts]
+    assert [name.split()[0] for name in names] == ["mul", "add", "round"]
+    plain = hu.cost("fp16/fp32")
+    assert rounded.area_um2 == pytest.approx(
+        plain.area_um2 + hu.Technology("45nm")._scalar("add", False, 16, "area_um2").value
+    )
 
 
 def test_stochastic_rounding_costs_its_bits() -> None:

@@ -183,7 +183,7 @@ def test_values_at_the_ends_of_binary64_are_held(name):
         ("q4,12", "q4.12"),
         ("uq4_12", "uq4.12"),
         ("tf23", "tf32"),
-        ("int9", "int8"),
+        ("imt8", "int8"),
         ("e5m2satt", "e5m2sat"),
         ("fp6_e3m3", "fp6_e3m2"),
     ],

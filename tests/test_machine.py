@@ -166,9 +166,11 @@ def assert_ledger(machine, dp, lengths):
             == seen["_aligned_sum"]
             == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
         )
-        assert (
-            take("add", term, dp.accumulator, None) == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
-        )
+        # t + guard bits below the largest exponent, two above (a product is below 4), and the growth of n + 1 terms
+        growth = next(bits for bits in range(20) if 2**bits >= dp.order.terms + 1)
+        width = dp.accumulator.precision - 1 + dp.order.guard_bits + 2 + growth
+        adds = take("add", term, dp.accumulator, None, hu.RNE, width)
+        assert adds == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
     else:
         adds = take("add", term, dp.accumulator, dp.accumulator, dp.rounding)
         assert adds == seen["exact_sum"] == machine.ledger.n_add
@@ -176,7 +178,7 @@ def assert_ledger(machine, dp, lengths):
             len(lengths) if dp.output == dp.accumulator else 0
         )
     if dp.output != dp.accumulator:
-        conversions = take("round", dp.accumulator, dp.output, dp.output, dp.output_rounding)
+        conversions = take("round", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding)
         assert conversions == seen["round_pack", dp.output, dp.output_rounding] == len(lengths)
     assert not left, "the ledger has operations that nobody performed"
 
@@ -213,19 +215,24 @@ def test_ledger_of_elementwise_operations():
     x, y = np.ones((3, 1)), np.ones(4)
     machine = hu.Machine(dp)
     machine.quantize(x, "fp16", "RNA")
+    machine.quantize(x, "fp16", "RNA", stored="bf16")
+    assert machine.load(x, f("bf16"), f("bf16")) is x  # stored as it is needed: nothing is done
+    machine.load(x, f("bf16"), f("fp16"))
     machine.add(x, y)
     machine.mul(x, y)
     machine.fma(x, y, y)
     fp16, out, rtz = f("fp16"), dp.output, hu.RTZ
     assert machine.ledger.operations == {
-        hu.Operation("round", fp16, fp16, fp16, hu.RNA): 3,
+        hu.Operation("round", f("fp64"), f("fp64"), fp16, hu.RNA): 3,
+        hu.Operation("round", dp.a, dp.a, fp16, hu.RNA): 3,
+        hu.Operation("round", dp.a, dp.a, fp16, hu.RNE): 3,
         hu.Operation("add", dp.a, dp.b, out, rtz): 12,
         hu.Operation("mul", dp.a, dp.b, out, rtz): 12,
         hu.Operation("mul", dp.a, dp.b, None): 12,
         hu.Operation("add", dp.accumulator, dp.accumulator, out, rtz): 12,
     }
     assert machine.ledger.bits_moved == {
-        "sram": 3 * 16 + 2 * (3 * 16 + 4 * 16 + 12 * 8) + (3 * 16 + 4 * 16 + 4 * 32 + 12 * 8)
+        "sram": 3 * (64 + 16) + 2 * 3 * (16 + 16) + 2 * (3 * 16 + 4 * 16 + 12 * 8) + (3 * 16 + 4 * 16 + 4 * 32 + 12 * 8)
     }
 
 

@@ -11,7 +11,7 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.models import data as datasets
-from halfulp.models.mlp import MLP, Machines, Precision, accuracy, infer, softmax_cross_entropy, train
+from halfulp.models.mlp import MLP, Machines, Precision, _exp, accuracy, infer, softmax_cross_entropy, train
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FP64 = Precision.of("fp64", "fp64")
@@ -90,6 +90,24 @@ def test_a_network_that_overflows_is_reported_as_diverged() -> None:
     data = datasets.digits()._replace(name="hot")
     run = train(data, Precision.of("fp16", "fp16"), epochs=2, learning_rate=1e6)
     assert run.diverged and len(run.epochs) < 3
+
+
+def test_weights_that_end_in_nan_are_diverged_too() -> None:
+    data = datasets.digits()
+    data = data._replace(train_x=data.train_x[:32], train_y=data.train_y[:32])
+    assert train(data, Precision.of("fp16", "fp16"), epochs=1, learning_rate=1e9).diverged
+
+
+def test_exp_is_within_two_ulp() -> None:
+    x = -np.abs(np.random.default_rng(0).standard_normal(20_000) * 20)
+    exact = np.exp(x.astype(np.longdouble))
+    error = np.abs(_exp(x).astype(np.longdouble) - exact) / np.spacing(exact.astype(np.float64))
+    assert error.max() < 2 and _exp(np.zeros(1))[0] == 1.0 and _exp(np.array([-800.0]))[0] < 1e-300
+
+
+def test_the_bias_input_is_rounded_like_any_operand() -> None:
+    layers = MLP((3, 2)).forward(np.zeros((2, 3)), hu.Machine("q1.7/q16.14/q16.14"))
+    assert layers[0][0, -1] == 127 / 128
 
 
 def test_accuracy_counts_rows_that_are_not_finite_as_wrong() -> None:

@@ -546,3 +546,13 @@ def test_scalars_stay_scalars():
         machine.fma(1.0, 2.0, 3.0),
     ):
         assert np.shape(result) == ()
+
+
+def test_a_saturating_format_keeps_the_infinities_among_its_codes():
+    """Saturation concerns results: an infinity of e5m2sat enters a unit as the infinity that its code denotes."""
+    dp = hu.Datapath("e5m2sat", accumulator="fp32")
+    for a, b in ((0x7C, 0x3C), (0xFC, 0x3C), (0x7C, 0x00)):
+        code = datapath.dot(dp, [a], [b])
+        got = hu.Machine(dp).matmul([[dp.a.decode(a).item()]], [[dp.b.decode(b).item()]])
+        assert dp.output.encode(got)[0, 0] == code
+    assert hu.quantize(math.inf, "e5m2sat") == 57344.0

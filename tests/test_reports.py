@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import halfulp as hu
@@ -20,7 +21,7 @@ FIGURES = ("accuracy_energy", "infer_energy", "area_energy", "cg_residuals")
 def small(threads: int = 1, **changes: object) -> Study:
     setups = (
         SETUPS[0],
-        Setup.of("bf16 SR", "bf16@RNE/SR8", "bf16@SR8"),
+        Setup.of("bf16 SR", "bf16/fp32/bf16@RNE/SR8", "bf16@SR8"),
         Setup.of("q4.6 SR", "q4.6/q16.12/q4.6@RNE/SR8", "q1.15*q4.6/q4.6@SR8"),
     )
     return Study(**{"setups": setups, "seeds": (0, 1), "epochs": 1, "poisson_side": 20, "threads": threads, **changes})
@@ -91,7 +92,7 @@ def test_the_page_needs_no_network_and_no_other_file(folder: Path) -> None:
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"'#][^"']*)["']|url\(\s*["']?([^)#"']+)""", html)
     assert not links, links[:3]
     assert html.count("<svg") == len(FIGURES) and "<script src" not in html and "built-in method" not in html
-    for word in ("doi:10.1109/ISSCC.2014.6757323", "bf16@RNE/SR8", "halfulp report"):
+    for word in ("doi:10.1109/ISSCC.2014.6757323", "bf16/fp32/bf16@RNE/SR8", "halfulp report"):
         assert word in html
 
 
@@ -111,26 +112,62 @@ def test_results_have_every_column_and_agree_with_the_records(folder: Path) -> N
     accuracy = [r.result["test_accuracy"] for r in records if r.kind == "train" and r.label == "bf16 SR"]
     row = rows[rows["datapath"] == "bf16 SR"].iloc[0]
     assert row["train_accuracy_mean"] == pytest.approx(np.mean(accuracy), rel=1e-9)
-    assert row["energy_pj_per_mac"] == pytest.approx(hu.cost("bf16@RNE/SR8").energy_pj, rel=1e-9)
-    assert table.headline(table.results(records))
+    assert row["energy_pj_per_mac"] == pytest.approx(hu.cost("bf16/fp32/bf16@RNE/SR8").energy_pj, rel=1e-9)
+    solve = next(r for r in records if r.kind == "cg" and r.label == "bf16 SR")
+    assert 0 < row["cg_energy_uj"] <= solve.energy["total_pj"] * 1e-6 * (1 + 1e-9)
+
+
+def test_headline_of_a_table_made_by_hand() -> None:
+    frame = pd.DataFrame(
+        {
+            "datapath": ["fp32", "a", "b", "c"],
+            "train_accuracy_mean": [0.95, 0.945, 0.90, 0.96],
+            "train_accuracy_min": [0.94, 0.93, 0.89, 0.95],
+            "train_accuracy_max": [0.96, 0.95, 0.91, 0.97],
+            "train_energy_uj": [100.0, 25.0, 5.0, 50.0],
+            "energy_basis": ["table", "extrapolated", "table", "table"],
+        }
+    )
+    record = small().train(small().setups[0], 0)
+    records = [replace(record, label=label) for label in ("fp32", "a", "a", "b", "c")]
+    sentence = table.headline(frame, records)
+    assert "is a: 94.5% (93.0% to 95.0%) against 95.0% over 2 seeds, 360 test images" in sentence
+    assert "25% of the energy (extrapolated costs)" in sentence
+    assert table.headline(frame[:1], records).startswith("No datapath trains within 1%")
+
+
+def test_stochastic_rows_are_stochastic() -> None:
+    """A row called SR differs in its bits from the same row rounded to nearest."""
+    by_label = {setup.label: setup for setup in SETUPS}
+    study = Study(epochs=1)
+    for nearest, stochastic in (("q4.6 RNE", "q4.6 SR"), ("q4.12 RNE", "q4.12 SR"), ("e4m3, e4m3 acc", "e4m3, SR acc")):
+        assert study.infer(by_label[nearest]).digest != study.infer(by_label[stochastic]).digest
+    pair = [by_label["bf16, bf16 acc"], by_label["bf16, SR update"]]
+    assert study.train(pair[0], 0).digest != study.train(pair[1], 0).digest
+
+
+def test_rows_of_one_name_are_refused() -> None:
+    with pytest.raises(hu.HalfulpError, match="two rows are called 'fp32'"):
+        Study(setups=(SETUPS[0], SETUPS[0]))
 
 
 def test_energy_of_a_record_is_its_ledger_priced() -> None:
     study = small()
     record = study.cg(study.setups[0])
-    operations = record.ledger["operations"]
-    fp32 = hu.Technology("45nm")
+    fp32, fp64 = hu.format("fp32"), hu.format("fp64")
     by_hand = 0.0
-    for text, count in operations.items():
-        kind = text.split()[0]
-        fmt = hu.format("fp32")
-        by_hand += count * fp32.unit(hu.Operation(kind, fmt, fmt, fmt)).energy_pj.value
+    for text, count in record.ledger["operations"].items():
+        kind, source = text.split()[0], fp64 if " e11m52" in text else fp32
+        operation = hu.Operation(kind, source, source, fp32)
+        by_hand += count * hu.Technology("45nm").unit(operation).energy_pj.value
     assert record.energy["arithmetic_pj"] == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_pareto_front() -> None:
     frame = pd.DataFrame({"cost": [1.0, 2.0, 2.0, 3.0, 4.0], "gain": [0.5, 0.4, 0.9, 0.9, 1.0]})
     assert table.pareto(frame, "cost", "gain") == [0, 2, 4]
+    equal = pd.DataFrame({"cost": [1.0, 1.0, 2.0], "gain": [0.5, 0.5, 0.5]})
+    assert table.pareto(equal, "cost", "gain") == [0, 1]
 
 
 def test_records_round_trip_and_refuse_other_schemas() -> None:

@@ -82,6 +82,32 @@ def test_a_rounding_cannot_be_changed():
         hu.RNE.random_bits = 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fp16@RNE",
+        "bf16/fp32@RTZ",
+        "bf16*fp8_e4m3/fp32@RNE",
+        "q4.12/q16.24/q4.12@RNE/SR16",
+        "fp8_e4m3/e8m13/bf16@RTZ:fused32g2",
+        "fp16/fp32@RNE:fused4",
+        "fp16/fp32@SR8:product=bf16@RTZ",
+        "fp16/fp32@RNE:operands=SR4",
+    ],
+)
+def test_a_datapaths_name_is_its_text_form(text):
+    dp = hu.Datapath.parse(text)
+    assert dp.name == text and hu.Datapath.parse(dp.name) == dp
+
+
+def test_a_datapaths_text_form_fills_in_what_is_left_out():
+    assert hu.Datapath.parse("bf16/fp32") == hu.Datapath("bf16", accumulator="fp32")
+    assert hu.Datapath.parse("fp8_e4m3/fp32:fused16g2").order == hu.fused(16, guard_bits=2)
+    for wrong in ("", "/fp32", "fp16//", "fp16@", "fp16:fused", "fp16:fused4:fused4", "fp16@RNE:product="):
+        with pytest.raises(hu.HalfulpError, match="OPERANDS"):
+            hu.Datapath.parse(wrong)
+
+
 def test_rounding_constants_and_orders_are_what_their_names_say():
     assert [str(r) for r in (hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO, hu.SR(4))] == [
         "RNE",

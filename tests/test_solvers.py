@@ -75,11 +75,37 @@ def test_low_precision_ends_honestly() -> None:
 
 def test_residual_and_scalars_in_fp64_when_asked() -> None:
     problem = poisson(16)
+    fp64 = hu.format("fp64")
     low = cg(problem, CGPrecision.of("tf32/fp32"), tol=1e-6, patience=60)
     high = cg(problem, CGPrecision.of("tf32/fp32", residual="fp64", scalars="fp64"), tol=1e-6, patience=60)
     text = str(high.ledger.as_dict())
-    assert "e11m52" in text and "e11m52" not in str(low.ledger.as_dict())
-    assert len(high.residuals) == high.iterations + 1
+    assert "e11m52*e11m52" in text and "e11m52*" not in str(low.ledger.as_dict())
+    # residual machine: one dot and one axpy an iteration; the scalars are operands of axpy
+    assert high.ledger.operations[hu.Operation("mul", fp64, fp64, None)] == 256 * (2 * high.iterations + 1)
+    with_scalars = high.ledger.operations[hu.Operation("mul", fp64, hu.format("tf32"), None)]
+    assert with_scalars in (256 * 2 * high.iterations, 256 * (2 * high.iterations - 1))  # the last p is not updated
+
+
+def test_conversions_between_the_parts_are_counted() -> None:
+    problem = poisson(8)
+    solution = cg(problem, CGPrecision.of("bf16", "fp32", "fp32"), tol=1e-2, max_iterations=4, patience=50)
+    fp32, bf16 = hu.format("fp32"), hu.format("bf16")
+    # p is stored in fp32 and enters spmv in bf16; q leaves it in bf16 and enters dot and axpy in fp32
+    assert solution.ledger.operations[hu.Operation("round", fp32, fp32, bf16)] == 64 * 4
+    assert solution.ledger.operations[hu.Operation("round", bf16, bf16, fp32)] == 64 * 8
+
+
+def test_the_returned_iterate_is_the_best_one() -> None:
+    problem = poisson(16)
+    solution = cg(problem, "bf16", tol=1e-6, patience=60)
+    assert solution.best == int(np.argmin(solution.true_residuals)) < solution.iterations
+    assert 0 < solution.ledger_of_x.n_mul < solution.ledger.n_mul
+
+
+def test_a_wrapped_residual_norm_is_a_breakdown() -> None:
+    solution = cg(poisson(6, 1), CGPrecision.of("fp32", residual="q1.14w"), max_iterations=200)
+    assert solution.status is Status.BREAKDOWN and "r.r" in solution.detail
+    assert not np.isnan(solution.residuals).any()
 
 
 def test_ledger_of_a_solve_in_closed_form() -> None:
@@ -144,7 +170,7 @@ def test_unusable_matrices_are_refused_in_a_sentence(tmp_path: Path, text: str, 
 
 
 def test_other_bad_input() -> None:
-    with pytest.raises(hu.HalfulpError, match="no file"):
+    with pytest.raises(hu.HalfulpError, match="does not exist"):
         load("nowhere.mtx")
     with pytest.raises(hu.HalfulpError, match="4096"):
         poisson(0)
@@ -153,5 +179,5 @@ def test_other_bad_input() -> None:
         cg(Problem("nan", problem.matrix, problem.rhs * np.nan))
     with pytest.raises(hu.HalfulpError, match="does not fit"):
         cg(Problem("short", problem.matrix, problem.rhs[:3]))
-    with pytest.raises(hu.HalfulpError, match="positive"):
+    with pytest.raises(hu.HalfulpError, match="between 0 and 1"):
         cg(problem, tol=0.0)
