@@ -96,7 +96,8 @@ def headline(table: pd.DataFrame, records: Sequence[Record], slack: float = 0.01
     if best["datapath"] == reference["datapath"]:
         return f"No datapath trains within {slack:.0%} of {reference['datapath']}'s accuracy on less energy ({basis})."
     return (
-        f"The cheapest training within {100 * slack:g} percentage point of {reference['datapath']} is {best['datapath']}: "
+        f"The cheapest training within {100 * slack:g} percentage point of {reference['datapath']} "
+        f"is {best['datapath']}: "
         f"{best['train_accuracy_mean']:.1%} ({best['train_accuracy_min']:.1%} to {best['train_accuracy_max']:.1%}) "
         f"against {reference['train_accuracy_mean']:.1%} over {basis}, on an estimated "
         f"{best['train_energy_uj'] / reference['train_energy_uj']:.0%} of the energy "
