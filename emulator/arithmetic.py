@@ -61,8 +61,10 @@ def _fraction(text: str) -> Fraction:
     """The number a text denotes; beyond 10^+-5000 one of that size, which no format can tell from it."""
     if "/" in text:
         return Fraction(text)
-    # an exponent of many digits is cut to one that Decimal takes, and that is just as far out of reach
-    number = Decimal(re.sub(r"(?i)(?<=e)([+-]?)\d{7,}$", r"\g<1>999999", text.strip()))
+    if match := re.fullmatch(r"(?i)(.*)e([+-]?[\d_]+)", text.strip()):
+        # an exponent of many digits is cut to one that Decimal takes, and that is just as far out of reach
+        text = f"{match[1]}e{max(-999_999, min(int(match[2]), 999_999))}"
+    number = Decimal(text)
     if not number.is_finite():
         raise ValueError(text)
     if number and abs(number.adjusted()) > _DECIMAL_REACH:

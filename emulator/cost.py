@@ -171,7 +171,7 @@ class Technology:
             price = self._scalar("add", is_float(destination), destination.precision, quantity, destination)
         else:
             assert operation.result is not None
-            if operation.a == operation.result and is_float(operation.a):  # normalises and rounds a fused sum
+            if operation.kind == "normalise" and is_float(operation.a):
                 price = self._beyond_integer(operation.a.precision, quantity)
             else:
                 price = self._scalar("add", False, operation.result.bits, quantity)

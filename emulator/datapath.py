@@ -100,6 +100,8 @@ class Datapath:
         fill("operand_rounding", Rounding.parse, RNE)
         if self.product is not None:
             fill("product", names.format, None)
+        else:
+            object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
         if not isinstance(self.order, (Sequential, Fused)):
             raise HalfulpError(f"order {self.order!r} is neither sequential nor fused(n, guard_bits=g).")
         if isinstance(self.order, Fused) and self.product is not None:

@@ -16,7 +16,8 @@ class Operation:
     """One kind of hardware operation.
 
     ``mul``: a times b, exact or rounded into ``result``; ``add``: an accumulation into ``result``;
-    ``round``: an exact datum rounded into ``result`` (a conversion, or the one rounding of a fused step).
+    ``round``: a value of ``a`` converted into ``result``; ``normalise``: the one normalisation and rounding of a fused
+    step.
     """
 
     kind: str
@@ -111,7 +112,7 @@ def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
     """The operations of one dot product of ``length`` terms, in closed form.
 
     Sequential: K multiplications and K accumulations. Fused(n): K multiplications, K additions into the aligned
-    sum and ceil(K/n) roundings. An output format that differs from the accumulator adds one rounding.
+    sum and ceil(K/n) normalisations. An output format that differs from the accumulator adds one rounding.
     """
     mul = Operation("mul", datapath.a, datapath.b, datapath.product, datapath.product_rounding)
     term, accumulator = datapath.product or datapath.accumulator, datapath.accumulator
@@ -120,7 +121,7 @@ def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
         counts = {
             mul: length,
             Operation("add", term, accumulator, None, width=aligned_width(datapath)): length,
-            Operation("round", accumulator, accumulator, accumulator, datapath.rounding): steps,
+            Operation("normalise", accumulator, accumulator, accumulator, datapath.rounding): steps,
         }
     else:
         counts = {mul: length, Operation("add", term, accumulator, accumulator, datapath.rounding): length}

@@ -46,8 +46,9 @@ def _spelled_out(text: str) -> str:
         unsigned, bits, wrap = match.groups()
         return f"{unsigned}q{bits}.0{wrap}"
     for short in sorted(ALIASES, key=len, reverse=True):
-        if text == short or (text.startswith(short) and _FLOAT.fullmatch(ALIASES[short] + text[len(short) :])):
-            return ALIASES[short] + text[len(short) :]
+        rest = text.removeprefix(short)
+        if text == short or (rest != text and not rest[0].isdigit() and _FLOAT.fullmatch(ALIASES[short] + rest)):
+            return ALIASES[short] + rest
     return text
 
 

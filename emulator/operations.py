@@ -96,6 +96,7 @@ def round_to_integral(
 
 def scalb(x: Unpacked, n: int, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:
     """x * 2^n rounded once into ``fmt``."""
+    n = max(-20_000, min(n, 20_000))  # as far out of every format's reach as anything beyond
     scaled = x._replace(exponent=x.exponent + n) if x.kind is Kind.FINITE else x
     return round_pack(scaled, fmt, rounding, random)
 

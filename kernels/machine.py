@@ -85,7 +85,8 @@ class Machine:
         self._open("quantize")
         array = self._values(x)
         out = self._convert(array, fmt, rounding, Role.OUTPUT)
-        self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
+        if source != fmt:
+            self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
         self.ledger.move(array.size * (source.bits + fmt.bits))
         return self._hand_out(out, x)
 

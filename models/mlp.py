@@ -202,6 +202,15 @@ def _batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.nd
     return (order[start : start + batch] for start in range(0, count, batch))
 
 
+def check_step(update: Datapath, step: float) -> None:
+    """Refuse an update whose first operand cannot hold the step: it would train nothing."""
+    if not update.operand_rounding.random_bits and not quantize(-step, update.a, update.operand_rounding):
+        raise HalfulpError(
+            f"the step {step:.3g} (learning rate / batch) rounds to zero in {update.a}, the first operand of the "
+            f"update: give that a format of its own, as in fp32*{update.name.partition('@')[0]}."
+        )
+
+
 def train(
     data: Dataset,
     precision: Precision,
@@ -235,11 +244,7 @@ def train(
         raise HalfulpError(f"batch {batch} is larger than the training set ({len(data.train_x)}).")
     machines = Machines(precision, seed, backend, threads)
     step = learning_rate / batch
-    if not quantize(-step, precision.update.a, precision.update.operand_rounding):
-        raise HalfulpError(
-            f"the step {step:.3g} (learning rate / batch) rounds to zero in {precision.update.a}, the first operand of "
-            f"the update: give that a format of its own, as in fp32*{precision.update.name.partition('@')[0]}."
-        )
+    check_step(precision.update, step)
     model = MLP((data.train_x.shape[1], *hidden, data.classes), seed)
     stored = precision.update.output
     model.store(stored)

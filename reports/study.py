@@ -13,8 +13,8 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..models import data as datasets
-from ..models.mlp import MLP, Machines, Precision, Training
-from ..solvers.cg import CGPrecision
+from ..models.mlp import MLP, Machines, Precision, Training, check_step
+from ..solvers.cg import CGPrecision, machines
 from ..solvers.problems import Problem, poisson
 from . import experiments
 from .record import Record, versions, write_atomically
@@ -94,6 +94,8 @@ class Study:
             raise HalfulpError(f"two rows are called {twice[0]!r}: give each datapath once.")
         for setup in self.setups:  # a datapath that no machine can run is told now, not after the others have run
             Machines(setup.precision, self.seeds[0], self.backend, self.threads)
+            machines(setup.cg_precision, self.seeds[0], self.backend, threads=self.threads)
+            check_step(setup.update, self.learning_rate / self.batch)
 
     @property
     def steps(self) -> int:
@@ -103,7 +105,9 @@ class Study:
     def fingerprint(self) -> str:
         """Of everything that decides the records; threads do not."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "threads"}
-        sources = sorted(Path(__file__).parents[1].glob("*/*.py"))
+        root = Path(__file__).parents[1]
+        folders = ("emulator", "kernels", "models", "solvers", "reports")
+        sources = sorted(path for folder in folders for path in (root / folder).iterdir() if path.is_file())
         code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
         return hashlib.sha256(json.dumps([parts, versions(), code], default=str).encode()).hexdigest()[:16]
 

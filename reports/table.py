@@ -94,7 +94,8 @@ def headline(table: pd.DataFrame, records: Sequence[Record], slack: float = 0.01
     trains = [record for record in records if record.kind == "train" and record.label == best["datapath"]]
     basis = f"{len(trains)} seed{'s' * (len(trains) > 1)}, {trains[0].input['test_images']} test images"
     if best["datapath"] == reference["datapath"]:
-        return f"No datapath trains within {slack:.0%} of {reference['datapath']}'s accuracy on less energy ({basis})."
+        near = f"within {100 * slack:g} percentage point of {reference['datapath']}"
+        return f"Nothing trains {near} on less energy ({basis})."
     return (
         f"The cheapest training within {100 * slack:g} percentage point of {reference['datapath']} "
         f"is {best['datapath']}: "

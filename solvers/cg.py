@@ -28,7 +28,7 @@ class Status(Enum):
     RESIDUAL_GAP = "residual gap"  #: the recursive residual is at most tol, the true one is not
     STAGNATED = "stagnated"  #: the true residual has not improved for ``patience`` iterations
     MAX_ITERATIONS = "max iterations"
-    BREAKDOWN = "breakdown"  #: p.Ap <= 0 in the emulated arithmetic, though positive in fp64
+    BREAKDOWN = "breakdown"  #: p.Ap <= 0 in the emulated arithmetic, though positive in fp64; or r.r lost to rounding
     INDEFINITE = "indefinite"  #: p.Ap <= 0 in fp64 too: the matrix is not positive definite
     NONFINITE = "non-finite"  #: an operation overflowed or gave NaN
 
@@ -92,6 +92,24 @@ class Solution:
         return self.true_residuals[self.best]
 
 
+def machines(
+    precision: CGPrecision,
+    seed: int = 0,
+    backend: str = "cpu",
+    ledger: Ledger | None = None,
+    threads: int | None = None,
+) -> tuple[Machine, Machine, Machine, Machine, Machine]:
+    """The machines of spmv, dot, axpy, and of the residual's dot and axpy, with one seed and one ledger."""
+    ledger = Ledger() if ledger is None else ledger
+    update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
+    datapaths = (precision.spmv, precision.dot, update)
+    spmv, dot, axpy = (Machine(dp, backend, seed, ledger, threads, unit) for unit, dp in enumerate(datapaths))
+    if precision.residual is None:
+        return spmv, dot, axpy, dot, axpy
+    high = Machine(precision.residual, backend, seed, ledger, threads, len(datapaths))
+    return spmv, dot, axpy, high, high
+
+
 def cg(
     problem: Problem,
     precision: CGPrecision | str = "fp64",
@@ -128,16 +146,7 @@ def cg(
     if limit < 1 or patience < 1:
         raise HalfulpError("max_iterations and patience must be at least 1.")
     ledger = Ledger()
-    update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
-    spmv, dot, axpy = (
-        Machine(dp, backend, seed, ledger, threads, unit)
-        for unit, dp in enumerate((precision.spmv, precision.dot, update))
-    )
-    if precision.residual is None:
-        residual_dot, residual_axpy = dot, axpy
-    else:
-        residual_dot = residual_axpy = Machine(precision.residual, backend, seed, ledger, threads, 3)
-
+    spmv, dot, axpy, residual_dot, residual_axpy = machines(precision, seed, backend, ledger, threads)
     # the formats that p (and x), q and r are stored in
     format_p, format_q, format_r = (m.datapath.output for m in (axpy, spmv, residual_axpy))
     norm_b = norm(b)
@@ -157,7 +166,7 @@ def cg(
     def keep(k: int) -> None:
         solution.x, solution.best, solution.ledger_of_x = x, k, ledger.copy()
 
-    r = residual_axpy.quantize(b)
+    r = residual_axpy.load(b, parse_format("fp64"), format_r)
     p = axpy.load(r, format_r, format_p)
     rho = _dot(residual_dot, r, format_r, r, format_r)
     if not (np.isfinite(rho) and rho > 0.0):

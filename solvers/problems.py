@@ -27,8 +27,13 @@ class Problem(NamedTuple):
 
 
 def norm(v: np.ndarray) -> float:
-    """||v||_2 in fp64, summed exactly: the same bits on every processor and with any BLAS."""
-    return math.sqrt(math.fsum((v * v).tolist()))
+    """||v||_2 in fp64, summed exactly and safe from overflow: the same bits on every processor and with any BLAS."""
+    largest = float(np.max(np.abs(v), initial=0.0))
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    exponent = math.frexp(largest)[1]
+    scaled = np.ldexp(v, -exponent)
+    return math.ldexp(math.sqrt(math.fsum((scaled * scaled).tolist())), exponent)
 
 
 def _rhs(n: int, seed: int) -> np.ndarray:

@@ -56,6 +56,7 @@ def test_quantize_rounds_decimals_once_and_takes_seeds(run) -> None:
     decimal = "1.000488281250000000000000000001"
     assert "0x3c01" in run("quantize", "--format", "fp16", decimal)[1]
     assert "0x7c00" in run("quantize", "--format", "fp16", "1e99999999999999999999")[1]
+    assert "0x4900" in run("quantize", "--format", "fp16", "1e0000000001")[1]
     by_cli = run("quantize", "--format", "fp16", "--rounding", "SR4", "--seed", "3", *["0.1"] * 20)[1]
     by_api = hu.quantize([0.1] * 20, "fp16", "SR4", seed=3)
     assert [float(line.split()[1]) for line in by_cli.splitlines()[1:]] == by_api.tolist()

@@ -184,6 +184,8 @@ def test_values_at_the_ends_of_binary64_are_held(name):
         ("uq4_12", "uq4.12"),
         ("tf23", "tf32"),
         ("imt8", "int8"),
+        ("fp8_e5m21", "fp8_e5m2"),
+        ("fp161", "fp16"),
         ("e5m2satt", "e5m2sat"),
         ("fp6_e3m3", "fp6_e3m2"),
     ],

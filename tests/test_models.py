@@ -110,6 +110,12 @@ def test_the_bias_input_is_rounded_like_any_operand() -> None:
     assert layers[0][0, -1] == 127 / 128
 
 
+def test_a_step_that_only_stochastic_rounding_can_hold_is_allowed() -> None:
+    data = datasets.digits()
+    data = data._replace(train_x=data.train_x[:64], train_y=data.train_y[:64])
+    assert not train(data, Precision.of("bf16/fp32", "q4.6:operands=SR8"), epochs=1).diverged
+
+
 def test_accuracy_counts_rows_that_are_not_finite_as_wrong() -> None:
     logits = np.array([[0.0, 1.0], [np.nan, 1.0], [np.inf, 0.0], [2.0, 1.0]])
     assert accuracy(logits, np.array([1, 1, 0, 0])) == 0.5

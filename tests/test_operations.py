@@ -159,6 +159,7 @@ def test_scalb_and_logb() -> None:
     assert operations.scalb(arithmetic.exact(1.5), 40, fmt).flags == hu.Flags.INEXACT | hu.Flags.OVERFLOW
     for value, exponent in ((1.0, 0), (1.999, 0), (-8.0, 3), (2.0**-24, -24), (65504.0, 15)):
         assert value_of(operations.logb(arithmetic.exact(value), fmt), fmt) == exponent
+    assert operations.scalb(arithmetic.exact(1.0), -(2**31), fmt).code == 0
     assert operations.logb(Unpacked(Kind.FINITE), fmt) == (0xFC00, hu.Flags.DIVIDE_BY_ZERO)
     assert value_of(operations.logb(arithmetic.exact(-math.inf), fmt), fmt) == math.inf
     assert math.isnan(value_of(operations.logb(arithmetic.exact(math.nan), fmt), fmt))

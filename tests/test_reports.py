@@ -133,7 +133,7 @@ def test_headline_of_a_table_made_by_hand() -> None:
     sentence = table.headline(frame, records)
     assert "is a: 94.5% (93.0% to 95.0%) against 95.0% over 2 seeds, 360 test images" in sentence
     assert "25% of the energy (extrapolated costs)" in sentence
-    assert table.headline(frame[:1], records).startswith("No datapath trains within 1%")
+    assert table.headline(frame[:1], records).startswith("Nothing trains within 1 percentage point of fp32")
 
 
 def test_stochastic_rows_are_stochastic() -> None:
@@ -144,6 +144,13 @@ def test_stochastic_rows_are_stochastic() -> None:
         assert study.infer(by_label[nearest]).digest != study.infer(by_label[stochastic]).digest
     pair = [by_label["bf16, bf16 acc"], by_label["bf16, SR update"]]
     assert study.train(pair[0], 0).digest != study.train(pair[1], 0).digest
+
+
+def test_datapaths_that_cannot_run_are_refused_before_any_work() -> None:
+    with pytest.raises(hu.HalfulpError, match=r"rounds to zero in q4\.6"):
+        Study(setups=(SETUPS[0], Setup.of("x", "q4.12", "q4.6")))
+    with pytest.raises(hu.HalfulpError, match="at most 62"):
+        Study(setups=(SETUPS[0], Setup.of("x", "fp32", "e2m1*e11m40/fp32:fused4")))
 
 
 def test_rows_of_one_name_are_refused() -> None:

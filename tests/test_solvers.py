@@ -11,7 +11,7 @@ import scipy.io
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from halfulp.solvers.cg import CGPrecision, Status, cg
-from halfulp.solvers.problems import Problem, check_spd, load, matrix_market, poisson
+from halfulp.solvers.problems import Problem, check_spd, load, matrix_market, norm, poisson
 
 SPD = Path(__file__).parents[2] / "shared" / "data" / "spd"
 
@@ -116,6 +116,16 @@ def test_ledger_of_a_solve_in_closed_form() -> None:
     # start: one dot; every iteration: spmv, two dots, three axpys, but the last skips the axpy of p
     assert solution.ledger.n_mul == n + k * (nnz + 2 * n + 3 * n) - n
     assert solution.ledger.n_add == solution.ledger.n_mul
+
+
+def test_right_hand_sides_far_from_one() -> None:
+    for scale in (1e-300, 1e-200, 1e200, 1e290):
+        solution = cg(Problem("far", sp.csr_matrix([[2.0]]), np.array([scale])), "fp64")
+        if scale > 1e150 or scale < 1e-150:  # r.r leaves fp64, and that is said
+            assert solution.status in (Status.NONFINITE, Status.BREAKDOWN) and "r.r" in solution.detail
+    assert norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200) and norm(
+        np.array([3e200, 4e200])
+    ) == pytest.approx(5e200)
 
 
 def test_an_indefinite_matrix_is_named_as_such() -> None:
