@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, mac_native, mac_odd, random_integer, round_odd, settle, special
 from .subset import bits_of, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient
-from .target import FusedUnit, Target
+from .target import FusedUnit, Path, Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
 
-NATIVE = 0
-ODD = 1
-WIDE = 2
+NATIVE, ODD, WIDE = map(int, Path)
 EXACT = -1  #: as a product path: the product is not rounded
 NO_EXPONENT = -1000000
 

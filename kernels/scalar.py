@@ -6,20 +6,19 @@ depends on data, so that loops over these functions vectorise.
 
 from __future__ import annotations
 
+from ..emulator.random import MULTIPLIERS, WEYL
 from .subset import bits_of, device, f64, fma, from_bits, i64
-from .target import Target
+from .target import SIGN, Target
 
 FRACTION = (1 << 52) - 1
 HIDDEN = 1 << 52
 MAGNITUDE = (1 << 63) - 1
-SIGN_BIT = -(1 << 63)
+SIGN_BIT = SIGN
 INFINITY_BITS = 0x7FF << 52
 WORD = 0xFFFFFFFF
 LOW16 = 0xFFFF
-PHILOX_M0 = 0xD2511F53
-PHILOX_M1 = 0xCD9E8D57
-PHILOX_W0 = 0x9E3779B9
-PHILOX_W1 = 0xBB67AE85
+PHILOX_M0, PHILOX_M1 = MULTIPLIERS
+PHILOX_W0, PHILOX_W1 = WEYL
 
 
 @device
