@@ -52,15 +52,16 @@ _OPTIONS: Any = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it
 
 @cache
 def _sources_stamp() -> str:
-    """Digest of this folder's sources."""
+    """Digest of all that compiled code is made of: this folder, and the emulator, whose constants it uses."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    root = Path(__file__).parents[1]
+    for path in sorted([*root.glob("emulator/*.py"), *root.glob("kernels/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _cached(dispatcher: Any) -> Any:
-    """Cache the compiled code on disk, until any kernel source changes.
+    """Cache the compiled code on disk, until any of these sources changes.
 
     Numba would notice only a change of the function's own file, though code from other files is inlined in it, and
     run stale arithmetic. Where there is no folder to write to, or should a later Numba lay its cache out differently,

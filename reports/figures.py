@@ -34,6 +34,28 @@ HUES = {
     "other": "#b8860b",
 }
 FAMILY_NAMES = {"fp8": "floats to 8 bits", "fixed": "fixed point", "other": "other floats"}
+#: Where an accuracy axis has its ticks: errors, 1 - accuracy.
+ERROR_TICKS = [
+    0.95,
+    0.9,
+    0.8,
+    0.7,
+    0.6,
+    0.5,
+    0.4,
+    0.3,
+    0.2,
+    0.15,
+    0.1,
+    0.07,
+    0.05,
+    0.04,
+    0.03,
+    0.02,
+    0.01,
+    0.005,
+    0.001,
+]
 _STYLE: Any = {
     "svg.hashsalt": "halfulp",
     "svg.fonttype": "path",
@@ -170,32 +192,7 @@ def _scatter(table: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, ti
         line = pareto(table, x, y)
         axes.plot(table[x][line], heights[line], "-", drawstyle="steps-post", color="#999999", lw=1.2, zorder=2)
         axes.invert_yaxis()
-        axes.yaxis.set_major_locator(
-            FixedLocator(
-                [
-                    0.95,
-                    0.9,
-                    0.8,
-                    0.7,
-                    0.6,
-                    0.5,
-                    0.4,
-                    0.3,
-                    0.2,
-                    0.15,
-                    0.1,
-                    0.07,
-                    0.05,
-                    0.04,
-                    0.03,
-                    0.02,
-                    0.01,
-                    0.005,
-                    0.002,
-                    0.001,
-                ]
-            )
-        )
+        axes.yaxis.set_major_locator(FixedLocator(ERROR_TICKS))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - v):g} %"))
     _families(axes, table)

@@ -111,6 +111,10 @@ class Study:
         code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
         return hashlib.sha256(json.dumps([parts, versions(), code], default=str).encode()).hexdigest()[:16]
 
+    @cached_property
+    def _reference_run(self) -> tuple[Record, Training]:
+        return self._training(self.setups[0], self.seeds[0])
+
     def _training(self, setup: Setup, seed: int) -> tuple[Record, Training]:
         given = (setup.label, self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate)
         return experiments.training(*given, (seed, self.backend, self.threads), self.node)
@@ -126,7 +130,7 @@ class Study:
     @cached_property
     def reference(self) -> tuple[MLP, Format]:
         """The network trained on the first setup, and its weights' format: what ``infer`` quantises."""
-        return self._training(self.setups[0], self.seeds[0])[1].model, self.setups[0].update.output
+        return self._reference_run[1].model, self.setups[0].update.output
 
     @property
     def _where(self) -> experiments.Where:
@@ -134,7 +138,8 @@ class Study:
 
     def train(self, setup: Setup, seed: int) -> Record:
         """Train from scratch on the setup; test on it."""
-        return self._training(setup, seed)[0]
+        is_reference = (setup, seed) == (self.setups[0], self.seeds[0])
+        return (self._reference_run if is_reference else self._training(setup, seed))[0]
 
     def infer(self, setup: Setup) -> Record:
         """The reference network's inference on the setup's datapath."""

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from halfulp.kernels import emit, subset
+from halfulp.kernels import emit, loops, subset
 
 KERNEL_FOLDER = Path(emit.__file__).parent
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -338,3 +338,21 @@ def test_flags_that_cupy_adds_change_nothing(arch):
     plain = ptx(f"--gpu-architecture={arch}", "--fmad=false")
     assert ".f32" not in plain and ".f16" not in plain and ".ftz" not in plain and ".approx" not in plain
     assert ptx(f"--gpu-architecture={arch}", "--fmad=false", "-ftz=true") == plain
+
+
+def test_the_cache_knows_every_source_that_compiled_code_is_made_of(tmp_path, monkeypatch):
+    """Numba stamps a function with its own file; ours inlines others, so a stale cache would run stale arithmetic."""
+    stamp = subset._sources_stamp()
+    for kernel in subset.KERNELS:
+        assert getattr(loops, kernel)._cache._cache_file._source_stamp == stamp
+    root = Path(subset.__file__).parents[1]
+    for folder in ("emulator", "kernels"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(subset, "__file__", str(tmp_path / "kernels" / "subset.py"))
+    fresh = subset._sources_stamp.__wrapped__
+    assert fresh() == stamp
+    for name in ("kernels/wide.py", "kernels/target.py", "emulator/random.py"):
+        before = fresh()
+        with open(tmp_path / name, "a") as file:
+            file.write("# changed\n")
+        assert fresh() != before, name
