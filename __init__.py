@@ -4,7 +4,7 @@ from .emulator.arithmetic import Flags
 from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
-from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.formats import FixedFormat, FloatFormat, PositFormat
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, format
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
@@ -31,6 +31,7 @@ __all__ = [
     "Ledger",
     "Machine",
     "Operation",
+    "PositFormat",
     "Rounding",
     "Sequential",
     "Technology",

@@ -12,6 +12,7 @@ Rules where standards leave a choice
 * 0 * inf raises invalid even when the addend is a quiet NaN (RISC-V).
 * ``ftz`` formats: a result that is tiny after rounding becomes a zero of its sign.
 * Fixed point: negative zero becomes zero; an infinity saturates, also in a wrapping format.
+* Posits: the code is rounded, see ``_round_posit``; negative zero becomes zero.
 * All modes, SR included, act on the magnitude.
 """
 
@@ -25,7 +26,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
+from .formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked
 from .rounding import RNE, Mode, Rounding
 
 
@@ -153,6 +154,8 @@ def round_pack(
         raise HalfulpError(f"{rounding} takes a random integer below 2**{rounding.random_bits}, not {random}.")
     if isinstance(fmt, FixedFormat):
         return _round_fixed(datum, fmt, rounding, random)
+    if isinstance(fmt, PositFormat):
+        return _round_posit(datum, fmt, rounding, random)
     return _round_float(datum, fmt, rounding, random, tininess)
 
 
@@ -220,6 +223,33 @@ def _round_fixed(datum: Unpacked, fmt: FixedFormat, rounding: Rounding, random: 
     if fmt.wrap:
         return Result(integer & ((1 << fmt.bits) - 1), beyond)
     return Result(fmt.pack(exact_max(fmt, integer < 0)), beyond)
+
+
+def _round_posit(datum: Unpacked, fmt: PositFormat, rounding: Rounding, random: int) -> Result:
+    """Round the code as a real number (``PositFormat.body``) to an integer between those of minpos and maxpos.
+
+    RNE is the rounding of the Standard for Posit Arithmetic (2022), section 4.1: ties go to the even code, and no
+    number but zero becomes zero or NaR. It has no other modes; here each acts on the code of the magnitude, and then
+    minpos and maxpos bound the result: RTZ of what is below minpos is minpos, RTO takes the odd code, and SR rounds up
+    with the chance of the part of the code that is cut off, which between values of one exponent is that of the value.
+
+    Nor has it flags. Here ``inexact`` is a changed value, with ``overflow`` for a magnitude above maxpos and
+    ``underflow`` for one below minpos; ``invalid`` is a NaR that no operand was (an infinity becomes NaR).
+    """
+    if datum.kind is not Kind.FINITE:
+        quiet = datum.kind is Kind.NAN and not datum.signaling
+        return Result(fmt.nan_code, Flags.NONE if quiet else Flags.INVALID)
+    if datum.is_zero:
+        return Result(0, Flags.NONE)
+    body = fmt.body(datum)
+    code = min(max(round_at(body, 0, rounding, random), 1), fmt.max_code)
+    exact_code = abs(body.fraction)
+    flags = Flags.NONE if exact_code == code else Flags.INEXACT
+    if exact_code > fmt.max_code:
+        flags |= Flags.OVERFLOW
+    elif exact_code < 1:
+        flags |= Flags.UNDERFLOW
+    return Result(fmt.signed(code, datum.negative), flags)
 
 
 def quantize(datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:

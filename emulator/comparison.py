@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from .arithmetic import Flags, Result, exact_max
-from .formats import FixedFormat, Format, Kind, Unpacked
+from .formats import FixedFormat, Format, Kind, PositFormat, Unpacked
 
 
 class Relation(Enum):
@@ -39,15 +39,21 @@ class Class(Enum):
 
 
 def _key(x: Unpacked) -> tuple[int, object]:
-    """Orders everything but NaNs; zeros alike."""
+    """Orders everything, zeros alike; NaR, a posit's NaN, is below all."""
+    if x.kind is Kind.NAN:
+        return -2, 0
     if x.kind is Kind.INFINITY:
         return (-1 if x.negative else 1), 0
     return 0, x.fraction
 
 
-def compare(x: Unpacked, y: Unpacked, signaling: bool = False) -> Compared:
-    """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=)."""
-    if Kind.NAN in (x.kind, y.kind):
+def compare(x: Unpacked, y: Unpacked, signaling: bool = False, fmt: Format | None = None) -> Compared:
+    """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=).
+
+    Where ``fmt`` is a posit format, NaR is equal to itself and less than every number, and nothing is raised: the
+    order of codes as signed integers (Standard for Posit Arithmetic 2022).
+    """
+    if Kind.NAN in (x.kind, y.kind) and not isinstance(fmt, PositFormat):
         invalid = signaling or x.signaling or y.signaling
         return Compared(Relation.UNORDERED, Flags.INVALID if invalid else Flags.NONE)
     a, b = _key(x), _key(y)
@@ -95,7 +101,12 @@ def next_up(code: int, fmt: Format) -> Result:
 
     +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
     raises invalid and becomes quiet). Above the largest negative value stands -0 where there is one.
+
+    Posits: the next code as a signed integer, wrapping around as the standard's ``next``: above maxpos stands NaR,
+    and above NaR -maxpos.
     """
+    if isinstance(fmt, PositFormat):
+        return Result((code + 1) % (1 << fmt.bits), Flags.NONE)
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
         return Result(fmt.nan_code, Flags.INVALID if x.signaling else Flags.NONE)  # type: ignore[union-attr]
@@ -117,7 +128,12 @@ def next_up(code: int, fmt: Format) -> Result:
 
 
 def next_down(code: int, fmt: Format) -> Result:
-    """The greatest value of ``fmt`` below the code's: -next_up(-x)."""
+    """The greatest value of ``fmt`` below the code's: -next_up(-x).
+
+    Posits: the previous code, wrapping around as the standard's ``prior``.
+    """
+    if isinstance(fmt, PositFormat):
+        return Result((code - 1) % (1 << fmt.bits), Flags.NONE)
     if isinstance(fmt, FixedFormat):
         bottom = fmt.pack(exact_max(fmt, True))
         return Result(code if code == bottom else (code - 1) % (1 << fmt.bits), Flags.NONE)
@@ -135,7 +151,7 @@ def _mirror(code: int, fmt: Format) -> int:
 
 
 def classify(x: Unpacked, fmt: Format) -> Class:
-    """The class of a datum of ``fmt``. Fixed point has zeros and normal numbers only."""
+    """The class of a datum of ``fmt``. Fixed point and posits have zeros and normal numbers; NaR is a quiet NaN."""
     if x.kind is Kind.NAN:
         return Class.SIGNALING_NAN if x.signaling else Class.QUIET_NAN
     sign = "NEGATIVE" if x.negative else "POSITIVE"

@@ -2,6 +2,7 @@
 
 float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
 fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
+posit    posit<n> (es = 2), or posit<n,es> as it stands   posit16, posit<16,1>
 alias    see ALIASES                                      fp16, bf16, fp8_e4m3, int8
 """
 
@@ -11,7 +12,7 @@ import difflib
 import re
 
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Specials
+from .formats import FixedFormat, FloatFormat, Format, PositFormat, Specials
 
 #: Well-known names and the grammar's name for the same format.
 ALIASES = {
@@ -31,13 +32,18 @@ ALIASES = {
     "int16": "q16.0",
     "int32": "q32.0",
     "uint8": "uq8.0",
+    "posit8": "posit8",
+    "posit16": "posit16",
+    "posit32": "posit32",
+    "posit64": "posit64",
 }
 _INTEGER = re.compile(r"(u?)int(\d+)(w?)")
 
 _FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
-_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12"]
-_LATER = re.compile(r"(?:mx|nvfp|bfp|msfp|posit).*|u?e8m0")
+_POSIT = re.compile(r"posit(?:(\d+)|<(\d+), ?(\d+)>)")
+_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12", "posit<16,1>"]
+_LATER = re.compile(r"(?:mx|nvfp|bfp|msfp).*|u?e8m0")
 
 
 def _spelled_out(text: str) -> str:
@@ -60,13 +66,13 @@ def format(name: str | Format) -> Format:
     HalfulpError
         The name is not in the grammar; the sentence lists near matches.
     """
-    if isinstance(name, (FloatFormat, FixedFormat)):
+    if isinstance(name, Format):
         return name
     text = str(name).strip().lower()
     text = _spelled_out(text)
     if _LATER.fullmatch(text):
         raise HalfulpError(
-            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
+            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52, fixed point and posits."
         )
     if match := _FLOAT.fullmatch(text):
         w, t, specials, ftz, bias, sat = match.groups()
@@ -76,6 +82,9 @@ def format(name: str | Format) -> Format:
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
+    if match := _POSIT.fullmatch(text):
+        standard, bits, exponent_bits = match.groups()
+        return PositFormat(int(standard)) if standard else PositFormat(int(bits), int(exponent_bits))
     near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 
 from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format, carrier
+from ..emulator.formats import FixedFormat, FloatFormat, Format, PositFormat, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import format as parse_format
 from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
+from . import posits
 from .backends import backend as make_backend
 from .loops import EXACT
 from .target import FP64, FusedUnit, Target, accumulate_path, convert_path, mac_path, target
@@ -265,6 +266,11 @@ class Machine:
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
             return array.copy()
+        if isinstance(fmt, PositFormat):
+            drawn = self.backend.to_host(self._random(array.size, target(FP64, rounding), role))
+            return self.backend.array(
+                posits.convert(self.backend.to_host(array), fmt, rounding, drawn.reshape(array.shape))
+            )
         t = target(fmt, rounding, operand=role in (Role.A, Role.B, Role.C))
         out = self.backend.xp.empty(array.size)
         random = self._random(array.size, t, role)
@@ -313,6 +319,7 @@ class Machine:
             highest = max(_top(dp.a) + _top(dp.b) + 2, _top(accumulator) + 1)
             width = highest + kept + growth
         else:
+            assert isinstance(accumulator, FloatFormat)
             kept = accumulator.trailing_bits + order.guard_bits
             width = kept + 2 + growth
         if dp.a.precision + dp.b.precision > 62 or width > 62:
@@ -354,5 +361,5 @@ def quantize(
     -------
     float64 array of the same shape, of values exactly representable in ``fmt`` (a float for a scalar).
     """
-    out = Machine(Datapath(parse_format(fmt)), backend, seed).quantize(x, fmt, rounding)
+    out = Machine("fp64", backend, seed).quantize(x, fmt, rounding)
     return float(out) if np.ndim(x) == 0 else out

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.formats import FixedFormat, FloatFormat, Format, PositFormat
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -63,7 +63,7 @@ Struct = Target | FusedUnit
 STRUCTS = (Target, FusedUnit)  #: handed to kernels by pointer
 
 _NEVER = UNIT
-_THRESHOLDS = {  # positive even, positive odd, negative even, negative odd
+THRESHOLDS = {  # positive even, positive odd, negative even, negative odd
     Mode.RNE: (HALF, HALF - 1, HALF, HALF - 1),
     Mode.RNA: (HALF - 1,) * 4,
     Mode.RTZ: (_NEVER,) * 4,
@@ -83,8 +83,11 @@ def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or it is a
+        posit format (arrays are rounded into those by ``posits.convert``).
     """
+    if isinstance(fmt, PositFormat):
+        raise HalfulpError(f"kernels round into floating-point and fixed-point formats, not into {fmt}.")
     if isinstance(fmt, FixedFormat):
         if fmt.bits > 53:
             raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.bits}.")
@@ -105,7 +108,7 @@ def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
     return Target(
         fmt.precision,
         quantum,
-        *_THRESHOLDS[rounding.mode],
+        *THRESHOLDS[rounding.mode],
         rounding.random_bits,
         flush,
         fmt.min_finite,
@@ -147,6 +150,7 @@ def _exponents(fmt: Format) -> tuple[int, int]:
     """Exponents of the lowest and the highest bit that a non-zero value of ``fmt`` can have."""
     if isinstance(fmt, FixedFormat):
         return -fmt.fraction_bits, fmt.integer_bits
+    assert isinstance(fmt, FloatFormat)
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
