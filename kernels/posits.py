@@ -25,4 +25,4 @@ def convert(values: np.ndarray, fmt: PositFormat, rounding: Rounding, random: np
     even_up, odd_up, even_down, odd_down = THRESHOLDS[rounding.mode]
     threshold = np.where(negative, np.where(odd, odd_down, even_down), np.where(odd, odd_up, even_up))
     up = (rest >> np.uint64(2)).astype(np.int64) + random > threshold  # no more than 57 bits are cut off
-    return fmt.decode(fmt.codes_of(values, np.clip(kept + up, np.uint64(1), np.uint64(fmt.max_code))))
+    return fmt.decode(fmt.codes_of(values, kept + up))  # in range: nothing is cut off of minpos and maxpos
