@@ -89,9 +89,7 @@ def _rounded(operation: Callable[..., Result], arity: int) -> _Operation:
 def _to_integer(operation: Callable[..., Result]) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
         (x,) = unit.unpack(codes)
-        return operation(
-            x, unit.result, unit.rounding, random, exact=unit.exact, conventions=unit.conventions
-        )
+        return operation(x, unit.result, unit.rounding, random, exact=unit.exact, conventions=unit.conventions)
 
     return _Operation(apply, 1, rounds=True)
 
