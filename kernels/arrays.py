@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..emulator import operations
+from ..emulator.arithmetic import exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
 from ..emulator.names import format as parse_format
-from ..emulator.random import Role, stream
+from ..emulator.random import Role, random_bits, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .backends import backend as make_backend
@@ -39,7 +41,12 @@ ONE = FixedFormat(2, 0)
 
 
 def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
-    """The fastest path proven for an operation on values of these formats, or None where kernels have none."""
+    """The fastest path proven for an operation on values of these formats, or None where kernels have none.
+
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
+    """
+    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
+        return None
     if op in (Op.ADD, Op.SUB):
         return mac_path(operands[0], ONE, operands[1], result, rounding, flags)
     if op is Op.MUL:
@@ -50,7 +57,7 @@ def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Roun
         return div_path(*operands, result, rounding, flags)
     if op is Op.SQRT:
         path = sqrt_path(*operands, result, rounding, flags)
-        return None if path is Path.WIDE and rounding.random_bits else path  # 53 bits of a root are not enough for SR
+        return None if path is Path.WIDE and rounding.random_bits else path
     return convert_path(result, rounding, flags)
 
 
@@ -76,9 +83,9 @@ def run(
     backend = backend or make_backend()
     size = operands[0].size
     path = path_of(op, formats, fmt, rounding, flags is not None)
-    if path is None:
-        raise HalfulpError(f"{op.name.lower()} into {fmt} with {rounding} has no kernel; use halfulp.reference.")
     out = backend.xp.empty(size) if out is None else out
+    if path is None:
+        return _defined(op, operands, fmt, rounding, u, seed, stream_number, out, flags, backend, conventions)
     drawn = GIVEN if u is not None else seed
     light = target32(fmt, rounding) if op is Op.CONVERT and _narrow(operands[0], out, u) and not integral else None
     if light and flags is None and drawn != GIVEN:
@@ -93,6 +100,32 @@ def run(
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, drawn, stream_number, int(path), t)
     backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
+    return out
+
+
+def _defined(
+    op: Op,
+    operands: tuple[Any, ...],
+    fmt: Format,
+    rounding: Rounding,
+    u: Any,
+    seed: int,
+    stream_number: int,
+    out: Any,
+    flags: Any,
+    backend: Backend,
+    conventions: Conventions,
+) -> Any:
+    """The same by the definition, one by one: for the few cases that have no kernel."""
+    operation = {Op.DIV: operations.div, Op.SQRT: operations.sqrt}[op]
+    columns = [backend.to_host(x).tolist() for x in operands]
+    k = rounding.random_bits
+    for i, values in enumerate(zip(*columns, strict=True)):
+        random = (random_bits(seed, stream_number, i, 0, k) if u is None else int(u[i] * 2**k)) if k else 0
+        code, raised = operation(*map(exact, values), fmt, rounding, random, conventions)
+        out[i] = float(fmt.unpack(code))
+        if flags is not None:
+            flags[i] = int(raised)
     return out
 
 

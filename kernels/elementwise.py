@@ -135,22 +135,22 @@ def native_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, out: f64s) -> None:
     """The processor's own result in fp64 with RNE."""
     if op == ADD:
         for i in range(n):
-            out[i] = x[i] + y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) + like(like(y[i], 0.0), 0.0)
     elif op == SUB:
         for i in range(n):
-            out[i] = x[i] - y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) - like(like(y[i], 0.0), 0.0)
     elif op == MUL:
         for i in range(n):
-            out[i] = x[i] * y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) * like(like(y[i], 0.0), 0.0)
     elif op == FMA:
         for i in range(n):
-            out[i] = fma(x[i], y[i], z[i])
+            out[i] = fma(like(x[i], 0.0), like(like(y[i], 0.0), 0.0), like(like(z[i], 0.0), 0.0))
     elif op == DIV:
         for i in range(n):
-            out[i] = x[i] / y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) / like(like(y[i], 0.0), 0.0)
     elif op == SQRT:
         for i in range(n):
-            out[i] = sqrt(x[i])
+            out[i] = sqrt(like(x[i], 0.0))
 
 
 @device_call
