@@ -178,8 +178,13 @@ def target(
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
+        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
     """
+    if isinstance(fmt, FloatFormat) and (
+        not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
+    ):
+        raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
     fixed = isinstance(fmt, FixedFormat)
