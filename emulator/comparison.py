@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from .arithmetic import Flags, Result, exact_max
-from .formats import FixedFormat, Format, Kind, PositFormat, Unpacked
+from .arithmetic import Flags, Result, exact_max, propagated, round_pack
+from .conventions import RISCV, Conventions
+from .formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked
 
 
 class Relation(Enum):
@@ -61,11 +62,11 @@ def compare(x: Unpacked, y: Unpacked, signaling: bool = False, fmt: Format | Non
     return Compared(relation, Flags.NONE)
 
 
-def _extremum(x: Unpacked, y: Unpacked, fmt: Format, largest: bool, number: bool) -> Result:
+def _extremum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions, largest: bool, number: bool) -> Result:
     flags = Flags.INVALID if x.signaling or y.signaling else Flags.NONE
     nans = [z for z in (x, y) if z.kind is Kind.NAN]
     if nans and not (number and len(nans) == 1):
-        return Result(fmt.nan_code, flags)  # type: ignore[union-attr]
+        return round_pack(propagated(x, y), fmt, conventions=conventions)
     if nans:
         return Result(fmt.pack(y if x.kind is Kind.NAN else x), flags)
     relation = compare(x, y).relation
@@ -76,78 +77,75 @@ def _extremum(x: Unpacked, y: Unpacked, fmt: Format, largest: bool, number: bool
     return Result(fmt.pack(x if first else y), flags)
 
 
-def minimum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def minimum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The smaller of two data of ``fmt``, -0 below +0; a NaN if either is one (IEEE 754-2019 section 9.6)."""
-    return _extremum(x, y, fmt, largest=False, number=False)
+    return _extremum(x, y, fmt, conventions, largest=False, number=False)
 
 
-def maximum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def maximum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The larger of two data of ``fmt``; a NaN if either is one."""
-    return _extremum(x, y, fmt, largest=True, number=False)
+    return _extremum(x, y, fmt, conventions, largest=True, number=False)
 
 
-def minimum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def minimum_number(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """As ``minimum``, but a number wins over a NaN (RISC-V fmin)."""
-    return _extremum(x, y, fmt, largest=False, number=True)
+    return _extremum(x, y, fmt, conventions, largest=False, number=True)
 
 
-def maximum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def maximum_number(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """As ``maximum``, but a number wins over a NaN (RISC-V fmax)."""
-    return _extremum(x, y, fmt, largest=True, number=True)
+    return _extremum(x, y, fmt, conventions, largest=True, number=True)
 
 
-def next_up(code: int, fmt: Format) -> Result:
+def next_up(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The least value of ``fmt`` above the code's (IEEE 754-2019 section 5.3.1).
 
     +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
     raises invalid and becomes quiet). Above the largest negative value stands -0 where there is one.
 
-    Posits: the next code as a signed integer, wrapping around as the standard's ``next``: above maxpos stands NaR,
-    and above NaR -maxpos.
+    Of posits it is the next code as a signed integer, wrapping around as the standard's ``next``: above maxpos
+    stands NaR, above NaR -maxpos.
     """
+    return _next(code, fmt, conventions, upward=True)
+
+
+def next_down(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
+    """The greatest value of ``fmt`` below the code's: -next_up(-x) where the format is signed (``prior`` of posits)."""
+    return _next(code, fmt, conventions, upward=False)
+
+
+def _next(code: int, fmt: Format, conventions: Conventions, upward: bool) -> Result:
     if isinstance(fmt, PositFormat):
-        return Result((code + 1) % (1 << fmt.bits), Flags.NONE)
+        return Result((code + (1 if upward else -1)) % (1 << fmt.bits), Flags.NONE)
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
-        return Result(fmt.nan_code, Flags.INVALID if x.signaling else Flags.NONE)  # type: ignore[union-attr]
+        return round_pack(x, fmt, conventions=conventions)
     if isinstance(fmt, FixedFormat):
-        top = fmt.pack(exact_max(fmt))
-        return Result(code if code == top else (code + 1) % (1 << fmt.bits), Flags.NONE)
-    if x.kind is Kind.INFINITY:
-        return Result(fmt.pack(exact_max(fmt, True)) if x.negative else code, Flags.NONE)
-    step = 1 if fmt.subnormals else 1 << fmt.trailing_bits  # from zero to the smallest positive value
-    sign = 1 << (fmt.bits - 1)
+        end = fmt.pack(exact_max(fmt, not upward))
+        return Result(code if code == end else (code + (1 if upward else -1)) % (1 << fmt.bits), Flags.NONE)
+    magnitude = 0 if x.is_zero else code & (fmt.sign_bit - 1)
     if x.is_zero:
-        return Result(step, Flags.NONE)
-    if x.negative:
-        down = code - 1 if fmt.subnormals or (code & ~sign) > step else sign
-        return Result(0 if down == sign and not fmt.has_negative_zero else down, Flags.NONE)
-    if code == fmt.pack(exact_max(fmt)):
-        return Result(fmt.pack(Unpacked(Kind.INFINITY)) if fmt.has_infinity else code, Flags.NONE)
-    return Result(code + 1, Flags.NONE)
+        negative = not upward
+        found = _outward(0, fmt) if upward or fmt.signed else 0
+    else:
+        negative = x.negative
+        found = _inward(magnitude, fmt) if x.negative == upward else _outward(magnitude, fmt)
+    keeps_sign = negative and fmt.signed and (found > 0 or fmt.has_negative_zero)
+    return Result(fmt.sign_bit | found if keeps_sign else found, Flags.NONE)
 
 
-def next_down(code: int, fmt: Format) -> Result:
-    """The greatest value of ``fmt`` below the code's: -next_up(-x).
-
-    Posits: the previous code, wrapping around as the standard's ``prior``.
-    """
-    if isinstance(fmt, PositFormat):
-        return Result((code - 1) % (1 << fmt.bits), Flags.NONE)
-    if isinstance(fmt, FixedFormat):
-        bottom = fmt.pack(exact_max(fmt, True))
-        return Result(code if code == bottom else (code - 1) % (1 << fmt.bits), Flags.NONE)
-    x = fmt.unpack(code)
-    if x.kind is Kind.NAN:
-        return next_up(code, fmt)
-    mirrored = next_up(_mirror(code, fmt), fmt)
-    return Result(_mirror(mirrored.code, fmt), mirrored.flags)
+def _outward(magnitude: int, fmt: FloatFormat) -> int:
+    """The magnitude code after this one; the last, infinity or max_finite, stays."""
+    if not fmt.subnormals and magnitude < fmt.min_normal_code:
+        return fmt.min_normal_code
+    return min(magnitude + 1, fmt.max_code + fmt.has_infinity)
 
 
-def _mirror(code: int, fmt: Format) -> int:
-    """The code of -x; 0 where the format has no -0."""
-    mirrored = code ^ (1 << (fmt.bits - 1))
-    return 0 if fmt.unpack(code).is_zero and not fmt.has_negative_zero else mirrored
+def _inward(magnitude: int, fmt: FloatFormat) -> int:
+    """The magnitude code before this one; the first stays."""
+    if not fmt.subnormals and magnitude <= fmt.min_normal_code:
+        return 0
+    return max(magnitude - 1, 0)
 
 
 def classify(x: Unpacked, fmt: Format) -> Class:

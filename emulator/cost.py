@@ -25,7 +25,7 @@ from typing import NamedTuple
 from . import names
 from .datapath import Datapath, Fused
 from .errors import HalfulpError
-from .formats import FixedFormat, Format, PositFormat
+from .formats import FixedFormat, Format
 from .ledger import Ledger, Operation, aligned_width, dot_operations, output_operation
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
@@ -151,8 +151,6 @@ class Technology:
     @lru_cache(maxsize=4096)  # noqa: B019  (few technologies live)
     def unit(self, operation: Operation) -> UnitCost:
         """Energy, area and delay of one operation."""
-        if any(isinstance(fmt, PositFormat) for fmt in (operation.a, operation.b, operation.result)):
-            raise HalfulpError(f"{operation}: no table prices a unit of posits.")
         return UnitCost(*(self._price(operation, quantity) for quantity in QUANTITIES))
 
     def _price(self, operation: Operation, quantity: str) -> Price:

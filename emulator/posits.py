@@ -51,6 +51,11 @@ class PositFormat(Codec):
         return -self.emax
 
     @property
+    def quantum_exponent(self) -> int:
+        """Exponent of minpos, of which every value is a multiple."""
+        return self.emin
+
+    @property
     def max_finite(self) -> float:
         """maxpos."""
         return 2.0**self.emax
@@ -74,7 +79,7 @@ class PositFormat(Codec):
         """NaR."""
         return 1 << (self.bits - 1)
 
-    def signed(self, code: int, negative: bool) -> int:
+    def with_sign(self, code: int, negative: bool) -> int:
         """``code``, or its two's complement."""
         return -code & ((1 << self.bits) - 1) if negative else code
 
@@ -85,7 +90,7 @@ class PositFormat(Codec):
         if code == 0:
             return Unpacked(Kind.FINITE)
         negative = code > self.max_code
-        magnitude = self.signed(code, negative)
+        magnitude = self.with_sign(code, negative)
         ones = magnitude >> (self.bits - 2) == 1
         run = self.bits - 1 - (magnitude ^ self.max_code if ones else magnitude).bit_length()
         width = max(self.bits - 2 - run, 0)  # of what follows the regime and its end
@@ -115,7 +120,7 @@ class PositFormat(Codec):
         if datum.kind is Kind.FINITE and datum.significand:
             code = abs(self.body(datum).fraction)
             if code.denominator == 1 and 1 <= code <= self.max_code:
-                return self.signed(code.numerator, datum.negative)
+                return self.with_sign(code.numerator, datum.negative)
         raise HalfulpError(f"{float(datum)!r} is not a value of {self}: quantize it first.")
 
     def _check_carrier(self) -> None:

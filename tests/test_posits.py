@@ -16,6 +16,7 @@ from halfulp.emulator import arithmetic, comparison, operations
 from halfulp.emulator.arithmetic import exact
 from halfulp.emulator.comparison import Class, Relation
 from halfulp.emulator.formats import Kind, Unpacked
+from halfulp.emulator.functions import function
 
 OPERATIONS = {
     "add": arithmetic.add,
@@ -160,8 +161,8 @@ def test_no_number_but_zero_becomes_zero_or_nar() -> None:
         for sign in (1, -1):
             tiny = arithmetic.quantize(exact(Fraction(sign, 2**5000)), fmt, rounding, r)
             huge = arithmetic.quantize(exact(Fraction(sign * 2**5000)), fmt, rounding, r)
-            assert tiny == (fmt.signed(1, sign < 0), hu.Flags.UNDERFLOW | hu.Flags.INEXACT)
-            assert huge == (fmt.signed(fmt.max_code, sign < 0), hu.Flags.OVERFLOW | hu.Flags.INEXACT)
+            assert tiny == (fmt.with_sign(1, sign < 0), hu.Flags.UNDERFLOW | hu.Flags.INEXACT)
+            assert huge == (fmt.with_sign(fmt.max_code, sign < 0), hu.Flags.OVERFLOW | hu.Flags.INEXACT)
 
 
 def test_zeros_infinities_and_nans() -> None:
@@ -261,7 +262,7 @@ def test_dot_is_a_quire(name: str) -> None:
     """Summed exactly, rounded once; 1 survives between maxpos^2 and -maxpos^2."""
     fmt, draw = hu.format(name), cases.rng("quire", name)
     one, maxpos = fmt.pack(exact(1)), fmt.max_code
-    pairs = [(maxpos, maxpos), (one, one), (fmt.signed(maxpos, True), maxpos)]
+    pairs = [(maxpos, maxpos), (one, one), (fmt.with_sign(maxpos, True), maxpos)]
     assert operations.dot([(fmt.unpack(a), fmt.unpack(b)) for a, b in pairs], fmt) == (one, hu.Flags.NONE)
     for _ in range(30):
         pairs = [(draw.randrange(fmt.max_code), draw.getrandbits(fmt.bits) | 1) for _ in range(9)]
@@ -350,6 +351,16 @@ def test_posits_compare_as_signed_integers() -> None:
     assert comparison.compare(fmt.unpack(32), fmt.unpack(32)).relation is Relation.UNORDERED  # as IEEE 754 has it
 
 
+def test_function_units_compare_posits_as_the_standard_says() -> None:
+    nar, one = 0x8000, 0x4000
+    for name, codes, result in (("eq", (nar, nar), 1), ("lt", (nar, one), 1), ("le", (one, nar), 0)):
+        assert function(f"posit16_{name}")(*codes) == (result, hu.Flags.NONE)
+    assert function("posit16_compare")(nar, nar) == (1, hu.Flags.NONE)
+    assert function("posit<16,1>_mul")(0x5000, 0x5000) == (0x6000, hu.Flags.NONE)
+    assert function("posit16_dot2")(one, one, one, one).code == 0x4800
+    assert function("f32_to_posit16")(0x3F800000) == (one, hu.Flags.NONE)
+
+
 def test_neighbours_wrap_around_as_the_standard_says() -> None:
     fmt = hu.format("posit8")
     order = [*range(0x81, 0x100), *range(0x80)]  # -maxpos ... maxpos
@@ -382,9 +393,10 @@ def test_arrays_are_rounded_as_the_definition_says(name: str) -> None:
     if hu.PositFormat(fmt.bits + 1, fmt.exponent_bits).precision <= 53 and fmt.bits < 58:
         x = np.concatenate([x, hu.PositFormat(fmt.bits + 1, fmt.exponent_bits).decode(ties)])
     for mode in cases.MODES:
-        rounding = hu.Rounding.parse(mode)
-        definition = [arithmetic.quantize(exact(float(v)), fmt, rounding).code for v in x]
-        np.testing.assert_array_equal(hu.quantize(x, fmt, mode), fmt.decode(np.array(definition)))
+        results = [arithmetic.quantize(exact(float(v)), fmt, hu.Rounding.parse(mode)) for v in x]
+        values, flags = hu.quantize(x, fmt, mode, flags=True)
+        np.testing.assert_array_equal(values, fmt.decode(np.array([code for code, _ in results])))
+        assert flags.tolist() == [int(raised) for _, raised in results]
 
 
 def test_arrays_are_rounded_stochastically_with_the_bits_of_the_command_line(run) -> None:
@@ -396,9 +408,27 @@ def test_arrays_are_rounded_stochastically_with_the_bits_of_the_command_line(run
         assert hu.quantize(x, "posit8", "SR5", seed=seed).tolist() == values
 
 
+@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "rem", "fma", "sqrt"])
+def test_operations_over_arrays_are_the_definition(operation: str) -> None:
+    fmt, draw = hu.format("posit16"), np.random.default_rng(cases.SEED)
+    arity = {"fma": 3, "sqrt": 1}.get(operation, 2)
+    x = [np.ldexp(draw.standard_normal(40), draw.integers(-40, 40, 40)) for _ in range(arity)]
+    values, flags = getattr(hu, operation)(*x, "posit16", "RTP", flags=True)
+    run = {**OPERATIONS, "rem": operations.rem}[operation]
+    results = [run(*map(exact, row), fmt, hu.RTP) for row in zip(*(v.tolist() for v in x), strict=True)]
+    np.testing.assert_array_equal(values, [float(fmt.unpack(result.code)) for result in results])
+    assert flags.tolist() == [int(result.flags) for result in results]
+
+
 def test_arrays_of_posits_that_binary64_cannot_carry_are_refused() -> None:
-    for run in (lambda: hu.quantize([1.0], "posit64"), lambda: hu.format("posit64").decode([1])):
-        with pytest.raises(hu.HalfulpError, match="posit64 has significands of 60 bits"):
+    for run in (
+        lambda: hu.quantize([1.0], "posit64"),
+        lambda: hu.add([1.0], [2.0], "posit64"),
+        lambda: hu.decode(np.array([1], np.uint64), "posit64"),
+        lambda: hu.encode([1.0], "posit64"),
+        lambda: hu.format("posit64").decode([1]),
+    ):
+        with pytest.raises(hu.HalfulpError, match=r"posit64 has (significands of )?60"):
             run()
 
 
@@ -407,6 +437,8 @@ def test_shapes_and_scalars() -> None:
     assert hu.quantize(0.3, fmt) == 0.300048828125
     assert hu.quantize(np.full((2, 3), 0.3), fmt, backend="cxx").shape == (2, 3)
     assert fmt.decode(0x4C91) == 3.1416015625 and fmt.encode(3.1416015625) == 0x4C91
+    assert hu.quantize(np.float32([0.3]), fmt).dtype == np.float32 and hu.quantize([0.3], "posit32").dtype == np.float64
+    assert hu.encode([1.0], fmt).tolist() == [0x4000] and hu.decode(np.uint16([0x4000]), fmt).tolist() == [1.0]
     assert fmt.encode([[1.0, -1.0]]).tolist() == [[0x4000, 0xC000]] and fmt.encode(1.0).dtype == np.uint16
 
 
@@ -446,10 +478,8 @@ def test_datapaths_and_costs_refuse_posits() -> None:
     ):
         with pytest.raises(hu.HalfulpError, match="floating-point and fixed-point formats; posit16 is neither"):
             run()
-    machine = hu.Machine("fp32")
-    machine.quantize([1.0], "posit16")
-    with pytest.raises(hu.HalfulpError, match="no table prices a unit of posits"):
-        hu.Technology().price(machine.ledger)
+    with pytest.raises(hu.HalfulpError, match="kernels do not round into posit16"):
+        hu.Machine("fp32").quantize([1.0], "posit16")
 
 
 # ------------------------------------------------------------------------------------------------------ SoftPosit
