@@ -32,6 +32,7 @@ from .target import (
     convert_path,
     div_path,
     fits_binary32,
+    has_kernels,
     mac_path,
     sqrt_path,
     target,
@@ -57,7 +58,7 @@ def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Roun
 
     Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
     """
-    if isinstance(result, PositFormat):
+    if not has_kernels(result):
         return None
     if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
         return None
@@ -315,9 +316,8 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
     if np.dtype(dtype) == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
-    if isinstance(fmt, PositFormat):
+    if not has_kernels(fmt):
         return fmt.decode(codes).astype(dtype)
-    target(fmt, RNE)
     if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
         raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
     out = np.empty(codes.shape, dtype)
@@ -334,9 +334,8 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
     fmt = parse_format(fmt)
-    if isinstance(fmt, PositFormat):
+    if not has_kernels(fmt):
         return fmt.encode(values)
-    target(fmt, RNE)
     x = np.ascontiguousarray(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))
     where = make_backend("cpu", threads)
