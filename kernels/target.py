@@ -84,8 +84,10 @@ def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
     ------
     HalfulpError
         Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
-        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
+        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones), or SR is corrected.
     """
+    if rounding.corrected:
+        raise HalfulpError(f"kernels do not round with {rounding} yet; the definition (halfulp.emulator) does.")
     if isinstance(fmt, FloatFormat) and (
         not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
     ):
