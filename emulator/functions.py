@@ -50,6 +50,23 @@ class Function:
         """k, the random bits that each call takes; 0 where nothing is rounded stochastically."""
         return self.rounding.random_bits if OPERATIONS[self.operation].rounds else 0
 
+    @property
+    def described(self) -> str:
+        """The rounding, and what of the conventions is not RISC-V's."""
+        used = self.conventions
+        parts = [str(self.rounding) if OPERATIONS[self.operation].rounds else ""]
+        parts += [f"tininess {used.tininess}" if used.tininess != RISCV.tininess else ""]
+        parts += [f"{used.nan} NaNs" if used.nan != RISCV.nan else "", "DAZ" * used.daz, "FTZ" * used.ftz]
+        return " ".join([*filter(None, parts), *(["exact"] if self.exact else [])])
+
+    @property
+    def operand_names(self) -> tuple[str, ...]:
+        """a, b, c; of a dot product x1 ... xn, y1 ... yn, of a sum x1 ... xn."""
+        n = len(self.operands)
+        if self.operation == "dot":
+            return tuple(f"{letter}{i + 1}" for letter in "xy" for i in range(n // 2))
+        return tuple(f"x{i + 1}" for i in range(n)) if self.operation == "sum" else tuple("abc"[:n])
+
     def __call__(self, *codes: int, random: int = 0) -> Result:
         """Code and flags by the definition.
 
@@ -286,3 +303,20 @@ def _hint(text: str) -> str:
     if near:
         return f"did you mean {', '.join(near)}?"
     return "names look like f16_add, e4m3fn_mul, q4.12_fma, posit16_sqrt, bf16_to_e4m3fn or f32_to_i32."
+
+
+def reference(
+    operation: str,
+    fmt: str | Format,
+    rounding: str | Rounding = "RNE",
+    conventions: Conventions = RISCV,
+    exact: bool = False,
+) -> Function:
+    """A function unit to check hardware against, as in ``reference("fma", "fp16")(a, b, c)`` -> (code, flags).
+
+    Parameters
+    ----------
+    operation : as in the names of ``function``: ``"fma"``, ``"sqrt"``, ``"le"``, ``"to_fp8_e4m3"``, ``"dot4_to_fp32"`` ...
+    fmt : the operands' format.
+    """
+    return function(f"{fmt}_{operation}", rounding, conventions, exact)
