@@ -109,7 +109,7 @@ _EXACT: dict[str, Callable[..., Fraction]] = {
     "sqrt": _root,
     "scalb": lambda x, n: x * Fraction(2) ** int(n),
     "convert": lambda x: x,
-    "to_integer": lambda x: x,
+    "convert_to_integer": lambda x: x,
     "round_to_integral": lambda x: x,
     "dot": lambda *xy: sum((x * y for x, y in zip(xy[: len(xy) // 2], xy[len(xy) // 2 :], strict=True)), Fraction(0)),
     "sum": lambda *x: sum(x, Fraction(0)),

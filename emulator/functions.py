@@ -38,7 +38,7 @@ class Function:
     """A function unit: what a name, a rounding and the conventions make of codes."""
 
     name: str
-    operation: str  #: a key of OPERATIONS, "convert" or "to_integer"
+    operation: str  #: a key of OPERATIONS, "convert" or "convert_to_integer"
     operands: tuple[Format, ...]
     result: Format
     rounding: Rounding
@@ -204,7 +204,7 @@ OPERATIONS: dict[str, _Operation] = {
     "dot": _Operation(_dot, 2, rounds=True),
     "sum": _Operation(_sum, 1, rounds=True),
     "convert": _rounded(arithmetic.round_pack, 1),
-    "to_integer": _to_integer(operations.to_integer),
+    "convert_to_integer": _to_integer(operations.to_integer),
 }
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
@@ -256,7 +256,7 @@ def _operation(text: str) -> _Parsed | None:
             if not 1 <= terms <= MOST_TERMS:
                 raise HalfulpError(f"{text}: {match[1]} takes 1 to {MOST_TERMS} terms, not {terms}.")
             return match[1], (fmt,) * (OPERATIONS[match[1]].arity * terms), fmt
-        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "to_integer"):
+        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "convert_to_integer"):
             unit = OPERATIONS[operation]
             operands = (fmt, INTEGER) if operation == "scalb" else (fmt,) * unit.arity
             return operation, operands, unit.result or fmt
@@ -272,7 +272,7 @@ def _conversion(text: str) -> _Parsed | None:
     origin = _integer(source) or _format(source)
     integer, other = _integer(target), _format(target)
     if origin and integer:
-        return "to_integer", (origin,), integer
+        return "convert_to_integer", (origin,), integer
     if origin and other:
         return "convert", (origin,), other
     inner = _operation(source)
@@ -316,7 +316,7 @@ def reference(
 
     Parameters
     ----------
-    operation : as in the names of ``function``: ``"fma"``, ``"sqrt"``, ``"le"``, ``"to_fp8_e4m3"``, ``"dot4_to_fp32"`` ...
+    operation : as in ``function``'s names: ``"fma"``, ``"sqrt"``, ``"le"``, ``"to_fp8_e4m3"``, ``"dot4_to_fp32"`` ...
     fmt : the operands' format.
     """
     return function(f"{fmt}_{operation}", rounding, conventions, exact)

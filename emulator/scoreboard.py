@@ -91,7 +91,9 @@ class Scoreboard:
     @property
     def summary(self) -> str:
         """How many mismatches of which sort."""
-        text = f"{self.title}: {self.checked:,} checked, {self.failed or 'no'} mismatch{'es' if self.failed > 1 else ''}"
+        text = (
+            f"{self.title}: {self.checked:,} checked, {self.failed or 'no'} mismatch{'es' if self.failed > 1 else ''}"
+        )
         counted = [f"\n  {count:>12,}  {kind.value}" for kind, count in self.mismatches.most_common() if count]
         sorted_ = [f"\n  {count:>12,}  {case.value}" for case, count in self.cases.most_common()]
         among = f"\n  among the first {self.cases.total():,}:" if self.failed > self.cases.total() else ""

@@ -162,7 +162,7 @@ class Cases:
         return np.stack(rows)
 
     def _combine(self, block: int, rows: list[np.ndarray]) -> None:
-        """Put the combinations of directed codes at every ``_period``-th case, in an order that soon gets everywhere."""
+        """Put the combinations of directed codes at every ``_period``-th case, scattered."""
         first = block * BLOCK
         places = np.arange(-(first + 1) % self._period, BLOCK, self._period)
         stride = int(self._combinations * 0.6180339887) | 1
