@@ -66,7 +66,7 @@ def _sum(nan, infinite, negative, y, total):
 
 
 def _exact(operation, x, y, z):
-    """(kind, sign, raised), numerator, denominator, scale, power: |result|^power = numerator / denominator / 2^scale."""
+    """(kind, sign, raised), n, d, scale, power: |result|^power = n / d / 2^scale."""
     one = np.full(x.kind.shape, 1, dtype=object)
     if operation == "sqrt":
         bad = (x.kind != NAN) & x.negative & ~x.zero
