@@ -8,7 +8,8 @@ from .emulator.formats import FixedFormat, FloatFormat
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, format
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
-from .kernels.machine import Machine, quantize
+from .kernels.arrays import add, decode, div, encode, fma, mul, quantize, rem, sqrt, sub
+from .kernels.machine import Machine
 
 __version__ = "0.1.0"
 
@@ -34,9 +35,18 @@ __all__ = [
     "Rounding",
     "Sequential",
     "Technology",
+    "add",
     "cost",
+    "decode",
+    "div",
+    "encode",
+    "fma",
     "format",
     "fused",
+    "mul",
     "quantize",
+    "rem",
     "sequential",
+    "sqrt",
+    "sub",
 ]

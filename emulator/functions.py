@@ -38,7 +38,7 @@ class Function:
     """A function unit: what a name, a rounding and the conventions make of codes."""
 
     name: str
-    operation: str  #: a key of OPERATIONS, "convert" or "convert_to_integer"
+    operation: str  #: a key of OPERATIONS, "convert" or "to_integer"
     operands: tuple[Format, ...]
     result: Format
     rounding: Rounding
@@ -88,17 +88,15 @@ def _rounded(operation: Callable[..., Result], arity: int) -> _Operation:
 
 def _to_integer(operation: Callable[..., Result]) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
-        (x,) = unit.unpack(codes)
-        return operation(
-            x, unit.result, unit.rounding, random, exact=unit.exact, conventions=unit.conventions
-        )
+        return operation(*unit.unpack(codes), unit.result, unit.rounding, random, unit.conventions, unit.exact)
 
     return _Operation(apply, 1, rounds=True)
 
 
 def _relation(relations: str, signaling: bool) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
-        relation, flags = comparison.compare(*unit.unpack(codes), signaling=signaling)
+        x, y = unit.unpack(codes)
+        relation, flags = comparison.compare(x, y, signaling)
         return Result(int(relation.value in relations.split()), flags)
 
     return _Operation(apply, 2, result=BOOLEAN)
@@ -106,22 +104,24 @@ def _relation(relations: str, signaling: bool) -> _Operation:
 
 def _chosen(operation: Callable[..., Result]) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
-        return operation(*unit.unpack(codes), unit.result)
+        return operation(*unit.unpack(codes), unit.result, unit.conventions)
 
     return _Operation(apply, 2)
 
 
-def _neighbour(operation: Callable[[int, Format], Result]) -> _Operation:
-    return _Operation(lambda unit, codes, random: operation(codes[0], unit.result), 1)
+def _neighbour(operation: Callable[[int, Format, Conventions], Result]) -> _Operation:
+    return _Operation(lambda unit, codes, random: operation(codes[0], unit.result, unit.conventions), 1)
 
 
 def _compare(unit: Function, codes: Sequence[int], random: int) -> Result:
-    relation, flags = comparison.compare(*unit.unpack(codes))
+    x, y = unit.unpack(codes)
+    relation, flags = comparison.compare(x, y)
     return Result(list(Relation).index(relation), flags)
 
 
 def _classify(unit: Function, codes: Sequence[int], random: int) -> Result:
-    kind = comparison.classify(*unit.unpack(codes), unit.operands[0])
+    (x,) = unit.unpack(codes)
+    kind = comparison.classify(x, unit.operands[0])
     return Result(1 << RISCV_CLASSES.index(kind), arithmetic.Flags.NONE)
 
 
@@ -187,7 +187,7 @@ OPERATIONS: dict[str, _Operation] = {
     "dot": _Operation(_dot, 2, rounds=True),
     "sum": _Operation(_sum, 1, rounds=True),
     "convert": _rounded(arithmetic.round_pack, 1),
-    "convert_to_integer": _to_integer(operations.convert_to_integer),
+    "to_integer": _to_integer(operations.to_integer),
 }
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
@@ -217,11 +217,7 @@ def function(
         text, how = text[: -len("_r_minmag")], Rounding(Mode.RTZ)
     if _WIDE.search(text.lower()):
         raise HalfulpError(f"{name}: formats end at e11m52, so TestFloat's f128 and extF80 are not here; f64 is.")
-    source, converts, target = text.rpartition("_to_")
-    found = _conversion(source, target) if converts else _operation(text)
-    if found is None and converts and (inner := _operation(source)) and OPERATIONS[inner[0]].rounds:
-        destination = _format(target)
-        found = (inner[0], inner[1], destination) if destination else None
+    found = _operation(text) or _conversion(text)
     if found is None:
         raise HalfulpError(f"unknown function {name!r}: {_hint(text)}")
     return Function(name.strip(), *found, how, conventions, exact)
@@ -243,22 +239,29 @@ def _operation(text: str) -> _Parsed | None:
             if not 1 <= terms <= MOST_TERMS:
                 raise HalfulpError(f"{text}: {match[1]} takes 1 to {MOST_TERMS} terms, not {terms}.")
             return match[1], (fmt,) * (OPERATIONS[match[1]].arity * terms), fmt
-        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "convert_to_integer"):
+        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "to_integer"):
             unit = OPERATIONS[operation]
             operands = (fmt, INTEGER) if operation == "scalb" else (fmt,) * unit.arity
             return operation, operands, unit.result or fmt
     return None
 
 
-def _conversion(source: str, target: str) -> _Parsed | None:
-    """``<a>_to_<b>`` taken apart; an integer i<N> or ui<N> as b is IEEE 754's convertToInteger."""
+def _conversion(text: str) -> _Parsed | None:
+    """``<a>_to_<b>`` taken apart, ``a`` a format, or a function that rounds.
+
+    An integer i<N> or ui<N> as b is IEEE 754's convertToInteger.
+    """
+    source, _, target = text.rpartition("_to_")
     origin = _integer(source) or _format(source)
     integer, other = _integer(target), _format(target)
-    if origin is None or not (integer or other):
-        return None
-    if integer:
-        return "convert_to_integer", (origin,), integer
-    return "convert", (origin,), other  # type: ignore[return-value]
+    if origin and integer:
+        return "to_integer", (origin,), integer
+    if origin and other:
+        return "convert", (origin,), other
+    inner = _operation(source)
+    if inner and other and OPERATIONS[inner[0]].rounds:
+        return inner[0], inner[1], other
+    return None
 
 
 def _integer(text: str) -> FixedFormat | None:

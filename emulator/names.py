@@ -1,6 +1,7 @@
 """One grammar of format names, for the API, the command line and files.
 
-float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
+float    [u]e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]   e5m10, e4m3fn, e3m2finite, e5m2sat; u: unsigned, then fn
+P3109    binary<K>p<P>{s|u}{e|f}[ftz][b<bias>][sat]       binary8p3se: signed, extended; binary8p1uf: unsigned, finite
 fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
 alias    see ALIASES                                      fp16, bf16, fp8_e4m3, int8
 """
@@ -27,6 +28,7 @@ ALIASES = {
     "fp6_e3m2": "e3m2finite",
     "fp6_e2m3": "e2m3finite",
     "fp4_e2m1": "e2m1finite",
+    "e8m0": "ue8m0",
     "int8": "q8.0",
     "int16": "q16.0",
     "int32": "q32.0",
@@ -34,10 +36,12 @@ ALIASES = {
 }
 _INTEGER = re.compile(r"(u?)int(\d+)(w?)")
 
-_FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
+_SUFFIXES = r"(?P<ftz>ftz)?(?:b(?P<bias>-?\d+))?(?P<sat>sat)?"
+_FLOAT = re.compile(r"(?P<sign>[su]?)e(?P<w>\d+)m(?P<t>\d+)(?P<specials>fnuz|finite|fn)?" + _SUFFIXES)
+_P3109 = re.compile(r"binary(?P<bits>\d+)p(?P<precision>\d+)(?P<sign>[su])(?P<domain>[ef])" + _SUFFIXES)
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
-_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12"]
-_LATER = re.compile(r"(?:mx|nvfp|bfp|msfp|posit).*|u?e8m0")
+_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "binary8p3se", "q4.12", "q8.8", "q8.8w", "uq4.12"]
+_LATER = re.compile(r"(?:mx|nvfp|bfp|msfp|posit).*")
 
 
 def _spelled_out(text: str) -> str:
@@ -68,17 +72,39 @@ def format(name: str | Format) -> Format:
         raise HalfulpError(
             f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
         )
-    if match := _FLOAT.fullmatch(text):
-        w, t, specials, ftz, bias, sat = match.groups()
-        return FloatFormat(
-            int(w), int(t), Specials(specials or ""), ftz is None, int(bias) if bias else None, sat is not None
-        )
+    if match := _FLOAT.fullmatch(text) or _P3109.fullmatch(text):
+        return _float(**match.groupdict())
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
     near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")
+
+
+def _float(
+    sign: str,
+    ftz: str | None,
+    bias: str | None,
+    sat: str | None,
+    w: str = "",
+    t: str = "",
+    specials: str | None = None,
+    bits: str = "",
+    precision: str = "",
+    domain: str = "",
+) -> FloatFormat:
+    """The float format of the groups that _FLOAT or _P3109 matched."""
+    signed = sign != "u"
+    if domain:
+        if not 1 <= int(precision) <= int(bits) - signed:
+            raise HalfulpError(f"binary{bits}p{precision}{sign}{domain}: P must lie in 1...{int(bits) - signed}.")
+        trailing = int(precision) - 1
+        exponent, kind = int(bits) - signed - trailing, Specials.EXTENDED if domain == "e" else Specials.FNUZ
+    else:
+        trailing, exponent = int(t), int(w)
+        kind = Specials(specials or ("" if signed else "fn"))
+    return FloatFormat(exponent, trailing, kind, not ftz, int(bias) if bias else None, bool(sat), signed)  # type: ignore[arg-type]
 
 
 def alias(fmt: Format) -> str:

@@ -28,8 +28,8 @@ from .scalar import (
     rounded,
     sqrt_odd,
 )
-from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, sqrt
-from .target import Path, Target
+from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, like, sqrt, word
+from .target import Codec, Path, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
@@ -47,9 +47,10 @@ class Op(IntEnum):
     DIV = 4
     SQRT = 5
     REM = 6
+    SUB = 7
 
 
-CONVERT, ADD, MUL, FMA, DIV, SQRT, REM = map(int, Op)
+CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)
 
 
 @device_call
@@ -105,25 +106,28 @@ def exact_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, t: Target) 
     """s[i] = the exact result folded to odd."""
     if op == ADD:
         for i in range(n):
-            s[i] = add_odd(float(x[i]), float(y[i]), t)
+            s[i] = add_odd(like(x[i], 0.0), like(y[i], 0.0), t)
+    elif op == SUB:
+        for i in range(n):
+            s[i] = add_odd(like(x[i], 0.0), -like(y[i], 0.0), t)
     elif op == MUL:
         for i in range(n):
-            s[i] = float(x[i]) * float(y[i])
+            s[i] = like(x[i], 0.0) * like(y[i], 0.0)
     elif op == FMA:
         for i in range(n):
-            s[i] = add_odd(float(z[i]), float(x[i]) * float(y[i]), t)
+            s[i] = add_odd(like(z[i], 0.0), like(x[i], 0.0) * like(y[i], 0.0), t)
     elif op == DIV:
         for i in range(n):
-            s[i] = div_odd(float(x[i]), float(y[i]))
+            s[i] = div_odd(like(x[i], 0.0), like(y[i], 0.0))
     elif op == SQRT:
         for i in range(n):
-            s[i] = sqrt_odd(float(x[i]))
+            s[i] = sqrt_odd(like(x[i], 0.0))
     elif op == REM:
         for i in range(n):
-            s[i] = remainder(float(x[i]), float(y[i]))
+            s[i] = remainder(like(x[i], 0.0), like(y[i], 0.0))
     else:
         for i in range(n):
-            s[i] = float(x[i])
+            s[i] = like(x[i], 0.0)
 
 
 @device_call
@@ -131,19 +135,22 @@ def native_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, out: f64s) -> None:
     """The processor's own result in fp64 with RNE."""
     if op == ADD:
         for i in range(n):
-            out[i] = x[i] + y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) + like(like(y[i], 0.0), 0.0)
+    elif op == SUB:
+        for i in range(n):
+            out[i] = like(like(x[i], 0.0), 0.0) - like(like(y[i], 0.0), 0.0)
     elif op == MUL:
         for i in range(n):
-            out[i] = x[i] * y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) * like(like(y[i], 0.0), 0.0)
     elif op == FMA:
         for i in range(n):
-            out[i] = fma(x[i], y[i], z[i])
+            out[i] = fma(like(x[i], 0.0), like(like(y[i], 0.0), 0.0), like(like(z[i], 0.0), 0.0))
     elif op == DIV:
         for i in range(n):
-            out[i] = x[i] / y[i]
+            out[i] = like(like(x[i], 0.0), 0.0) / like(like(y[i], 0.0), 0.0)
     elif op == SQRT:
         for i in range(n):
-            out[i] = sqrt(x[i])
+            out[i] = sqrt(like(x[i], 0.0))
 
 
 @device_call
@@ -151,6 +158,8 @@ def wide_result(op: i64, x: f64, y: f64, z: f64, neutral: f64, t: Target, u: f64
     """A result and its flags by 119-bit integers."""
     if op == ADD:
         return mac_wide(x, y, 1.0, t, u)
+    if op == SUB:
+        return mac_wide(x, -y, 1.0, t, u)
     if op == MUL:
         return mac_wide(neutral, x, y, t, u)
     if op == FMA:
@@ -182,12 +191,12 @@ def is_signaling(x: f64) -> bool:
 
 @device_call
 def operand_flags(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, flags: i64s, wide: bool) -> None:
-    """Adds what the operands raise: signaling NaNs; and invalid operations and divisions by zero, unless ``wide`` did."""
+    """Adds what the operands raise: signaling NaNs and, unless ``wide`` did, invalid operations, divisions by zero."""
     two = op != SQRT and op != CONVERT
     for i in range(n):
-        a = float(x[i])
-        b = float(y[i]) if two else 1.0
-        c = float(z[i]) if op == FMA else 1.0
+        a = like(x[i], 0.0)
+        b = like(y[i], 0.0) if two else 1.0
+        c = like(z[i], 0.0) if op == FMA else 1.0
         raised = INVALID if is_signaling(a) or is_signaling(b) or is_signaling(c) else 0
         if not wide:
             numbers = a == a and b == b
@@ -246,10 +255,74 @@ def compute(
         else:
             for i in range(n):
                 v = us[i] if t.random_bits > 0 else 0.0
-                value, raised = wide_result(op, float(xs[i]), float(ys[i]), float(zs[i]), neutral, t, v)
+                value, raised = wide_result(op, like(xs[i], 0.0), like(ys[i], 0.0), like(zs[i], 0.0), neutral, t, v)
                 outs[i] = value
                 if flagged != 0:
                     fs[i] = raised
             if flagged != 0:
                 operand_flags(n, op, xs, ys, zs, outs, fs, True)
         start = stop
+
+
+@device
+def value_of(code: i64, c: Codec) -> f64:
+    """The value of a code; a signaling NaN stays one."""
+    magnitude = code & c.magnitude
+    pattern = (magnitude << c.shift) + c.offset
+    y = from_bits(pattern if magnitude >= c.zero_below else 0) * c.scale * c.scale_more
+    y = from_bits(INFINITY_BITS) if magnitude == c.infinity else y
+    nan = INFINITY_BITS | (1 if (c.quiet != 0 and (magnitude & c.quiet) == 0) else QUIET)
+    beyond = magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)
+    y = from_bits(nan) if beyond else y
+    return from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+
+
+@device
+def code_of(x: f64, c: Codec) -> i64:
+    """The code of a value of the format; of a NaN the canonical one."""
+    finite = (bits_of(x) & MAGNITUDE) < INFINITY_BITS
+    y = (abs(x) if finite else 0.0) * c.unscale_more * c.unscale
+    code = ((bits_of(y) - c.offset) >> c.shift) if finite else c.infinity
+    code = code | (c.sign if bits_of(x) < 0 else 0)
+    return c.nan if x != x else code
+
+
+@kernel
+def decode(begin: i64, end: i64, codes: i64s, out: f64s, c: Codec) -> None:
+    """out[i] = the value of codes[i]."""
+    n = end - begin
+    code = codes[begin:end]
+    value = out[begin:end]
+    if c.fixed != 0:
+        for i in range(n):
+            integer = word(code[i])
+            value[i] = float(integer - ((integer & c.sign) << 1)) * c.scale
+    else:
+        for i in range(n):
+            value[i] = value_of(word(code[i]), c)
+
+
+@kernel
+def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) -> None:
+    """codes[i] = the code of x[i]; misfits[0] becomes 1 if there is none for some."""
+    n = end - begin
+    code = codes[begin:end]
+    value = x[begin:end]
+    wrong = 0
+    if c.fixed != 0:
+        for i in range(n):
+            v = like(value[i], 0.0)
+            integer = int(v * c.unscale) & c.magnitude
+            code[i] = integer
+            back = float(integer - ((integer & c.sign) << 1)) * c.scale
+            wrong = wrong | (0 if (back == v and (v != 0.0 or bits_of(v) >= 0)) else 1)
+    else:
+        for i in range(n):
+            v = like(value[i], 0.0)
+            found = code_of(v, c)
+            code[i] = found
+            wrong = wrong | (
+                0 if (bits_of(value_of(found & c.whole, c)) == bits_of(v) or (v != v and c.nan >= 0)) else 1
+            )
+    if wrong != 0:
+        misfits[0] = 1

@@ -57,7 +57,9 @@ def rounded(x: f64, t: Target, u: f64) -> f64:
     y = y if y < t.clamp else t.clamp
     small = y < t.scale_split
     if t.scaled != 0:
+        positive = y > t.nothing
         y = y * (t.scale_small if small else t.scale_large)
+        y = t.scaled_dust if (positive and y < t.scaled_dust) else y
     places = binade(y) * t.grid
     places = places if places > t.grid_min else t.grid_min
     shifted = y + places
@@ -165,7 +167,7 @@ def remainder(x: f64, y: f64) -> f64:
     """IEEE 754's remainder x - y n, n the integer nearest to x / y, ties to even; exact."""
     b = abs(y)
     a = abs(x)
-    a = fmod(a, b + b) if b < HUGE else a
+    a = fmod(a, b + b) if (b < HUGE or b != b or a - a != 0.0) else a  # NaN where there is one to give
     halved = b >= TINY  # now a < 2 b; compare with b / 2, where that is exact, or else a + a with b
     half = b * 0.5
     again = a > half if halved else a + a > b

@@ -19,7 +19,7 @@ from ..emulator.arithmetic import Flags
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -37,11 +37,12 @@ class Target(NamedTuple):
     grid_min: f64  #: 2^52 of the smallest quanta, times scale_small
     grid_quantum: f64  #: 2^-52
     clamp: f64  #: magnitudes beyond it overflow as it does, without overflowing the carrier on the way
-    scaled: i64  #: 1 if magnitudes are scaled by powers of two while they are rounded, to keep clear of the carrier's ends
+    scaled: i64  #: 1 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
     scale_split: f64  #: magnitudes below it by scale_small, others by scale_large
     scale_small: f64
     scale_large: f64
-    unscale_small: f64  #: their reciprocals
+    scaled_dust: f64  #: what stands for a magnitude too small to matter but as sticky, should scaling lose it
+    unscale_small: f64  #: the reciprocals of the scales
     unscale_large: f64
     nearest_even: i64  #: 1 for RNE: what adding and subtracting 2^52 quanta does
     positive_even: f64  #: thresholds in quanta, see above
@@ -68,7 +69,7 @@ class Target(NamedTuple):
     infinity: f64
     # flags
     min_normal: f64  #: 0 where nothing underflows (fixed point)
-    tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; infinity: tininess before rounding
+    tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
     tiny_quantum: f64  #: and its quantum
     nan_flags: i64  #: of a NaN that the format does not hold
     infinity_flags: i64  #: of an infinity that it does not hold
@@ -98,8 +99,28 @@ class FusedUnit(NamedTuple):
     emin_total: i64  #: of the accumulator
 
 
-Struct = Target | FusedUnit
-STRUCTS = (Target, FusedUnit)  #: handed to kernels by pointer
+class Codec(NamedTuple):
+    """How codes of a format and binary64 turn into one another, as 64-bit words."""
+
+    fixed: i64  #: 1 for fixed point
+    sign: i64  #: the sign bit; 0 in unsigned formats
+    magnitude: i64  #: mask of the bits below it (fixed point: of all bits)
+    whole: i64  #: mask of all bits
+    shift: i64  #: from the code's trailing significand to binary64's
+    offset: i64  #: what is added to it then
+    zero_below: i64  #: magnitudes of codes below it denote zero: subnormals that are not there or are not read
+    scale: f64  #: 2^(1023 - bias), in two factors that binary64 holds
+    scale_more: f64
+    unscale: f64  #: their reciprocals; in fixed point scale is 2^-FL
+    unscale_more: f64
+    infinity: i64  #: code of +infinity; -1 where there is none
+    nan_from: i64  #: magnitudes of codes from it on are NaNs
+    nan: i64  #: the canonical NaN; -1 where there is none
+    quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
+
+
+Struct = Target | FusedUnit | Codec
+STRUCTS = (Target, FusedUnit, Codec)  #: handed to kernels by pointer
 
 _NEVER = 2.0
 _THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd
@@ -157,8 +178,13 @@ def target(
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
+        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
     """
+    if isinstance(fmt, FloatFormat) and (
+        not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
+    ):
+        raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
     fixed = isinstance(fmt, FixedFormat)
@@ -167,7 +193,7 @@ def target(
     # ftz: fine enough to round just below min_normal as if the exponent range went on
     quantum = fmt.emin - fmt.precision if flush else fmt.quantum_exponent
     quantum = max(quantum, 0) if integral else quantum
-    corrected, k = rounding.corrected, rounding.random_bits
+    corrected, k = getattr(rounding, "corrected", False), rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
     wrap = fixed and fmt.wrap
     held = not fixed and fmt.has_infinity and not fmt.saturate
@@ -233,6 +259,7 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
         "scale_split": 1.0,
         "scale_small": _power(small),
         "scale_large": _power(large),
+        "scaled_dust": _power(quantum + small - 36),
         "unscale_small": _power(-small),
         "unscale_large": _power(-large),
     }
@@ -241,6 +268,40 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
 def _power(exponent: int) -> float:
     """2^exponent, 0 below binary64 (on the integer route the float fields are not looked at)."""
     return math.ldexp(1.0, min(exponent, 1023))
+
+
+@lru_cache(maxsize=1024)
+def codec(fmt: Format, daz: bool = False) -> Codec:
+    """The Codec of a format; ``daz``: subnormal codes are read as zeros."""
+    if isinstance(fmt, FixedFormat):
+        mask = (1 << fmt.bits) - 1
+        scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
+        return Codec(
+            1, (mask + 1) >> 1 if fmt.signed else 0, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, -1, mask + 1, -1, 0
+        )
+    sign = 1 << (fmt.bits - 1)
+    exponent = 1023 - fmt.bias
+    whole = fmt.pack(Unpacked(Kind.INFINITY)) if fmt.has_infinity else -1
+    first_nan = sign if not fmt.has_nan or fmt.nan_code == sign else fmt.nan_code
+    if fmt.specials is Specials.IEEE:
+        first_nan = whole + 1
+    return Codec(
+        fixed=0,
+        sign=sign if sign < 1 << 63 else SIGN,
+        magnitude=sign - 1,
+        whole=2 * sign - 1 if sign < 1 << 63 else -1,
+        shift=52 - fmt.trailing_bits,
+        offset=0,
+        zero_below=0 if fmt.subnormals and not daz else 1 << fmt.trailing_bits,
+        scale=_power(exponent - exponent // 2),
+        scale_more=_power(exponent // 2),
+        unscale=_power(exponent // 2 - exponent),
+        unscale_more=_power(-(exponent // 2)),
+        infinity=whole,
+        nan_from=min(first_nan, (1 << 63) - 1),
+        nan=fmt.nan_code if fmt.has_nan else -1,
+        quiet=1 << (fmt.trailing_bits - 1) if fmt.specials is Specials.IEEE and fmt.trailing_bits else 0,
+    )
 
 
 class Path(IntEnum):
@@ -305,13 +366,29 @@ def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding
     return Path.WIDE
 
 
+def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give a / b; ODD needs quotient and remainder in binary64's normal range."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    (low_a, high_a), (low_b, high_b) = _exponents(a), _exponents(b)
+    normal = low_a - 54 >= -1022 and low_a - high_b - 54 >= -1022 and high_a - low_b <= 1020
+    return Path.ODD if normal and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
+def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give the square root."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    return Path.ODD if _exponents(a)[0] - 54 >= -1022 and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
 def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to round any binary64 value once into ``result``."""
     return Path.ODD if _fits_float(result, rounding, flags) else Path.WIDE
 
 
 #: Target on a binary32 carrier: the same fields, the floats of 32 bits.
-Target32 = NamedTuple(  # noqa: UP014
+Target32 = NamedTuple(
     "Target32", [(name, np.float32 if kind in (float, "f64") else int) for name, kind in get_type_hints(Target).items()]
 )
 
@@ -324,7 +401,7 @@ def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
-    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
+    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if getattr(rounding, "corrected", False) else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
     hints = Target32.__annotations__
     return Target32(*(hints[name](value) for name, value in fields.items()))

@@ -116,7 +116,7 @@ def increment(rest: i64, kept: i64, negative: bool, t: Target, u: f64) -> i64:
         rest = ((rest + (1 << (places - 1)) - 1 + ((rest >> places) & 1)) >> places) << places
     at_even = t.wide_negative_even if negative else t.wide_positive_even
     at_odd = t.wide_negative_odd if negative else t.wide_positive_odd
-    return 1 if rest + int(u * UNITS) > ((at_odd if (kept & 1) != 0 else at_even)) else 0
+    return 1 if rest + int(u * UNITS) > (at_odd if (kept & 1) != 0 else at_even) else 0
 
 
 @device_call
@@ -129,6 +129,14 @@ def is_tiny(negative: bool, high: i64, low: i64, e: i64, top: i64, t: Target, u:
         return True
     kept, rest = cut(high, low, d)
     return kept + increment(rest, kept, negative, t, u) < (1 << t.precision)
+
+
+@device
+def wrap_flags(negative: bool, kept: i64, rest: i64, lost: bool, t: Target) -> i64:
+    """Flags of a wrapping format whose integer is (-1)^negative * kept, or beyond if bits were ``lost``."""
+    highest = t.wrap_low + (1 << t.wrap_bits) - 1
+    over = lost or kept < 0 or (kept > 0 - t.wrap_low if negative else kept > highest)
+    return OVERFLOW | INEXACT if over else (INEXACT if rest != 0 else 0)
 
 
 @device_call
@@ -166,14 +174,6 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -
         if rest != 0 and is_tiny(negative, high, low, e, top, t, u):
             flags = UNDERFLOW | INEXACT
     return limited(z, t), flags
-
-
-@device
-def wrap_flags(negative: bool, kept: i64, rest: i64, lost: bool, t: Target) -> i64:
-    """Flags of a wrapping format whose integer is (-1)^negative * kept, or beyond if bits were ``lost``."""
-    highest = t.wrap_low + (1 << t.wrap_bits) - 1
-    over = lost or kept < 0 or (kept > 0 - t.wrap_low if negative else kept > highest)
-    return OVERFLOW | INEXACT if over else (INEXACT if rest != 0 else 0)
 
 
 @device_call
