@@ -30,7 +30,7 @@ class FloatFormat(Codec):
     Every value fits binary64 exactly; a bias that would break this is refused.
     """
 
-    exponent_bits: int  #: w, 2...11
+    exponent_bits: int  #: w, 2...11; 1 too where every code is a number: sign and magnitude
     trailing_bits: int  #: t = p - 1, 0...52
     specials: Specials = Specials.IEEE
     subnormals: bool = True  #: False (``ftz``): exponent field 0 denotes zero only
@@ -39,7 +39,7 @@ class FloatFormat(Codec):
 
     def __post_init__(self) -> None:
         w, t = self.exponent_bits, self.trailing_bits
-        if not (2 <= w <= 11 and 0 <= t <= 52):
+        if not ((1 if self.specials is Specials.FINITE else 2) <= w <= 11 and 0 <= t <= 52):
             raise HalfulpError(f"e{w}m{t} is outside e2m0 ... e11m52.")
         if self.bias is None:
             object.__setattr__(self, "bias", (1 << (w - 1)) - (0 if self.specials is Specials.FNUZ else 1))

@@ -12,7 +12,7 @@ from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
-from ..emulator.names import format as parse_format
+from ..emulator.names import scalar_format
 from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
@@ -80,7 +80,7 @@ class Machine:
 
         ``stored`` is the format that x is read in; it matters to the ledger only.
         """
-        fmt, source = self.datapath.output if fmt is None else parse_format(fmt), parse_format(stored)
+        fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
         array = self._values(x)
@@ -338,21 +338,3 @@ class Machine:
 def _top(fmt: Format) -> int:
     """Exponent of the largest magnitude of a format."""
     return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
-
-
-def quantize(
-    x: ArrayLike, fmt: Format | str, rounding: Rounding | str = RNE, seed: int = 0, backend: str = "cpu"
-) -> Any:
-    """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
-
-    Parameters
-    ----------
-    x : real array, any shape (values; float64 is taken as exact).
-    fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding.
-
-    Returns
-    -------
-    float64 array of the same shape, of values exactly representable in ``fmt`` (a float for a scalar).
-    """
-    out = Machine(Datapath(parse_format(fmt)), backend, seed).quantize(x, fmt, rounding)
-    return float(out) if np.ndim(x) == 0 else out
