@@ -6,10 +6,11 @@ the kernels are proven equal to it, code for code.
 
 Rules where standards leave a choice
 ------------------------------------
-* NaN results are the destination's canonical NaN (RISC-V). A destination without NaN receives its largest
-  positive value and raises invalid (PTX ``satfinite``, RISC-V ``fcvt``).
+* NaN results, tininess and flushing follow the ``Conventions``; by default NaN results are the destination's
+  canonical NaN and 0 * inf raises invalid even when the addend is a quiet NaN (RISC-V).
+* A destination without NaN receives its largest positive value and raises invalid (PTX ``satfinite``, RISC-V
+  ``fcvt``).
 * An infinity that the destination cannot hold is treated as overflow.
-* 0 * inf raises invalid even when the addend is a quiet NaN (RISC-V).
 * ``ftz`` formats: a result that is tiny after rounding becomes a zero of its sign.
 * Fixed point: negative zero becomes zero; an infinity saturates, also in a wrapping format.
 * All modes, SR included, act on the magnitude.
@@ -24,6 +25,7 @@ from fractions import Fraction
 from numbers import Integral
 from typing import NamedTuple
 
+from .conventions import RISCV, Conventions
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
 from .rounding import RNE, Mode, Rounding
@@ -43,6 +45,10 @@ class Flags(IntFlag):
         return "|".join(flag.name.lower() for flag in Flags if flag in self) or "-"  # type: ignore[union-attr]
 
 
+_OVERFLOWED = Flags.OVERFLOW | Flags.INEXACT
+_UNDERFLOWED = Flags.UNDERFLOW | Flags.INEXACT
+
+
 class Result(NamedTuple):
     """What an operation returns: the code in the destination format and the flags raised."""
 
@@ -51,7 +57,7 @@ class Result(NamedTuple):
 
 
 NAN = Unpacked(Kind.NAN)
-INVALID_NAN = Unpacked(Kind.NAN, signaling=True)
+INVALID_NAN = Unpacked(Kind.NAN, negative=True, signaling=True)  #: what an invalid operation on numbers gives
 
 
 _DECIMAL_REACH = 5000
@@ -108,12 +114,12 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
 
 def _increments(mode: Mode, negative: bool, kept: int, rest: int, shift: int, k: int, random: int) -> bool:
     """Whether a magnitude (kept + rest / 2^shift) moves up to kept + 1."""
-    half = 1 << (shift - 1)
     match mode:
         case Mode.RNE:
+            half = 1 << (shift - 1)
             return rest > half or (rest == half and kept & 1 == 1)
         case Mode.RNA:
-            return rest >= half
+            return rest >= 1 << (shift - 1)
         case Mode.RTZ:
             return False
         case Mode.RTP:
@@ -135,29 +141,28 @@ def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int) -> 
     return kept + _increments(rounding.mode, datum.negative, kept, rest, shift, rounding.random_bits, random)
 
 
-def _leading_exponent(datum: Unpacked) -> int:
-    return datum.significand.bit_length() - 1 + datum.exponent
+def _differs(datum: Unpacked, kept: int, quantum: int) -> bool:
+    """Whether the magnitude of a datum is not kept * 2^quantum, to which it was rounded."""
+    shift = quantum - datum.exponent
+    return shift > 0 and kept << shift != datum.significand
 
 
 def round_pack(
-    datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0, tininess: str = "after"
+    datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0, conventions: Conventions = RISCV
 ) -> Result:
     """Round an exact datum once into ``fmt``.
 
     Parameters
     ----------
     random : the k random bits of SR, as an integer in [0, 2^k); otherwise ignored.
-    tininess : ``"after"`` (RISC-V, x86) or ``"before"`` (Arm) rounding; only the underflow flag depends on it.
     """
     if rounding.random_bits and not 0 <= random < 1 << rounding.random_bits:
         raise HalfulpError(f"{rounding} takes a random integer below 2**{rounding.random_bits}, not {random}.")
+    if datum.kind is Kind.NAN:
+        return _round_nan(datum, fmt, conventions)
     if isinstance(fmt, FixedFormat):
         return _round_fixed(datum, fmt, rounding, random)
-    return _round_float(datum, fmt, rounding, random, tininess)
-
-
-def _without_nan(fmt: Format) -> Result:
-    return Result(fmt.pack(exact_max(fmt)), Flags.INVALID)
+    return _round_float(datum, fmt, rounding, random, conventions)
 
 
 def exact_max(fmt: Format, negative: bool = False) -> Unpacked:
@@ -168,6 +173,13 @@ def exact_max(fmt: Format, negative: bool = False) -> Unpacked:
     return exact(fmt.min_finite if negative else fmt.max_finite)
 
 
+def _round_nan(datum: Unpacked, fmt: Format, conventions: Conventions) -> Result:
+    if not fmt.has_nan:
+        return Result(fmt.pack(exact_max(fmt)), Flags.INVALID)
+    code = fmt.nan_code if conventions.nan == "canonical" else fmt.pack(datum)  # type: ignore[union-attr]
+    return Result(code, Flags.INVALID if datum.signaling else Flags.NONE)
+
+
 def _infinite(negative: bool, fmt: FloatFormat) -> int:
     """Where an infinity lands in a float format."""
     if fmt.saturate or not (fmt.has_infinity or fmt.has_nan):
@@ -175,94 +187,129 @@ def _infinite(negative: bool, fmt: FloatFormat) -> int:
     return fmt.pack(Unpacked(Kind.INFINITY, negative)) if fmt.has_infinity else fmt.nan_code
 
 
-def _round_float(datum: Unpacked, fmt: FloatFormat, rounding: Rounding, random: int, tininess: str) -> Result:
-    negative = datum.negative
-    if datum.kind is Kind.NAN:
-        if not fmt.has_nan:
-            return _without_nan(fmt)
-        return Result(fmt.nan_code, Flags.INVALID if datum.signaling else Flags.NONE)
+def _round_float(
+    datum: Unpacked, fmt: FloatFormat, rounding: Rounding, random: int, conventions: Conventions
+) -> Result:
+    negative, precision, emin = datum.negative, fmt.precision, fmt.emin
     if datum.kind is Kind.INFINITY:
         held = fmt.has_infinity and not fmt.saturate
-        return Result(_infinite(negative, fmt), Flags.NONE if held else Flags.OVERFLOW | Flags.INEXACT)
-    zero = Unpacked(Kind.FINITE, negative and fmt.has_negative_zero)
-    if datum.is_zero:
-        return Result(fmt.pack(zero), Flags.NONE)
+        return Result(_infinite(negative, fmt), Flags.NONE if held else _OVERFLOWED)
+    sign = fmt.sign_bit if negative else 0
+    zero = sign if fmt.has_negative_zero else 0
+    if not datum.significand:
+        return Result(zero, Flags.NONE)
 
-    free = _leading_exponent(datum) - fmt.precision + 1  # the quantum of an unbounded exponent range
-    quantum = free if fmt.quantum_exponent is None else max(free, fmt.quantum_exponent)
-    result = Unpacked(Kind.FINITE, negative, round_at(datum, quantum, rounding, random), quantum)
-    flags = Flags.NONE if result.fraction == datum.fraction else Flags.INEXACT
+    exponent = datum.significand.bit_length() - 1 + datum.exponent
+    free = exponent - precision + 1  # the quantum of an unbounded exponent range
+    flags = Flags.NONE
+    tiny = exponent < emin
+    if tiny and (conventions.tininess == "after" or not fmt.subnormals):
+        carried = round_at(datum, free, rounding, random) >> precision
+        tiny = exponent + carried < emin
+    if tiny and (conventions.ftz or not fmt.subnormals):
+        return Result(zero, _UNDERFLOWED)
 
-    smallest_normal = Fraction(2) ** fmt.emin
-    rounded_freely = Fraction(round_at(datum, free, rounding, random)) * Fraction(2) ** free
-    tiny = (abs(datum.fraction) if tininess == "before" and fmt.subnormals else rounded_freely) < smallest_normal
-    if tiny and not fmt.subnormals:
-        return Result(fmt.pack(zero), Flags.UNDERFLOW | Flags.INEXACT)
-    if tiny and flags:
-        flags |= Flags.UNDERFLOW
-    if abs(result.fraction) > Fraction(fmt.max_finite):
+    quantum = max(free, emin - precision + 1)
+    kept = round_at(datum, quantum, rounding, random)
+    if _differs(datum, kept, quantum):
+        flags = _UNDERFLOWED if tiny else Flags.INEXACT
+    code = fmt.magnitude_code(kept, quantum)
+    if code > fmt.max_code:
         toward_zero = rounding.mode in (Mode.RTZ, Mode.RTO) or rounding.mode is (Mode.RTP if negative else Mode.RTN)
-        code = fmt.pack(exact_max(fmt, negative)) if toward_zero else _infinite(negative, fmt)
-        return Result(code, Flags.OVERFLOW | Flags.INEXACT)
-    return Result(fmt.pack(result if result.significand else zero), flags)
+        return Result(sign | fmt.max_code if toward_zero else _infinite(negative, fmt), _OVERFLOWED)
+    return Result(sign | code if code else zero, flags)
 
 
 def _round_fixed(datum: Unpacked, fmt: FixedFormat, rounding: Rounding, random: int) -> Result:
-    if datum.kind is Kind.NAN:
-        return _without_nan(fmt)
-    beyond = Flags.OVERFLOW | Flags.INEXACT
     if datum.kind is Kind.INFINITY:
-        return Result(fmt.pack(exact_max(fmt, datum.negative)), beyond)
-    integer = round_at(datum, -fmt.fraction_bits, rounding, random) * (-1 if datum.negative else 1)
+        return Result(fmt.pack(exact_max(fmt, datum.negative)), _OVERFLOWED)
+    kept = round_at(datum, fmt.quantum_exponent, rounding, random)
+    integer = -kept if datum.negative else kept
     if fmt.min_integer <= integer <= fmt.max_integer:
-        changed = integer * Fraction(2) ** -fmt.fraction_bits != datum.fraction
+        changed = _differs(datum, kept, fmt.quantum_exponent)
         return Result(integer & ((1 << fmt.bits) - 1), Flags.INEXACT if changed else Flags.NONE)
     if fmt.wrap:
-        return Result(integer & ((1 << fmt.bits) - 1), beyond)
-    return Result(fmt.pack(exact_max(fmt, integer < 0)), beyond)
+        return Result(integer & ((1 << fmt.bits) - 1), _OVERFLOWED)
+    return Result(fmt.pack(exact_max(fmt, integer < 0)), _OVERFLOWED)
 
 
-def quantize(datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:
+def quantize(
+    datum: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0, conventions: Conventions = RISCV
+) -> Result:
     """Convert: round a datum once into ``fmt``."""
-    return round_pack(datum, fmt, rounding, random)
+    return round_pack(datum, fmt, rounding, random, conventions)
+
+
+def propagated(*operands: Unpacked) -> Unpacked:
+    """The NaN that comes of operands with a NaN among them: the first one, signaling if any of them is."""
+    first = next(x for x in operands if x.kind is Kind.NAN)
+    return first._replace(signaling=any(x.signaling for x in operands))
 
 
 def exact_product(x: Unpacked, y: Unpacked) -> Unpacked:
-    """x * y, exact; an invalid operation comes back as a signaling NaN."""
-    negative = x.negative != y.negative
+    """x * y, exact; an invalid operation comes back as ``INVALID_NAN``."""
+    if x.kind is y.kind is Kind.FINITE:
+        return Unpacked(Kind.FINITE, x.negative != y.negative, x.significand * y.significand, x.exponent + y.exponent)
     if Kind.NAN in (x.kind, y.kind):
-        return Unpacked(Kind.NAN, signaling=x.signaling or y.signaling)
-    if Kind.INFINITY in (x.kind, y.kind):
-        return INVALID_NAN if x.is_zero or y.is_zero else Unpacked(Kind.INFINITY, negative)
-    return Unpacked(Kind.FINITE, negative, x.significand * y.significand, x.exponent + y.exponent)
+        return propagated(x, y)
+    return INVALID_NAN if x.is_zero or y.is_zero else Unpacked(Kind.INFINITY, x.negative != y.negative)
 
 
 def exact_sum(x: Unpacked, y: Unpacked, rounding: Rounding = RNE) -> Unpacked:
     """x + y, exact; the mode decides the sign of an exact zero (IEEE 754-2019 section 6.3)."""
+    if x.kind is y.kind is Kind.FINITE:
+        exponent = min(x.exponent, y.exponent)
+        a = x.significand << (x.exponent - exponent)
+        b = y.significand << (y.exponent - exponent)
+        total = (-a if x.negative else a) + (-b if y.negative else b)
+        if total:
+            return Unpacked(Kind.FINITE, total < 0, abs(total), exponent)
+        unlike = x.negative != y.negative
+        return Unpacked(Kind.FINITE, rounding.mode is Mode.RTN if unlike else x.negative)
     if Kind.NAN in (x.kind, y.kind):
-        return Unpacked(Kind.NAN, signaling=x.signaling or y.signaling)
-    if x.kind is Kind.INFINITY and y.kind is Kind.INFINITY and x.negative != y.negative:
+        return propagated(x, y)
+    if x.kind is y.kind and x.negative != y.negative:
         return INVALID_NAN
-    if Kind.INFINITY in (x.kind, y.kind):
-        return x if x.kind is Kind.INFINITY else y
-    exponent = min(x.exponent, y.exponent)
-    total = sum((-1 if z.negative else 1) * z.significand << (z.exponent - exponent) for z in (x, y))
-    if total == 0:
-        negative = (x.negative and y.negative) or ((x.negative or y.negative) and rounding.mode is Mode.RTN)
-        return Unpacked(Kind.FINITE, negative)
-    return Unpacked(Kind.FINITE, total < 0, abs(total), exponent)
+    return x if x.kind is Kind.INFINITY else y
 
 
-def add(x: Unpacked, y: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:
+def add(
+    x: Unpacked,
+    y: Unpacked,
+    fmt: Format,
+    rounding: Rounding = RNE,
+    random: int = 0,
+    conventions: Conventions = RISCV,
+) -> Result:
     """x + y rounded once into ``fmt``."""
-    return round_pack(exact_sum(x, y, rounding), fmt, rounding, random)
+    return round_pack(exact_sum(x, y, rounding), fmt, rounding, random, conventions)
 
 
-def mul(x: Unpacked, y: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:
+def mul(
+    x: Unpacked,
+    y: Unpacked,
+    fmt: Format,
+    rounding: Rounding = RNE,
+    random: int = 0,
+    conventions: Conventions = RISCV,
+) -> Result:
     """x * y rounded once into ``fmt``."""
-    return round_pack(exact_product(x, y), fmt, rounding, random)
+    return round_pack(exact_product(x, y), fmt, rounding, random, conventions)
 
 
-def fma(x: Unpacked, y: Unpacked, z: Unpacked, fmt: Format, rounding: Rounding = RNE, random: int = 0) -> Result:
+def fma(
+    x: Unpacked,
+    y: Unpacked,
+    z: Unpacked,
+    fmt: Format,
+    rounding: Rounding = RNE,
+    random: int = 0,
+    conventions: Conventions = RISCV,
+) -> Result:
     """x * y + z rounded once into ``fmt``."""
-    return round_pack(exact_sum(exact_product(x, y), z, rounding), fmt, rounding, random)
+    product = exact_product(x, y)
+    if product is INVALID_NAN and z.kind is Kind.NAN and conventions.nan == "x86":
+        # x86 processors let a NaN addend win over inf * 0, and then a quiet one raises nothing (vfmadd231ss on an
+        # AMD EPYC; Intel SDM vol. 1, section 14.5); Berkeley SoftFloat's 8086-SSE raises invalid instead
+        return round_pack(z, fmt, rounding, random, conventions)
+    return round_pack(exact_sum(product, z, rounding), fmt, rounding, random, conventions)

@@ -22,7 +22,10 @@ class Kind(Enum):
 
 
 class Unpacked(NamedTuple):
-    """An exact datum, as a hardware unpacker would hand it on: (-1)^negative * significand * 2^exponent."""
+    """An exact datum, as a hardware unpacker would hand it on: (-1)^negative * significand * 2^exponent.
+
+    Of a NaN, significand * 2^exponent in [0, 1) is its payload: the trailing significand field, read as a fraction.
+    """
 
     kind: Kind
     negative: bool = False

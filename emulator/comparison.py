@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from .arithmetic import Flags, Result, exact_max
+from .arithmetic import Flags, Result, exact_max, propagated, round_pack
+from .conventions import RISCV, Conventions
 from .formats import FixedFormat, Format, Kind, Unpacked
 
 
@@ -55,11 +56,11 @@ def compare(x: Unpacked, y: Unpacked, signaling: bool = False) -> Compared:
     return Compared(relation, Flags.NONE)
 
 
-def _extremum(x: Unpacked, y: Unpacked, fmt: Format, largest: bool, number: bool) -> Result:
+def _extremum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions, largest: bool, number: bool) -> Result:
     flags = Flags.INVALID if x.signaling or y.signaling else Flags.NONE
     nans = [z for z in (x, y) if z.kind is Kind.NAN]
     if nans and not (number and len(nans) == 1):
-        return Result(fmt.nan_code, flags)  # type: ignore[union-attr]
+        return round_pack(propagated(x, y), fmt, conventions=conventions)
     if nans:
         return Result(fmt.pack(y if x.kind is Kind.NAN else x), flags)
     relation = compare(x, y).relation
@@ -70,27 +71,27 @@ def _extremum(x: Unpacked, y: Unpacked, fmt: Format, largest: bool, number: bool
     return Result(fmt.pack(x if first else y), flags)
 
 
-def minimum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def minimum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The smaller of two data of ``fmt``, -0 below +0; a NaN if either is one (IEEE 754-2019 section 9.6)."""
-    return _extremum(x, y, fmt, largest=False, number=False)
+    return _extremum(x, y, fmt, conventions, largest=False, number=False)
 
 
-def maximum(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def maximum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The larger of two data of ``fmt``; a NaN if either is one."""
-    return _extremum(x, y, fmt, largest=True, number=False)
+    return _extremum(x, y, fmt, conventions, largest=True, number=False)
 
 
-def minimum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def minimum_number(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """As ``minimum``, but a number wins over a NaN (RISC-V fmin)."""
-    return _extremum(x, y, fmt, largest=False, number=True)
+    return _extremum(x, y, fmt, conventions, largest=False, number=True)
 
 
-def maximum_number(x: Unpacked, y: Unpacked, fmt: Format) -> Result:
+def maximum_number(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """As ``maximum``, but a number wins over a NaN (RISC-V fmax)."""
-    return _extremum(x, y, fmt, largest=True, number=True)
+    return _extremum(x, y, fmt, conventions, largest=True, number=True)
 
 
-def next_up(code: int, fmt: Format) -> Result:
+def next_up(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The least value of ``fmt`` above the code's (IEEE 754-2019 section 5.3.1).
 
     +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
@@ -98,7 +99,7 @@ def next_up(code: int, fmt: Format) -> Result:
     """
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
-        return Result(fmt.nan_code, Flags.INVALID if x.signaling else Flags.NONE)  # type: ignore[union-attr]
+        return round_pack(x, fmt, conventions=conventions)
     if isinstance(fmt, FixedFormat):
         top = fmt.pack(exact_max(fmt))
         return Result(code if code == top else (code + 1) % (1 << fmt.bits), Flags.NONE)
@@ -116,14 +117,14 @@ def next_up(code: int, fmt: Format) -> Result:
     return Result(code + 1, Flags.NONE)
 
 
-def next_down(code: int, fmt: Format) -> Result:
+def next_down(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
     """The greatest value of ``fmt`` below the code's: -next_up(-x)."""
     if isinstance(fmt, FixedFormat):
         bottom = fmt.pack(exact_max(fmt, True))
         return Result(code if code == bottom else (code - 1) % (1 << fmt.bits), Flags.NONE)
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
-        return next_up(code, fmt)
+        return next_up(code, fmt, conventions)
     mirrored = next_up(_mirror(code, fmt), fmt)
     return Result(_mirror(mirrored.code, fmt), mirrored.flags)
 

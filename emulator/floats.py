@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -53,16 +54,27 @@ class FloatFormat(Codec):
     def bits(self) -> int:  # type: ignore[override]
         return 1 + self.exponent_bits + self.trailing_bits
 
-    @property
+    @cached_property
     def precision(self) -> int:
         """p, the significand's bits including the hidden one."""
         return self.trailing_bits + 1
+
+    @cached_property
+    def sign_bit(self) -> int:
+        """The code's bit that makes a value negative."""
+        return 1 << (self.exponent_bits + self.trailing_bits)
+
+    @cached_property
+    def max_code(self) -> int:
+        """The code of max_finite: codes 0 ... max_code are the non-negative numbers in ascending order."""
+        reserved = {Specials.IEEE: 1 << self.trailing_bits, Specials.FN: 1}.get(self.specials, 0)
+        return self.sign_bit - 1 - reserved
 
     @property
     def default_bias(self) -> int:
         return (1 << (self.exponent_bits - 1)) - (0 if self.specials is Specials.FNUZ else 1)
 
-    @property
+    @cached_property
     def emin(self) -> int:
         """Exponent of the smallest normal number."""
         return 1 - self.bias  # type: ignore[operator]
@@ -98,21 +110,21 @@ class FloatFormat(Codec):
         """The smallest positive value."""
         return 2.0 ** (self.emin - self.trailing_bits) if self.subnormals else self.min_normal
 
-    @property
+    @cached_property
     def has_infinity(self) -> bool:
         return self.specials is Specials.IEEE
 
-    @property
+    @cached_property
     def has_nan(self) -> bool:
         return self.specials in (Specials.FN, Specials.FNUZ) or (
             self.specials is Specials.IEEE and self.trailing_bits > 0
         )
 
-    @property
+    @cached_property
     def has_negative_zero(self) -> bool:
         return self.specials is not Specials.FNUZ
 
-    @property
+    @cached_property
     def nan_code(self) -> int:
         """The canonical NaN (quiet, positive where signs exist)."""
         w, t = self.exponent_bits, self.trailing_bits
@@ -124,10 +136,22 @@ class FloatFormat(Codec):
             return (1 << (w + t)) - 1
         return (((1 << w) - 1) << t) | (1 << (t - 1))
 
+    def magnitude_code(self, significand: int, exponent: int) -> int:
+        """The code of significand * 2^exponent, or a larger one than ``max_code`` if that lies beyond max_finite.
+
+        ``significand`` has p bits, or less where ``exponent`` is that of min_subnormal, or is 2^p: codes are
+        consecutive, so that the carry of a rounded significand lands in the exponent field as it should.
+        """
+        return (exponent + self.trailing_bits - self.emin << self.trailing_bits) + significand
+
     def unpack(self, code: int) -> Unpacked:
-        """The exact datum that ``code`` (an int in [0, 2**bits)) denotes."""
+        """The exact datum that ``code`` (an int in [0, 2**bits)) denotes.
+
+        A NaN of an IEEE format has its trailing field as significand, with exponent -t, so that the payload counts
+        from the top whatever the width; the other formats have one NaN (``fn``: of either sign).
+        """
         w, t = self.exponent_bits, self.trailing_bits
-        negative = bool(code >> (w + t) & 1)
+        negative = code >= self.sign_bit
         field = code >> t & ((1 << w) - 1)
         trailing = code & ((1 << t) - 1)
         if self.specials is Specials.FNUZ and code == self.nan_code:
@@ -136,38 +160,34 @@ class FloatFormat(Codec):
             if self.specials is Specials.IEEE and trailing == 0:
                 return Unpacked(Kind.INFINITY, negative)
             if self.specials is Specials.IEEE:
-                return Unpacked(Kind.NAN, negative, signaling=not trailing >> (t - 1) & 1)
+                return Unpacked(Kind.NAN, negative, trailing, -t, signaling=not trailing >> (t - 1) & 1)
             if self.specials is Specials.FN and trailing == (1 << t) - 1:
                 return Unpacked(Kind.NAN, negative)
         if field == 0:
             significand = trailing if self.subnormals else 0
             negative = negative and (significand > 0 or self.has_negative_zero)
             return Unpacked(Kind.FINITE, negative, significand, self.emin - t)
-        return Unpacked(Kind.FINITE, negative, trailing | 1 << t, field - self.bias - t)  # type: ignore[operator]
+        return Unpacked(Kind.FINITE, negative, trailing | 1 << t, field - 1 + self.emin - t)
 
     def pack(self, datum: Unpacked) -> int:
-        """The code of a datum the format holds; the inverse of ``unpack``, but every NaN becomes ``nan_code``."""
-        w, t = self.exponent_bits, self.trailing_bits
-        sign = int(datum.negative) << (w + t)
+        """The code of a datum the format holds; the inverse of ``unpack``, but every NaN comes out quiet."""
+        t = self.trailing_bits
+        sign = self.sign_bit if datum.negative else 0
         if datum.kind is Kind.NAN:
-            return self.nan_code
+            if self.specials is not Specials.IEEE:
+                return self.nan_code
+            return sign | self.nan_code | datum.significand << t >> -datum.exponent
         if datum.kind is Kind.INFINITY and self.has_infinity:
-            return sign | ((1 << w) - 1) << t
+            return sign | self.max_code + 1
         if datum.is_zero and (self.has_negative_zero or not datum.negative):
             return sign
         if datum.kind is Kind.FINITE and datum.significand:
-            exponent = max(datum.significand.bit_length() - 1 + datum.exponent, self.emin)
-            scaled = datum.fraction / Fraction(2) ** (exponent - t)
-            significand = abs(scaled.numerator)
-            field = exponent + self.bias if significand >> t else 0  # type: ignore[operator]
-            code = sign | field << t | significand & ((1 << t) - 1)
-            if (
-                scaled.denominator == 1
-                and significand < 2 << t
-                and field < 1 << w
-                and self.unpack(code).fraction == datum.fraction
-            ):
-                return code
+            exponent = max(datum.significand.bit_length() - 1 + datum.exponent, self.emin) - t
+            shift = exponent - datum.exponent
+            significand = datum.significand >> shift if shift > 0 else datum.significand << -shift
+            code = self.magnitude_code(significand, exponent)
+            if code <= self.max_code and self.unpack(sign | code).fraction == datum.fraction:
+                return sign | code
         raise HalfulpError(f"{float(datum)!r} is not a value of {self}: quantize it first.")
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:

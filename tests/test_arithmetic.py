@@ -18,6 +18,7 @@ import pytest
 from cases import ROUNDINGS, as_value, describe, expected, oracle_format
 from halfulp.emulator import arithmetic
 from halfulp.emulator.arithmetic import Flags, exact, round_pack
+from halfulp.emulator.conventions import Conventions
 from halfulp.emulator.formats import Kind, Unpacked
 
 
@@ -160,7 +161,7 @@ CONVERSIONS = list(itertools.product(DESTINATIONS, ROUNDINGS, ("after", "before"
 
 
 def check_conversion(datum, value, name, rounding, tininess):
-    found = round_pack(datum, hu.format(name), rounding[0], rounding[3], tininess)
+    found = round_pack(datum, hu.format(name), rounding[0], rounding[3], Conventions(tininess=tininess))
     wanted = expected(oracle.round(value, oracle_format(name), *rounding[1:], tininess))
     if found != wanted:
         pytest.fail(

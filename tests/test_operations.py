@@ -132,7 +132,7 @@ def test_round_to_integral_equals_numpy(mode: str, reference: np.ufunc) -> None:
             np.isnan(value) or np.signbit(value_of(got, fmt)) == np.signbit(wanted)
         )
         assert got.flags == (hu.Flags.INVALID if x.signaling else 0)
-        exactly = operations.round_to_integral(x, fmt, hu.Rounding.parse(mode), signal_inexact=True)
+        exactly = operations.round_to_integral(x, fmt, hu.Rounding.parse(mode), exact=True)
         assert (hu.Flags.INEXACT in exactly.flags) == (math.isfinite(value) and value != wanted)
 
 
