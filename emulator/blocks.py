@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike
 
 from .arithmetic import Result, exact, exact_product, round_at, round_pack
 from .codec import code_dtype
+from .conventions import RISCV, Conventions
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked, carrier
 from .operations import dot
@@ -340,12 +341,19 @@ def _quotient(value: Unpacked, divisor: Fraction) -> Unpacked:
     return exact(value.fraction / divisor)
 
 
-def block_dot(x: Block, y: Block, fmt: Format = _FP32, rounding: Rounding = RNE, random: int = 0) -> Result:
-    """The dot product of two blocks, exact, rounded once into ``fmt`` (MX section 6.1): the sum of the products of
-    their elements, times both scales."""
+def block_dot(
+    x: Block,
+    y: Block,
+    fmt: Format = _FP32,
+    rounding: Rounding = RNE,
+    random: int = 0,
+    conventions: Conventions = RISCV,
+) -> Result:
+    """The dot product of two blocks (MX section 6.1), exact, rounded once into ``fmt``: the sum of the products of
+    their elements, times both scales. Tensor scales stay outside."""
     if len(x.elements) != len(y.elements):
         raise HalfulpError(f"blocks of {len(x.elements)} and of {len(y.elements)} elements have no dot product.")
     pairs = [
         (exact_product(a, x.scale), exact_product(b, y.scale)) for a, b in zip(x.elements, y.elements, strict=True)
     ]
-    return dot(pairs, fmt, rounding, random)
+    return dot(pairs, fmt, rounding, random, conventions)
