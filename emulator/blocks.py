@@ -150,6 +150,13 @@ class BlockFormat:
         """Exponent of the largest power of two among the elements."""
         return math.frexp(self.element.max_finite)[1] - 1
 
+    @property
+    def nan_scale(self) -> int:
+        """The scale code of a block that holds an infinity or a NaN."""
+        if isinstance(self.scale, FloatFormat) and self.scale.has_nan:
+            return self.scale.nan_code
+        raise HalfulpError(f"a block of {self} cannot hold an infinity or a NaN: its scale format has no NaN.")
+
     def pack_block(self, codes: Sequence[int], scale: int) -> int:
         """One block as an integer of ``bits`` bits: element 0 lowest, the scale above all elements."""
         if len(codes) != self.size:
@@ -321,9 +328,7 @@ def encode_block(
     """
     amax = largest(values)
     if amax is None:
-        if not fmt.scale.has_nan:
-            raise HalfulpError(f"a block of {fmt} cannot hold an infinity or a NaN: its scale format has no NaN.")
-        return (0,) * len(values), fmt.scale.nan_code  # type: ignore[union-attr]
+        return (0,) * len(values), fmt.nan_scale
     outer = tensor_scale_value(tensor_scale, fmt)
     scale = _round_scale(_wanted(amax / outer, fmt), fmt.scale, RTP if fmt.rule is Rule.RCEIL else RNE)
     divisor = fmt.scale.unpack(scale).fraction * outer

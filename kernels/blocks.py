@@ -54,8 +54,6 @@ def encode_blocks(
     starts = np.arange(0, array.shape[axis], fmt.size)
     amax = np.maximum.reduceat(np.abs(array), starts, axis)
     finite = np.isfinite(amax)
-    if not (fmt.scale.has_nan or finite.all()):
-        raise HalfulpError(f"a block of {fmt} cannot hold an infinity or a NaN: its scale format has no NaN.")
     amax = np.where(finite, amax, 0.0)
     if tensor_scale is None:
         tensor_scale = choose_tensor_scale([Fraction(float(amax.max()))], fmt)
@@ -66,13 +64,11 @@ def encode_blocks(
     divisors = np.take(scales * outer, within, axis)
     quotients = _quotients(np.where(np.isfinite(array), array, 0.0), divisors)
     elements = _rounded(quotients, saturating(fmt.element), how, seed, backend)
-    codes = np.where(np.take(finite, within, axis), fmt.element.encode(elements), 0)
-    return Blocks(
-        codes.astype(fmt.element.encode(0.0).dtype),
-        fmt.scale.encode(np.where(finite, scales, np.nan) if fmt.scale.has_nan else scales),
-        tensor_scale,
-        axis,
-    )
+    codes, scale_codes = fmt.element.encode(elements), fmt.scale.encode(scales)
+    if not finite.all():
+        codes[~np.take(finite, within, axis)] = 0
+        scale_codes[~finite] = fmt.nan_scale
+    return Blocks(codes, scale_codes, tensor_scale, axis)
 
 
 def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str) -> np.ndarray:

@@ -197,15 +197,16 @@ def test_formats_of_one_scale_in_every_rule_and_mode(name, rule):
         return code, E8M0[code]
 
     for number, row in enumerate(rows(grid, size, 7)):
-        for mode in [*MODES, "SR1", "SR8", "SR32"] if number % 3 == 0 else ["RNE"]:
+        for mode in [*MODES, "SR1", "SR8", "SR32"] if number % 4 == 0 else ["RNE"]:
             k = int(mode[2:]) if mode.startswith("SR") else 0
             random = drawn(5, len(row), k) if k else None
             codes, scale = oracle(row.tolist(), grid, scale_of, mode[:2] if k else mode, k, random)
             scales = [255 if scale is None else scale]
             same(fmt.encode(row, 0, mode, random), codes, scales)
-            same(hu.encode_blocks(row, fmt, 0, mode, seed=5), codes, scales)
+            fast = hu.encode_blocks(row, fmt, 0, mode, seed=5)
+            same(fast, codes, scales)
             values = [NAN if scale is None else float(decode(grid, c) * E8M0[scale]) for c in codes]
-            np.testing.assert_array_equal(hu.quantize(row, fmt, mode, seed=5), values)
+            np.testing.assert_array_equal(fmt.decode(fast), values)
 
 
 def nvfp4_scale_of(tensor_scale):
@@ -263,19 +264,18 @@ def test_quotients_are_folded_to_odd():
     """Also where binary64's own division lands on a boundary that the exact quotient misses."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=3000) * np.exp2(rng.integers(-300, 300, 3000))
-    divisor = rng.integers(1, 2**28, 3000) * np.exp2(rng.integers(-60, 60, 3000))
-    short = rng.integers(2**33, 2**34, 1000)  # quotients just beside numbers of 34 bits, as SR32 into e2m1 looks at
-    x[:1000] = [float(s * int(d)) for s, d in zip(short.tolist(), rng.integers(2**27, 2**28, 1000), strict=True)]
-    rng = np.random.default_rng(1)
-    divisor[:1000] = np.round(x[:1000] / short)
-    misled = 0
+    divisor = rng.integers(2**27, 2**28, 3000) * np.exp2(rng.integers(-60, 60, 3000))
+    # quotients just beside numbers of 34 bits, which is where SR32 into e2m1 looks
+    x[:1000] = [float(Fraction(d) * s) for d, s in zip(divisor, rng.integers(2**33, 2**34, 1000).tolist())]  # noqa: B905
+    misled = 0  # how often binary64's division alone would be wrong at the bits that SR32 into e2m1 looks at
     for a, d, q in zip(x.tolist(), divisor.tolist(), _quotients(x, divisor).tolist(), strict=True):
         true = abs(Fraction(a) / Fraction(d))
         quantum = power(floor_log2(true) - 52)
         kept = true // quantum
         kept += true != kept * quantum and kept % 2 == 0
         assert abs(Fraction(q)) == kept * quantum and (q < 0) == (a < 0)
-        misled += abs(Fraction(a / d)) != kept * quantum and (a / d) * 2.0**33 % 1 == 0
+        misled += abs(a / d) * 2.0 ** -math.frexp(a / d)[1] * 2.0**34 % 1 == 0 and true != abs(Fraction(a / d))
+    assert misled > 10
     far = _quotients(np.array([1e308, -5e-324, 0.0, 1.0]), np.array([1e-90, 1e90, 3.0, 0.0]))
     assert far[0] >= 2.0**399 and -(2.0**-399) <= far[1] < 0 and far[2:].tolist() == [0, 0]
 
@@ -377,7 +377,8 @@ def test_any_axis_and_a_ragged_last_block():
             np.testing.assert_array_equal(hu.quantize(array, name, axis=axis), hu.format(name).decode(result))
     whole = hu.encode_blocks(array[0, 0], "mxfp4x4")
     np.testing.assert_array_equal(whole.scales[1], hu.encode_blocks(array[0, 0, 4:], "mxfp4x4").scales[0])
-    assert hu.quantize(0.3, "mxfp4") == 0.25 + 0.0625 * 0 or isinstance(hu.quantize(0.3, "mxfp4"), float)
+    alone = hu.quantize(0.3, "mxfp4")  # a block of one: 0.3 / 2^-4 = 4.8, to 4
+    assert alone == 0.25 and isinstance(alone, float)
 
 
 def test_stochastic_rounding_is_given_bits_or_a_seed():
