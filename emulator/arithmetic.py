@@ -10,7 +10,16 @@ Rules where standards leave a choice
   canonical NaN and 0 * inf raises invalid even when the addend is a quiet NaN (RISC-V).
 * A destination without NaN receives its largest positive value and raises invalid (PTX ``satfinite``, RISC-V
   ``fcvt``).
-* An infinity that the destination cannot hold is treated as overflow.
+* Overflow, after rounding: the modes that point back into the range (RTZ, RTP or RTN of the other sign, RTO) stop at
+  its end, the others go on to infinity, in a format without one to NaN, without either or with ``sat`` to the end.
+  An infinity that the destination cannot hold goes on likewise, in every mode. Both raise overflow|inexact.
+* Unsigned floats: the range ends at their least value, so that a negative result overflows (IEEE P3109 section
+  "Saturate": NaN, or 0 in RTZ and RTP, or with ``sat``).
+* P3109 formats: p = 1 makes ties go to the even code; RTO overflows to infinity where infinity's code is the odd one;
+  x / 0 is NaN in extended formats, zero having no sign. (Its finite formats share the layout of ``fnuz`` and stop at
+  the end in RTO, where the report has NaN.)
+* E8M0 and its like have no zero: what is less than half their least value, zero too, becomes that and raises
+  underflow|inexact (OCP MX is silent; in its scales, too, a block of zeros takes the least one).
 * ``ftz`` formats: a result that is tiny after rounding becomes a zero of its sign.
 * Fixed point: negative zero becomes zero; an infinity saturates, also in a wrapping format.
 * All modes, SR included, act on the magnitude.
@@ -27,7 +36,7 @@ from typing import NamedTuple
 
 from .conventions import RISCV, Conventions
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
+from .formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
 from .rounding import RNE, Mode, Rounding
 
 
@@ -112,12 +121,12 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
     return Unpacked(Kind.FINITE, negative, numerator, 1 - denominator.bit_length())
 
 
-def _increments(mode: Mode, negative: bool, kept: int, rest: int, shift: int, k: int, random: int) -> bool:
-    """Whether a magnitude (kept + rest / 2^shift) moves up to kept + 1."""
+def _increments(mode: Mode, negative: bool, odd: bool, rest: int, shift: int, k: int, random: int) -> bool:
+    """Whether a magnitude kept + rest / 2^shift, kept being odd or even, moves up to kept + 1."""
     match mode:
         case Mode.RNE:
             half = 1 << (shift - 1)
-            return rest > half or (rest == half and kept & 1 == 1)
+            return rest > half or (rest == half and odd)
         case Mode.RNA:
             return rest >= 1 << (shift - 1)
         case Mode.RTZ:
@@ -127,18 +136,22 @@ def _increments(mode: Mode, negative: bool, kept: int, rest: int, shift: int, k:
         case Mode.RTN:
             return rest > 0 and negative
         case Mode.RTO:
-            return rest > 0 and kept & 1 == 0
+            return rest > 0 and not odd
         case Mode.SR:
             return (rest << k >> shift) + random >= 1 << k
 
 
-def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int) -> int:
-    """The integer number of 2^quantum nearest to |datum| in the sense of the mode."""
+def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int, parity: int = 0) -> int:
+    """The integer number of 2^quantum nearest to |datum| in the sense of the mode.
+
+    It counts as even or odd by its sum with ``parity`` (see ``FloatFormat.parity``).
+    """
     shift = quantum - datum.exponent
     if shift <= 0:
         return datum.significand << -shift
     kept, rest = datum.significand >> shift, datum.significand & ((1 << shift) - 1)
-    return kept + _increments(rounding.mode, datum.negative, kept, rest, shift, rounding.random_bits, random)
+    odd = (kept + parity) & 1 == 1
+    return kept + _increments(rounding.mode, datum.negative, odd, rest, shift, rounding.random_bits, random)
 
 
 def _differs(datum: Unpacked, kept: int, quantum: int) -> bool:
@@ -180,11 +193,28 @@ def _round_nan(datum: Unpacked, fmt: Format, conventions: Conventions) -> Result
     return Result(code, Flags.INVALID if datum.signaling else Flags.NONE)
 
 
-def _infinite(negative: bool, fmt: FloatFormat) -> int:
-    """Where an infinity lands in a float format."""
+def _end_code(negative: bool, fmt: FloatFormat) -> int:
+    """The code at the end of the range on that side."""
+    if not negative:
+        return fmt.max_code
+    return fmt.sign_bit | fmt.max_code if fmt.signed else 0
+
+
+def _beyond_code(negative: bool, fmt: FloatFormat) -> int:
+    """The code of what lies beyond the range, and of an infinity."""
     if fmt.saturate or not (fmt.has_infinity or fmt.has_nan):
-        return fmt.pack(exact_max(fmt, negative))
-    return fmt.pack(Unpacked(Kind.INFINITY, negative)) if fmt.has_infinity else fmt.nan_code
+        return _end_code(negative, fmt)
+    if fmt.has_infinity and (fmt.signed or not negative):
+        return _end_code(negative, fmt) + 1
+    return fmt.nan_code
+
+
+def _overflow(negative: bool, fmt: FloatFormat, mode: Mode) -> Result:
+    end = _end_code(negative, fmt)
+    stays = mode is Mode.RTZ or mode is (Mode.RTP if negative else Mode.RTN)
+    if mode is Mode.RTO:
+        stays = fmt.specials is not Specials.EXTENDED or end & 1 == 1
+    return Result(end if stays else _beyond_code(negative, fmt), _OVERFLOWED)
 
 
 def _round_float(
@@ -192,32 +222,32 @@ def _round_float(
 ) -> Result:
     negative, precision, emin = datum.negative, fmt.precision, fmt.emin
     if datum.kind is Kind.INFINITY:
-        held = fmt.has_infinity and not fmt.saturate
-        return Result(_infinite(negative, fmt), Flags.NONE if held else _OVERFLOWED)
-    sign = fmt.sign_bit if negative else 0
+        held = fmt.has_infinity and not fmt.saturate and (fmt.signed or not negative)
+        return Result(_beyond_code(negative, fmt), Flags.NONE if held else _OVERFLOWED)
+    sign = fmt.sign_bit if negative and fmt.signed else 0
     zero = sign if fmt.has_negative_zero else 0
     if not datum.significand:
-        return Result(zero, Flags.NONE)
+        return Result(zero, Flags.NONE if fmt.has_zero else _UNDERFLOWED)
 
     exponent = datum.significand.bit_length() - 1 + datum.exponent
     free = exponent - precision + 1  # the quantum of an unbounded exponent range
-    flags = Flags.NONE
     tiny = exponent < emin
     if tiny and (conventions.tininess == "after" or not fmt.subnormals):
-        carried = round_at(datum, free, rounding, random) >> precision
+        carried = round_at(datum, free, rounding, random, fmt.parity(free)) >> precision
         tiny = exponent + carried < emin
-    if tiny and (conventions.ftz or not fmt.subnormals):
+    if tiny and (conventions.ftz or not fmt.subnormals or not fmt.has_zero):
         return Result(zero, _UNDERFLOWED)
 
     quantum = max(free, emin - precision + 1)
-    kept = round_at(datum, quantum, rounding, random)
-    if _differs(datum, kept, quantum):
-        flags = _UNDERFLOWED if tiny else Flags.INEXACT
+    kept = round_at(datum, quantum, rounding, random, fmt.parity(quantum))
+    if not kept:
+        return Result(zero, _UNDERFLOWED)
     code = fmt.magnitude_code(kept, quantum)
-    if code > fmt.max_code:
-        toward_zero = rounding.mode in (Mode.RTZ, Mode.RTO) or rounding.mode is (Mode.RTP if negative else Mode.RTN)
-        return Result(sign | fmt.max_code if toward_zero else _infinite(negative, fmt), _OVERFLOWED)
-    return Result(sign | code if code else zero, flags)
+    if code > fmt.max_code or (negative and not fmt.signed):
+        return _overflow(negative, fmt, rounding.mode)
+    if not _differs(datum, kept, quantum):
+        return Result(sign | code, Flags.NONE)
+    return Result(sign | code, _UNDERFLOWED if tiny else Flags.INEXACT)
 
 
 def _round_fixed(datum: Unpacked, fmt: FixedFormat, rounding: Rounding, random: int) -> Result:

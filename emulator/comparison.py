@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .arithmetic import Flags, Result, exact_max, propagated, round_pack
 from .conventions import RISCV, Conventions
-from .formats import FixedFormat, Format, Kind, Unpacked
+from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
 
 
 class Relation(Enum):
@@ -97,42 +97,44 @@ def next_up(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
     +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
     raises invalid and becomes quiet). Above the largest negative value stands -0 where there is one.
     """
+    return _next(code, fmt, conventions, upward=True)
+
+
+def next_down(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
+    """The greatest value of ``fmt`` below the code's: -next_up(-x) where the format is signed."""
+    return _next(code, fmt, conventions, upward=False)
+
+
+def _next(code: int, fmt: Format, conventions: Conventions, upward: bool) -> Result:
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
         return round_pack(x, fmt, conventions=conventions)
     if isinstance(fmt, FixedFormat):
-        top = fmt.pack(exact_max(fmt))
-        return Result(code if code == top else (code + 1) % (1 << fmt.bits), Flags.NONE)
-    if x.kind is Kind.INFINITY:
-        return Result(fmt.pack(exact_max(fmt, True)) if x.negative else code, Flags.NONE)
-    step = 1 if fmt.subnormals else 1 << fmt.trailing_bits  # from zero to the smallest positive value
-    sign = 1 << (fmt.bits - 1)
+        end = fmt.pack(exact_max(fmt, not upward))
+        return Result(code if code == end else (code + (1 if upward else -1)) % (1 << fmt.bits), Flags.NONE)
+    magnitude = 0 if x.is_zero else code & (fmt.sign_bit - 1)
     if x.is_zero:
-        return Result(step, Flags.NONE)
-    if x.negative:
-        down = code - 1 if fmt.subnormals or (code & ~sign) > step else sign
-        return Result(0 if down == sign and not fmt.has_negative_zero else down, Flags.NONE)
-    if code == fmt.pack(exact_max(fmt)):
-        return Result(fmt.pack(Unpacked(Kind.INFINITY)) if fmt.has_infinity else code, Flags.NONE)
-    return Result(code + 1, Flags.NONE)
+        negative = not upward
+        found = _outward(0, fmt) if upward or fmt.signed else 0
+    else:
+        negative = x.negative
+        found = _inward(magnitude, fmt) if x.negative == upward else _outward(magnitude, fmt)
+    keeps_sign = negative and fmt.signed and (found > 0 or fmt.has_negative_zero)
+    return Result(fmt.sign_bit | found if keeps_sign else found, Flags.NONE)
 
 
-def next_down(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
-    """The greatest value of ``fmt`` below the code's: -next_up(-x)."""
-    if isinstance(fmt, FixedFormat):
-        bottom = fmt.pack(exact_max(fmt, True))
-        return Result(code if code == bottom else (code - 1) % (1 << fmt.bits), Flags.NONE)
-    x = fmt.unpack(code)
-    if x.kind is Kind.NAN:
-        return next_up(code, fmt, conventions)
-    mirrored = next_up(_mirror(code, fmt), fmt)
-    return Result(_mirror(mirrored.code, fmt), mirrored.flags)
+def _outward(magnitude: int, fmt: FloatFormat) -> int:
+    """The magnitude code after this one; the last, infinity or max_finite, stays."""
+    if not fmt.subnormals and magnitude < fmt.min_normal_code:
+        return fmt.min_normal_code
+    return min(magnitude + 1, fmt.max_code + fmt.has_infinity)
 
 
-def _mirror(code: int, fmt: Format) -> int:
-    """The code of -x; 0 where the format has no -0."""
-    mirrored = code ^ (1 << (fmt.bits - 1))
-    return 0 if fmt.unpack(code).is_zero and not fmt.has_negative_zero else mirrored
+def _inward(magnitude: int, fmt: FloatFormat) -> int:
+    """The magnitude code before this one; the first stays."""
+    if not fmt.subnormals and magnitude <= fmt.min_normal_code:
+        return 0
+    return max(magnitude - 1, 0)
 
 
 def classify(x: Unpacked, fmt: Format) -> Class:

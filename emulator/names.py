@@ -1,9 +1,10 @@
 """One grammar of format names, for the API, the command line and files.
 
-float    e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]      e5m10, e4m3fn, e3m2finite, e5m2sat
+float    [u]e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]   e5m10, e4m3fn, e3m2finite, e5m2sat; u: unsigned, then fn
+P3109    binary<K>p<P>{s|u}{e|f}[ftz][b<bias>][sat]       binary8p3se: signed, extended; binary8p1uf: unsigned, finite
 fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
 block    <element>x<size>+<scale>[+<tensor scale>][+<rule>]
-                                                          e2m1finitex32+e8m0+floor, q2.6x16+e8m0+even
+                                                          e2m1finitex32+ue8m0+floor, q2.6x16+e8m0+even
          bfp<n>x<size>: n-bit sign-magnitude elements     bfp8x16+ceil
 alias    see ALIASES, BLOCK_ALIASES                       fp16, bf16, fp8_e4m3, int8, mxfp4, nvfp4
          a block's with another size or rule              mxfp4x16, mxfp8_e4m3+rceil
@@ -33,6 +34,7 @@ ALIASES = {
     "fp6_e3m2": "e3m2finite",
     "fp6_e2m3": "e2m3finite",
     "fp4_e2m1": "e2m1finite",
+    "e8m0": "ue8m0",
     "int8": "q8.0",
     "int16": "q16.0",
     "int32": "q32.0",
@@ -41,27 +43,29 @@ ALIASES = {
 #: The same for block formats. MX: OCP v1.0 section 5.3. MSFP<12 ... 16>: 8 exponent bits shared by 16 elements of a
 #: sign and 3 ... 7 magnitude bits.
 BLOCK_ALIASES = {
-    "mxfp8_e4m3": "e4m3fnx32+e8m0+floor",
-    "mxfp8_e5m2": "e5m2x32+e8m0+floor",
-    "mxfp6_e3m2": "e3m2finitex32+e8m0+floor",
-    "mxfp6_e2m3": "e2m3finitex32+e8m0+floor",
-    "mxfp4": "e2m1finitex32+e8m0+floor",
-    "mxint8": "q2.6x32+e8m0+floor",
+    "mxfp8_e4m3": "e4m3fnx32+ue8m0+floor",
+    "mxfp8_e5m2": "e5m2x32+ue8m0+floor",
+    "mxfp6_e3m2": "e3m2finitex32+ue8m0+floor",
+    "mxfp6_e2m3": "e2m3finitex32+ue8m0+floor",
+    "mxfp4": "e2m1finitex32+ue8m0+floor",
+    "mxint8": "q2.6x32+ue8m0+floor",
     "nvfp4": "e2m1finitex16+e4m3fn+e8m23+amax",
-    "msfp12": "e1m2finiteb1x16+e8m0+floor",
-    "msfp13": "e1m3finiteb1x16+e8m0+floor",
-    "msfp14": "e1m4finiteb1x16+e8m0+floor",
-    "msfp15": "e1m5finiteb1x16+e8m0+floor",
-    "msfp16": "e1m6finiteb1x16+e8m0+floor",
+    "msfp12": "e1m2finiteb1x16+ue8m0+floor",
+    "msfp13": "e1m3finiteb1x16+ue8m0+floor",
+    "msfp14": "e1m4finiteb1x16+ue8m0+floor",
+    "msfp15": "e1m5finiteb1x16+ue8m0+floor",
+    "msfp16": "e1m6finiteb1x16+ue8m0+floor",
 }
 _INTEGER = re.compile(r"(u?)int(\d+)(w?)")
 
-_FLOAT = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
+_SUFFIXES = r"(?P<ftz>ftz)?(?:b(?P<bias>-?\d+))?(?P<sat>sat)?"
+_FLOAT = re.compile(r"(?P<sign>[su]?)e(?P<w>\d+)m(?P<t>\d+)(?P<specials>fnuz|finite|fn)?" + _SUFFIXES)
+_P3109 = re.compile(r"binary(?P<bits>\d+)p(?P<precision>\d+)(?P<sign>[su])(?P<domain>[ef])" + _SUFFIXES)
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
 _RULES = [rule.value for rule in Rule]
 _BFP = re.compile(r"bfp(\d+)")
-_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "q4.12", "q8.8", "q8.8w", "uq4.12", "bfp8x16", *BLOCK_ALIASES]
-_LATER = re.compile(r"posit.*|u?e8m0")
+_EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "binary8p3se", "q4.12", "q8.8", "q8.8w", "uq4.12", "bfp8x16"]
+_LATER = re.compile(r"posit.*")
 
 
 def _spelled_out(text: str) -> str:
@@ -93,7 +97,7 @@ def _block(text: str) -> BlockFormat | None:
             raise HalfulpError(
                 f"{text!r} is not bfp<n>x<size>[+<rule>] with elements of n = 2...45 bits, sign included."
             )
-        name, scales = f"e1m{bits - 2}finiteb1", ["e8m0"]
+        name, scales = f"e1m{bits - 2}finiteb1", ["ue8m0"]
     if not size or not 1 <= len(scales) <= 2:
         return None
     element, scale, *outer = map(scalar_format, [name, *scales])
@@ -136,17 +140,39 @@ def format(name: str | Format | BlockFormat) -> Format | BlockFormat:
         raise HalfulpError(
             f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
         )
-    if match := _FLOAT.fullmatch(text):
-        w, t, specials, ftz, bias, sat = match.groups()
-        return FloatFormat(
-            int(w), int(t), Specials(specials or ""), ftz is None, int(bias) if bias else None, sat is not None
-        )
+    if match := _FLOAT.fullmatch(text) or _P3109.fullmatch(text):
+        return _float(**match.groupdict())
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
-    near = difflib.get_close_matches(text, [*ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
+    near = difflib.get_close_matches(text, [*ALIASES, *BLOCK_ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")
+
+
+def _float(
+    sign: str,
+    ftz: str | None,
+    bias: str | None,
+    sat: str | None,
+    w: str = "",
+    t: str = "",
+    specials: str | None = None,
+    bits: str = "",
+    precision: str = "",
+    domain: str = "",
+) -> FloatFormat:
+    """The float format of the groups that _FLOAT or _P3109 matched."""
+    signed = sign != "u"
+    if domain:
+        if not 1 <= int(precision) <= int(bits) - signed:
+            raise HalfulpError(f"binary{bits}p{precision}{sign}{domain}: P must lie in 1...{int(bits) - signed}.")
+        trailing = int(precision) - 1
+        exponent, kind = int(bits) - signed - trailing, Specials.EXTENDED if domain == "e" else Specials.FNUZ
+    else:
+        trailing, exponent = int(t), int(w)
+        kind = Specials(specials or ("" if signed else "fn"))
+    return FloatFormat(exponent, trailing, kind, not ftz, int(bias) if bias else None, bool(sat), signed)  # type: ignore[arg-type]
 
 
 def alias(fmt: Format | BlockFormat) -> str:

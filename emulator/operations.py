@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from .arithmetic import (
     INVALID_NAN,
+    NAN,
     Flags,
     Result,
     exact_max,
@@ -62,7 +63,9 @@ def div(
     elif x.kind is Kind.INFINITY:
         quotient = Unpacked(Kind.INFINITY, negative)
     elif y.is_zero:
-        code, flags = round_pack(Unpacked(Kind.INFINITY, negative), fmt, rounding, random, conventions)
+        signless = fmt.has_infinity and not fmt.has_negative_zero  # of a P3109 format: no infinity is the right one
+        pole = NAN if signless else Unpacked(Kind.INFINITY, negative)
+        code, flags = round_pack(pole, fmt, rounding, random, conventions)
         return Result(code, flags | Flags.DIVIDE_BY_ZERO)
     elif x.is_zero or y.kind is Kind.INFINITY:
         quotient = Unpacked(Kind.FINITE, negative)

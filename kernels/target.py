@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -83,8 +83,13 @@ def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
+        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
     """
+    if isinstance(fmt, FloatFormat) and (
+        not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
+    ):
+        raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if isinstance(fmt, FixedFormat):
         if fmt.bits > 53:
             raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.bits}.")

@@ -89,7 +89,7 @@ def test_block_formats_show_elements_and_scales(run) -> None:
     by_api = hu.quantize([0.3] * 20, "mxfp4x8", "SR4", seed=3)
     assert [float(row["value"]) for row in json.loads(by_cli)] == by_api.tolist()
     code, text, _ = run("formats", "mxfp4", "nvfp4")
-    assert code == 0 and "4.25" in text and "e2m1finitex32+e8m0+floor" in text
+    assert code == 0 and "4.25" in text and "e2m1finitex32+ue8m0+floor" in text
     assert run("cost", "mxfp4/fp32")[2].startswith("error: mxfp4 is a block format")
 
 
