@@ -9,6 +9,7 @@ from .emulator.formats import FixedFormat, FloatFormat
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
+from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
 from .kernels.machine import Machine
 from .kernels.quantize import quantize
@@ -40,10 +41,19 @@ __all__ = [
     "Rounding",
     "Sequential",
     "Technology",
+    "add",
     "cost",
+    "decode",
+    "div",
+    "encode",
     "encode_blocks",
+    "fma",
     "format",
     "fused",
+    "mul",
     "quantize",
+    "rem",
     "sequential",
+    "sqrt",
+    "sub",
 ]
