@@ -144,7 +144,7 @@ def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
 
 
 def has_kernels(fmt: Format) -> bool:
-    """Whether a Target can hold the format's rules: not those of scale types without zero, nor P3109's parity of p = 1."""
+    """Whether a Target holds the format's rules: not those of scale types without zero, nor P3109's of p = 1."""
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
@@ -177,8 +177,8 @@ def target(
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
-        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
+        are not those of a Target (``has_kernels``).
     """
     if isinstance(fmt, FloatFormat) and not has_kernels(fmt):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
@@ -193,7 +193,7 @@ def target(
         quantum = fmt.emin - fmt.precision
     elif integral:
         quantum = max(quantum or 0, 0)
-    corrected, k = getattr(rounding, "corrected", False), rounding.random_bits
+    corrected, k = rounding.corrected, rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
     wrap = fixed and fmt.wrap
     edge = emin_edge = 0.0
@@ -401,7 +401,7 @@ def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
-    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if getattr(rounding, "corrected", False) else 0.0
+    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
     hints = Target32.__annotations__
     return Target32(*(hints[name](value) for name, value in fields.items()))
