@@ -18,10 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import __version__
-from .emulator import arithmetic, names
+from .emulator import arithmetic, blocks, names
+from .emulator.blocks import BlockFormat
 from .emulator.cost import QUANTITIES, Technology, cost, nodes
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
+from .emulator.formats import Format
 from .emulator.ledger import Ledger
 from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
@@ -82,15 +84,15 @@ def formats(
     name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show formats: canonical name, width, range, smallest value."""
+    """Show formats: canonical name, width (with a share of the scale, in blocks), range, smallest value."""
     rows = []
-    for text in name or names.ALIASES:
+    for text in name or names.ALIASES | names.BLOCK_ALIASES:
         fmt = names.format(text)
         rows.append(
             {
                 "name": text,
                 "canonical": str(fmt),
-                "bits": fmt.bits,
+                "bits": fmt.bits_per_element if isinstance(fmt, BlockFormat) else fmt.bits,
                 "precision": fmt.precision,
                 "max_finite": fmt.max_finite,
                 "min_finite": fmt.min_finite,
@@ -140,35 +142,60 @@ def quantize(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Round numbers into a format: value, code, exact value and flags, a line each."""
+    """Round numbers into a format: value, code, exact value and flags, a line each.
+
+    Into a block format, the numbers are one row of blocks: value, element code, scale code, exact scale.
+    """
     destination, how = names.format(fmt), Rounding.parse(rounding)
     for text in values:
         if text.startswith("--"):
             raise HalfulpError(f"{text} is neither a number nor an option of quantize.")
     if seed >= 1 << 62:
         raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
-    rows = []
-    for element, text in enumerate(values):
-        k = how.random_bits
-        result = arithmetic.quantize(
-            arithmetic.exact(text),
-            destination,
-            how,
-            random_bits(seed, stream(1, Role.OUTPUT), element, 0, k) if k else 0,
-        )
-        datum = destination.unpack(result.code)
-        rows.append(
-            {
-                "input": text,
-                "value": repr(float(datum)),
-                "code": f"0x{result.code:0{-(-destination.bits // 4)}x}",
-                "exact": _exact_text(datum),
-                "flags": str(result.flags),
-            }
-        )
+    k = how.random_bits
+    random = [random_bits(seed, stream(1, Role.OUTPUT), element, 0, k) if k else 0 for element in range(len(values))]
+    if isinstance(destination, BlockFormat):
+        rows = _blocks(values, destination, how, random)
+    else:
+        rows = [_number(text, destination, how, bits) for text, bits in zip(values, random, strict=True)]
     if as_json:
         return _print_json(rows)
     _table(rows, {key: key for key in rows[0]})
+
+
+def _number(text: str, fmt: Format, rounding: Rounding, random: int) -> dict[str, str]:
+    result = arithmetic.quantize(arithmetic.exact(text), fmt, rounding, random)
+    datum = fmt.unpack(result.code)
+    return {
+        "input": text,
+        "value": repr(float(datum)),
+        "code": _hex(result.code, fmt),
+        "exact": _exact_text(datum),
+        "flags": str(result.flags),
+    }
+
+
+def _blocks(texts: list[str], fmt: BlockFormat, rounding: Rounding, random: list[int]) -> list[dict[str, str]]:
+    data = [arithmetic.exact(text) for text in texts]
+    cuts = [slice(start, start + fmt.size) for start in range(0, len(data), fmt.size)]
+    outer = blocks.choose_tensor_scale([blocks.largest(data[cut]) for cut in cuts], fmt)
+    tensor_scale = arithmetic.exact(blocks.tensor_scale_value(outer, fmt))
+    rows = []
+    for number, cut in enumerate(cuts):
+        codes, scale_code = blocks.encode_block(data[cut], fmt, rounding, random[cut], outer)
+        scale = arithmetic.exact_product(fmt.scale.unpack(scale_code), tensor_scale)
+        for text, code in zip(texts[cut], codes, strict=True):
+            value = arithmetic.exact_product(fmt.element.unpack(code), scale)
+            row = {"input": text, "value": repr(float(value)), "code": _hex(code, fmt.element), "block": str(number)}
+            row |= {"scale code": _hex(scale_code, fmt.scale), "scale": _exact_text(scale)}
+            rows.append(row)
+            if fmt.tensor_scale and outer is not None:
+                row["tensor scale"] = _hex(outer, fmt.tensor_scale)
+    return rows
+
+
+def _hex(code: int, fmt: Format) -> str:
+    return f"0x{code:0{-(-fmt.bits // 4)}x}"
 
 
 def _exact_text(datum: arithmetic.Unpacked) -> str:

@@ -52,18 +52,18 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
 def random_bits(seed: int, stream: int, element: int, step: int, k: int) -> int:
     """The k random bits (1...32) drawn for one rounding: an integer in [0, 2^k).
 
-    Four consecutive steps share one Philox block; the k bits are the top bits of the step's 32-bit word.
+    Four consecutive elements share one Philox block; the k bits are the top bits of the element's 32-bit word.
     ``element`` is the flat index in the result, ``step`` the position in the sum; both are below 2^40, as is
     ``stream``; ``seed`` lies in [0, 2^62).
     """
     counter = (
-        step >> 2 & _WORD,
-        element & _WORD,
+        step & _WORD,
+        element >> 2 & _WORD,
         stream & _WORD,
-        element >> 32 | (stream >> 32) << 8 | (step >> 34) << 16,
+        element >> 34 | (stream >> 32) << 8 | (step >> 32) << 16,
     )
     block = philox4x32(counter, (seed & _WORD, seed >> 32 & _WORD))
-    return block[step & 3] >> (32 - k)
+    return block[element & 3] >> (32 - k)
 
 
 class Source(Protocol):

@@ -22,10 +22,13 @@ import numpy as np
 
 from ..emulator.errors import HalfulpError
 from . import loops
+from .subset import COMPILED
 from .target import STRUCTS, Struct
 
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000
+#: Threads are cut at multiples of it, so that each draws whole blocks of random words.
+_GRAIN = 4
 
 
 def default_threads() -> int:
@@ -78,8 +81,9 @@ class Backend:
         if threads <= 1:
             self.run(kernel, 0, count, *args)
             return
-        cuts = [count * i // threads for i in range(threads + 1)]
-        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in itertools.pairwise(cuts)]
+        cuts = [count * i // threads & -_GRAIN if i < threads else count for i in range(threads + 1)]
+        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in itertools.pairwise(cuts[1:])]
+        self.run(kernel, 0, cuts[1], *args)
         for job in jobs:
             job.result()
 
@@ -88,9 +92,10 @@ class CpuBackend(Backend):
     """Numba."""
 
     name = "cpu"
+    kernels = loops  #: the module that, imported, has registered every kernel
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
-        getattr(loops, kernel)(begin, end, *args)
+        COMPILED[kernel](begin, end, *args)
 
 
 class CxxBackend(Backend):

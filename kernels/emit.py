@@ -26,13 +26,26 @@ DEVICE_INLINE i64 bits_of(f64 x) { return __double_as_longlong(x); }
 DEVICE_INLINE f64 from_bits(i64 x) { return __longlong_as_double(x); }
 DEVICE_INLINE i64 leading_zeros(i64 x) { return __clzll(x); }
 #else
+extern "C" double fmod(double, double);
 #define DEVICE static
 #define DEVICE_INLINE static inline
 DEVICE_INLINE i64 bits_of(f64 x) { i64 y; __builtin_memcpy(&y, &x, 8); return y; }
 DEVICE_INLINE f64 from_bits(i64 x) { f64 y; __builtin_memcpy(&y, &x, 8); return y; }
 DEVICE_INLINE i64 leading_zeros(i64 x) { return x ? __builtin_clzll((unsigned long long)x) : 64; }
 DEVICE_INLINE f64 fma(f64 x, f64 y, f64 z) { return __builtin_fma(x, y, z); }
+DEVICE_INLINE f64 copysign(f64 x, f64 y) { return __builtin_copysign(x, y); }
+DEVICE_INLINE f64 floor(f64 x) { return __builtin_floor(x); }
+DEVICE_INLINE f64 sqrt(f64 x) { return __builtin_sqrt(x); }
+DEVICE_INLINE f64 fabs(f64 x) { return __builtin_fabs(x); }
 #endif
+DEVICE_INLINE f64 binade(f64 x) { return from_bits(bits_of(x) & (0x7FFLL << 52)); }
+DEVICE_INLINE f64 like(f64 x, f64 y) { return x; }
+DEVICE_INLINE i64 multiply_high(i64 x, i64 y) {
+  return (i64)((((unsigned long long)x & 0xFFFFFFFF) * ((unsigned long long)y & 0xFFFFFFFF)) >> 32);
+}
+DEVICE_INLINE i64 multiply_low(i64 x, i64 y) {
+  return (i64)((((unsigned long long)x & 0xFFFFFFFF) * ((unsigned long long)y & 0xFFFFFFFF)) & 0xFFFFFFFF);
+}
 DEVICE_INLINE i64 quotient(i64 x, i64 y) { return x / y; }
 DEVICE_INLINE i64 min_i64(i64 x, i64 y) { return x < y ? x : y; }
 DEVICE_INLINE i64 max_i64(i64 x, i64 y) { return x > y ? x : y; }
@@ -46,6 +59,7 @@ _TYPES = {
     subset.i64s: "i64*",
     type(None): "void",
     tuple[int, int]: "pair<i64, i64>",
+    tuple[float, int]: "pair<f64, i64>",
 }
 _BINARY = {
     ast.Add: "+",
@@ -172,8 +186,9 @@ class _Printer:
                 body_text = self.block(node.body, own={name: "i64"})
                 self.frozen.discard(name)
                 return f"for (i64 {name} = {first}, end_{name} = {last}; {name} < end_{name}; {name}++) {body_text}\n"
-            case ast.Return(value=ast.Tuple(elts=[x, y])) if self.result == "pair<i64, i64>":
-                return f"return {{{self.typed(x, 'i64')}, {self.typed(y, 'i64')}}};\n"
+            case ast.Return(value=ast.Tuple(elts=[x, y])) if self.result.startswith("pair<"):
+                first, second = self.result[5:-1].split(", ")
+                return f"return {{{self.typed(x, first)}, {self.typed(y, second)}}};\n"
             case ast.Return(value=value) if value is not None:
                 return f"return {self.typed(value, self.result)};\n"
         raise self.refuse(node)
@@ -206,6 +221,9 @@ class _Printer:
                 arithmetic = isinstance(op, (ast.Add, ast.Sub, ast.Mult))
                 (x, y), kind = self.same(node, left, right, among=("i64", "f64") if arithmetic else ("i64",))
                 return f"({x} {_BINARY[type(op)]} {y})", kind
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                (x, y), kind = self.same(node, left, right, among=("f64",))
+                return f"({x} / {y})", kind
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
                 wanted = {ast.Not: ("bool",), ast.Invert: ("i64",)}.get(type(op), ("i64", "f64"))
                 (x,), kind = self.same(node, operand, among=wanted)

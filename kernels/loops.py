@@ -1,60 +1,19 @@
-"""Kernels: loops over arrays around the scalar arithmetic. Each works on the result's indices [begin, end).
+"""Kernels of contractions. Each works on the result's indices [begin, end).
 
-Random integers of SR go through a scratch array of one word per result, so that the arithmetic loops are the
+SR's random fractions go through a scratch array of one word per result, so that the arithmetic loops are the
 same for every mode; it holds zeros where nothing is stochastic. ``path`` is a ``target.Path``.
 """
 
 from __future__ import annotations
 
-from .scalar import INFINITY_BITS, MAGNITUDE, SIGN_BIT, mac_native, mac_odd, random_integer, round_odd, settle, special
-from .subset import bits_of, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient
-from .target import FusedUnit, Path, Target
+from .elementwise import NATIVE, ODD, draw_fractions, neutral_zero
+from .scalar import INFINITY_BITS, MAGNITUDE, limited, mac_native, mac_odd, random_fraction, round_odd, settle
+from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
+from .target import FusedUnit, Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
 
-NATIVE, ODD, WIDE = map(int, Path)
 EXACT = -1  #: as a product path: the product is not rounded
 NO_EXPONENT = -1000000
-
-
-@device_call
-def neutral_zero(t: Target) -> f64:
-    """The zero that changes nothing when added under ``t``'s mode: -0, or +0 under RTN."""
-    return from_bits(SIGN_BIT ^ t.zero_sign)
-
-
-@kernel
-def draw(begin: i64, end: i64, random: i64s, seed: i64, stream: i64, step: i64, t: Target) -> None:
-    """random[i] = the random integer of (seed, stream, i, step)."""
-    for i in range(begin, end):
-        random[i] = random_integer(seed, stream, i, step, t)
-
-
-@kernel
-def convert(begin: i64, end: i64, x: f64s, y: f64s, random: i64s, path: i64, t: Target) -> None:
-    """y[i] = x[i] rounded once into ``t``."""
-    neutral = neutral_zero(t)
-    if path == WIDE:
-        for i in range(begin, end):
-            y[i] = mac_wide(neutral, x[i], 1.0, t, random[i])
-    else:
-        for i in range(begin, end):
-            y[i] = round_odd(x[i], t, random[i])
-
-
-@kernel
-def multiply_add(
-    begin: i64, end: i64, x: f64s, y: f64s, z: f64s, out: f64s, random: i64s, path: i64, t: Target
-) -> None:
-    """out[i] = x[i] * y[i] + z[i] rounded once into ``t``: add has y = 1, mul has the neutral zero for z."""
-    if path == NATIVE:
-        for i in range(begin, end):
-            out[i] = mac_native(z[i], x[i], y[i])
-    elif path == ODD:
-        for i in range(begin, end):
-            out[i] = mac_odd(z[i], x[i], y[i], t, random[i])
-    else:
-        for i in range(begin, end):
-            out[i] = mac_wide(z[i], x[i], y[i], t, random[i])
 
 
 @device_call
@@ -63,8 +22,8 @@ def accumulate_row(
     c: f64s,
     a: f64,
     b: f64s,
-    random: i64s,
-    product_random: i64s,
+    u: f64s,
+    product_u: f64s,
     path: i64,
     t: Target,
     product_path: i64,
@@ -76,17 +35,18 @@ def accumulate_row(
             c[j] = mac_native(c[j], a, b[j])
     elif product_path == EXACT and path == ODD:
         for j in range(n):
-            c[j] = mac_odd(c[j], a, b[j], t, random[j])
+            c[j] = mac_odd(c[j], a, b[j], t, u[j])
     elif product_path == EXACT:
         for j in range(n):
-            c[j] = mac_wide(c[j], a, b[j], t, random[j])
+            c[j], _flags = mac_wide(c[j], a, b[j], t, u[j])
     elif product_path == ODD and path == ODD:
         for j in range(n):
-            c[j] = mac_odd(c[j], round_odd(a * b[j], product, product_random[j]), 1.0, t, random[j])
+            c[j] = mac_odd(c[j], round_odd(a * b[j], product, product_u[j]), 1.0, t, u[j])
     else:
         neutral = neutral_zero(product)
         for j in range(n):
-            c[j] = mac_wide(c[j], mac_wide(neutral, a, b[j], product, product_random[j]), 1.0, t, random[j])
+            term, _product_flags = mac_wide(neutral, a, b[j], product, product_u[j])
+            c[j], _sum_flags = mac_wide(c[j], term, 1.0, t, u[j])
 
 
 @kernel
@@ -98,8 +58,8 @@ def matmul(
     c: f64s,
     depth: i64,
     width: i64,
-    random: i64s,
-    product_random: i64s,
+    u: f64s,
+    product_u: f64s,
     seed: i64,
     stream: i64,
     product_stream: i64,
@@ -116,19 +76,17 @@ def matmul(
         column = index - i * width
         for k in range(depth):
             if t.random_bits > 0:
-                for r in range(index, index + n):
-                    random[r] = random_integer(seed, stream, r, k, t)
+                draw_fractions(u[index : index + n], n, index, seed, stream, k, t)
             if product_path != EXACT and product.random_bits > 0:
-                for r in range(index, index + n):
-                    product_random[r] = random_integer(seed, product_stream, r, k, product)
+                draw_fractions(product_u[index : index + n], n, index, seed, product_stream, k, product)
             row = k * width + column
             accumulate_row(
                 n,
                 c[index : index + n],
                 a[i * depth + k],
                 b[row : row + n],
-                random[index : index + n],
-                product_random[index : index + n],
+                u[index : index + n],
+                product_u[index : index + n],
                 path,
                 t,
                 product_path,
@@ -159,17 +117,17 @@ def ragged_dot(
         total = 0.0
         for k in range(starts[i], starts[i + 1]):
             step = k - starts[i]
-            r = random_integer(seed, stream, i, step, t) if t.random_bits > 0 else 0
+            u = random_fraction(seed, stream, i, step, t) if t.random_bits > 0 else 0.0
             if product_path != EXACT:
-                pr = random_integer(seed, product_stream, i, step, product) if product.random_bits > 0 else 0
-                term = mac_wide(neutral, x[k], y[k], product, pr)
-                total = mac_wide(total, term, 1.0, t, r)
+                v = random_fraction(seed, product_stream, i, step, product) if product.random_bits > 0 else 0.0
+                term, _product_flags = mac_wide(neutral, x[k], y[k], product, v)
+                total, _sum_flags = mac_wide(total, term, 1.0, t, u)
             elif path == NATIVE:
                 total = mac_native(total, x[k], y[k])
             elif path == ODD:
-                total = mac_odd(total, x[k], y[k], t, r)
+                total = mac_odd(total, x[k], y[k], t, u)
             else:
-                total = mac_wide(total, x[k], y[k], t, r)
+                total, _flags = mac_wide(total, x[k], y[k], t, u)
         out[i] = total
 
 
@@ -230,7 +188,7 @@ def fused_dot(
             elif x[k] != 0.0 and y[k * stride] != 0.0:
                 largest = max(largest, stored_exponent(x[k], unit.emin_x) + stored_exponent(y[k * stride], unit.emin_y))
         if found:
-            total = special(outcome, 0.0, t)
+            total = settle(0.0, outcome, t)
         elif largest == NO_EXPONENT:
             total = 0.0
         else:
@@ -238,9 +196,12 @@ def fused_dot(
             s = aligned(total, 1.0, 53, 1, quantum)
             for k in range(start, stop):
                 s = s + aligned(x[k], y[k * stride], unit.precision_x, unit.precision_y, quantum)
-            r = random_integer(seed, stream, element, step, t) if t.random_bits > 0 else 0
+            u = random_fraction(seed, stream, element, step, t) if t.random_bits > 0 else 0.0
             m = max(s, 0 - s)
-            total = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, r) if s != 0 else settle(0.0, 0, t)
+            if s != 0:
+                total, _flags = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
+            else:
+                total = limited(0.0, t)
         start = stop
         step = step + 1
     return total

@@ -12,12 +12,13 @@ from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
-from ..emulator.names import format as parse_format
+from ..emulator.names import scalar_format
 from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
+from .elementwise import Op
 from .loops import EXACT
-from .target import FP64, FusedUnit, Target, accumulate_path, convert_path, mac_path, target
+from .target import FP64, FusedUnit, Path, Target, accumulate_path, convert_path, mac_path, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 _ONE = FixedFormat(2, 0)
@@ -55,6 +56,7 @@ class Machine:
             raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
         self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
+        self._no_flags = self.backend.array([0], np.int64)
         self.seed = int(seed)
         self.unit = unit
         self.ledger = Ledger() if ledger is None else ledger
@@ -80,7 +82,7 @@ class Machine:
 
         ``stored`` is the format that x is read in; it matters to the ledger only.
         """
-        fmt, source = self.datapath.output if fmt is None else parse_format(fmt), parse_format(stored)
+        fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
         array = self._values(x)
@@ -101,7 +103,7 @@ class Machine:
         dp = self.datapath
         self._open("add")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
-        out = self._multiply_add(xs, self.backend.array(1.0), ys, (dp.a, _ONE, dp.b))
+        out = self._elementwise(Op.ADD, (xs, ys), (dp.a, _ONE, dp.b))
         self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -111,8 +113,7 @@ class Machine:
         dp = self.datapath
         self._open("mul")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
-        neutral = 0.0 if target(dp.output, dp.output_rounding).zero_sign else -0.0
-        out = self._multiply_add(xs, ys, self.backend.array(neutral), (dp.a, dp.b, _ONE))
+        out = self._elementwise(Op.MUL, (xs, ys), (dp.a, dp.b, _ONE))
         self.ledger.count(Operation("mul", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -126,7 +127,7 @@ class Machine:
             self._operand(y, dp.b, Role.B),
             self._operand(z, dp.accumulator, Role.C),
         )
-        out = self._multiply_add(xs, ys, zs, (dp.a, dp.b, dp.accumulator))
+        out = self._elementwise(Op.FMA, (xs, ys, zs), (dp.a, dp.b, dp.accumulator))
         self.ledger.count(Operation("mul", dp.a, dp.b, None), out.size)
         self.ledger.count(Operation("add", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding), out.size)
         self.ledger.move(
@@ -253,23 +254,22 @@ class Machine:
         return out if any(self.backend.is_native(x) for x in inputs) else self.backend.to_host(out)
 
     def _scratch(self, size: int) -> Any:
-        return self.backend.xp.zeros(size, dtype=np.int64)
-
-    def _random(self, size: int, t: Target, role: Role) -> Any:
-        """One random integer per element, zeros where nothing is stochastic."""
-        random = self._scratch(size)
-        if t.random_bits:
-            self.backend.launch("draw", size, random, self.seed, self._stream(role), 0, t, work=20)
-        return random
+        return self.backend.xp.empty(size)
 
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
             return array.copy()
         t = target(fmt, rounding, operand=role in (Role.A, Role.B, Role.C))
-        out = self.backend.xp.empty(array.size)
-        random = self._random(array.size, t, role)
-        self.backend.launch("convert", array.size, array.ravel(), out, random, int(convert_path(fmt, rounding)), t)
-        return out.reshape(array.shape)
+        return self._compute(Op.CONVERT, (array.ravel(),), t, convert_path(fmt, rounding), role).reshape(array.shape)
+
+    def _compute(self, op: Op, operands: tuple[Any, ...], t: Target, path: Path, role: Role) -> Any:
+        """An element-wise operation on flat arrays."""
+        x, y, z = (operands * 3)[:3] if len(operands) == 1 else (*operands, operands[0])[:3]
+        out = self.backend.xp.empty(x.size)
+        random = self._scratch(x.size) if t.random_bits else out
+        args = (int(op), x, y, z, out, self._no_flags, 0, self._scratch(x.size), random)
+        self.backend.launch("compute", x.size, *args, self.seed, self._stream(role), int(path), t)
+        return out
 
     def _operand(self, x: ArrayLike, fmt: Format, role: Role) -> Any:
         return self._convert(self._values(x), fmt, self.datapath.operand_rounding, role)
@@ -280,20 +280,19 @@ class Machine:
             return accumulated
         return self._convert(accumulated, dp.output, dp.output_rounding, Role.OUTPUT)
 
-    def _multiply_add(self, x: Any, y: Any, z: Any, formats: tuple[Format, Format, Format]) -> Any:
+    def _elementwise(self, op: Op, operands: tuple[Any, ...], formats: tuple[Format, Format, Format]) -> Any:
+        """``op`` on broadcast operands; ``formats`` are those of its a * b + c."""
         dp, xp = self.datapath, self.backend.xp
         try:
-            shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
+            shape = np.broadcast_shapes(*(v.shape for v in operands))
         except ValueError:
-            raise HalfulpError(f"shapes {x.shape}, {y.shape} and {z.shape} do not broadcast together.") from None
+            shapes = [str(v.shape) for v in operands]
+            shown = f"{', '.join(shapes[:-1])} and {shapes[-1]}"
+            raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
         t = target(dp.output, dp.output_rounding)
         path = mac_path(*formats, dp.output, dp.output_rounding)
-        size = math.prod(shape)
-        out = xp.empty(size)
-        random = self._random(size, t, Role.OUTPUT)
-        flat = [xp.array(xp.broadcast_to(v, shape)).ravel() for v in (x, y, z)]
-        self.backend.launch("multiply_add", size, *flat, out, random, int(path), t)
-        return out.reshape(shape)
+        flat = tuple(xp.array(xp.broadcast_to(v, shape)).ravel() for v in operands)
+        return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
 
     def _sequential_parameters(self) -> tuple[int, Target, int, Target]:
         dp = self.datapath
@@ -338,21 +337,3 @@ class Machine:
 def _top(fmt: Format) -> int:
     """Exponent of the largest magnitude of a format."""
     return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
-
-
-def quantize(
-    x: ArrayLike, fmt: Format | str, rounding: Rounding | str = RNE, seed: int = 0, backend: str = "cpu"
-) -> Any:
-    """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
-
-    Parameters
-    ----------
-    x : real array, any shape (values; float64 is taken as exact).
-    fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding.
-
-    Returns
-    -------
-    float64 array of the same shape, of values exactly representable in ``fmt`` (a float for a scalar).
-    """
-    out = Machine(Datapath(parse_format(fmt)), backend, seed).quantize(x, fmt, rounding)
-    return float(out) if np.ndim(x) == 0 else out

@@ -1,79 +1,140 @@
-"""Scalar arithmetic on binary64 carriers: one rounding, by the fast route (round to odd).
+"""Scalar arithmetic on float carriers: the exact result, folded to odd at 53 bits, then one rounding.
 
-A value x is exact, or exact folded to odd at 53 bits; ``round_odd`` then rounds it once into a Target. No branch
-depends on data, so that loops over these functions vectorise.
+The rounding adds and subtracts 2^52 quanta (units of the last kept bit), which rounds to nearest even; the other
+modes compare the part that was cut off with a threshold (see ``target``). No branch depends on data, so that loops
+over these functions vectorise. What has no type of its own here (constants come from the Target) is also compiled
+for binary32 carriers, twice as many to a vector.
 """
 
 from __future__ import annotations
 
+from ..emulator.arithmetic import Flags
 from ..emulator.random import MULTIPLIERS, WEYL
-from .subset import bits_of, device, f64, fma, from_bits, i64
+from .subset import (
+    binade,
+    bits_of,
+    copysign,
+    device,
+    f64,
+    floor,
+    fma,
+    fmod,
+    from_bits,
+    i64,
+    like,
+    multiply_high,
+    multiply_low,
+    sqrt,
+)
 from .target import SIGN, Target
 
-FRACTION = (1 << 52) - 1
-HIDDEN = 1 << 52
 MAGNITUDE = (1 << 63) - 1
 SIGN_BIT = SIGN
 INFINITY_BITS = 0x7FF << 52
 WORD = 0xFFFFFFFF
-LOW16 = 0xFFFF
+HUGE, TINY = 2.0**1023, 2.0**-1021
 PHILOX_M0, PHILOX_M1 = MULTIPLIERS
 PHILOX_W0, PHILOX_W1 = WEYL
+QUIET = 1 << 51
+INEXACT, UNDERFLOW, OVERFLOW, DIVIDE_BY_ZERO, INVALID = map(int, Flags)
 
 
 @device
-def threshold(negative: bool, kept: i64, t: Target) -> i64:
-    """What the cut-off part must exceed for ``kept`` to be incremented."""
-    odd = (kept & 1) != 0
-    return (t.negative_odd if odd else t.negative_even) if negative else (t.positive_odd if odd else t.positive_even)
+def goes_up(rest: f64, quantum: f64, odd: bool, negative: bool, t: Target, u: f64) -> bool:
+    """Whether a magnitude moves up, of which ``rest`` < ``quantum`` was cut off; u is SR's random fraction."""
+    at_even = t.negative_even if negative else t.positive_even
+    at_odd = t.negative_odd if negative else t.positive_odd
+    places = quantum * t.correction  # of the bias-corrected SR: 2^52 times the weight of its last bit
+    rest = (rest + places) - places
+    least = quantum * ((at_odd if odd else at_even) - u)
+    return rest > t.nothing and (rest > least or (rest == least and (odd or t.nearest_even == 0)))
 
 
 @device
-def settle(y: f64, sign: i64, t: Target) -> f64:
-    """A rounded magnitude and a sign bit -> the format's value: flush, overflow, zero."""
-    y = 0.0 if y < t.flush_below else y
-    z = from_bits(bits_of(y) | sign)
-    z = t.over_high if z > t.high else z
+def rounded(x: f64, t: Target, u: f64) -> f64:
+    """|x| rounded as if the range had no upper end; of an infinity or a NaN something large."""
+    y = abs(like(x, t.nothing))
+    y = y if y < t.clamp else t.clamp
+    small = y < t.scale_split
+    if t.scaled != 0:
+        positive = y > t.nothing
+        y = y * (t.scale_small if small else t.scale_large)
+        y = t.scaled_dust if (positive and y < t.scaled_dust) else y
+    places = binade(y) * t.grid
+    places = places if places > t.grid_min else t.grid_min
+    shifted = y + places
+    m = shifted - places
+    if t.nearest_even == 0:
+        quantum = places * t.grid_quantum
+        beyond = m > y
+        kept = m - quantum if beyond else m
+        odd = ((bits_of(shifted) & 1) != 0) != beyond
+        m = kept + quantum if goes_up(y - kept, quantum, odd, like(x, t.nothing) < t.nothing, t, u) else kept
+    if t.modulus > t.zero:
+        m = m if y < t.grid_min else y
+    if t.scaled != 0:
+        m = m * (t.unscale_small if small else t.unscale_large)
+    return m
+
+
+@device
+def wrapped(z: f64, t: Target) -> f64:
+    """z modulo the range of a wrapping fixed format; z is a multiple of its quantum."""
+    z = z - t.modulus * floor(z / t.modulus)
+    return z - t.modulus if z > t.high else z
+
+
+@device
+def limited(z: f64, t: Target) -> f64:
+    """A rounded finite value -> the format's: overflow, wrap, zero."""
+    if t.modulus > t.nothing:
+        return wrapped(z, t) + t.zero
+    over = z > t.high
     z = t.over_low if z < t.low else z
-    return 0.0 if (z == 0.0 and t.negative_zero == 0) else z
+    return (t.over_high if over else z) + t.zero
 
 
 @device
-def special(x: f64, y: f64, t: Target) -> f64:
-    """y, unless x is an infinity or a NaN."""
-    magnitude = bits_of(x) & MAGNITUDE
-    infinite = t.infinity_low if x < 0.0 else t.infinity_high
-    y = infinite if magnitude == INFINITY_BITS else y
-    return t.nan if magnitude > INFINITY_BITS else y
+def settle(m: f64, x: f64, t: Target) -> f64:
+    """A rounded magnitude -> the format's value of x's sign: flush, overflow, zero, infinities, NaN."""
+    m = m if m >= t.flush_below else t.nothing
+    m = m if abs(x) >= t.flush_exact else t.nothing
+    z = limited(copysign(m, x), t)
+    z = t.infinity_high if x == t.infinity else z
+    z = t.infinity_low if x == -t.infinity else z
+    return t.nan if x != x else z
 
 
 @device
-def round_odd(x: f64, t: Target, random: i64) -> f64:
-    """Round a carrier once into ``t``; ``random`` is the random integer shifted to the top of 62 bits."""
-    u = bits_of(x)
-    sign = u & SIGN_BIT
-    field = (u & MAGNITUDE) >> 52
-    m = (u & FRACTION) | (min(field, 1) << 52)
-    e = max(field, 1) - 1075
-    q = max(e + 53 - t.precision, t.quantum)
-    d = q - e
-    far = min(max(d - 62, 0), 62)  # beyond 62 places only a sticky bit can matter
-    m = (m >> far) | (1 if (m & ((1 << far) - 1)) != 0 else 0)
-    d = min(d, 62)
-    kept = m >> d
-    rest = (m & ((1 << d) - 1)) << (62 - d)
-    kept = kept + (1 if rest + random > threshold(sign < 0, kept, t) else 0)
-    y = float(kept) * from_bits((q + 1023) << 52)
-    return special(x, settle(y, sign, t), t)
+def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
+    """The flags of rounding x, whose ``rounded`` is m, into the format."""
+    y = abs(x)
+    z = copysign(m, x)
+    over = z > t.high or z < t.low
+    inexact = m != y
+    rest = y - t.tiny_edge
+    normal = y >= t.min_normal or (rest >= 0.0 and goes_up(rest, t.tiny_quantum, True, x < 0.0, t, u))
+    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
+    small = flushed or (inexact and not normal)
+    flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
+    flags = t.infinity_flags if x == t.infinity else flags
+    flags = t.negative_infinity_flags if x == -t.infinity else flags
+    return t.nan_flags if x != x else flags
+
+
+@device
+def round_odd(x: f64, t: Target, u: f64) -> f64:
+    """Round a carrier once into ``t``; u is SR's random fraction."""
+    return settle(rounded(x, t, u), like(x, t.nothing), t)
 
 
 @device
 def fold_odd(s: f64, error: f64) -> f64:
     """s + error rounded to odd at 53 bits, given s = RNE(s + error)."""
-    u = bits_of(s)
+    v = bits_of(s)
     step = 1 if (error > 0.0) == (s > 0.0) else -1
     inexact = error > 0.0 or error < 0.0  # false for NaN: nothing to fold at infinities
-    return from_bits(u + step if (inexact and (u & 1) == 0) else u)
+    return from_bits(v + step if (inexact and (v & 1) == 0) else v)
 
 
 @device
@@ -88,9 +149,40 @@ def add_odd(x: f64, y: f64, t: Target) -> f64:
 
 
 @device
-def mac_odd(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
+def div_odd(x: f64, y: f64) -> f64:
+    """x / y rounded to odd, where neither it nor the remainder leaves the normal range."""
+    s = x / y
+    rest = fma(-s, y, x)
+    return fold_odd(s, rest if y > 0.0 else -rest)
+
+
+@device
+def sqrt_odd(x: f64) -> f64:
+    """The square root rounded to odd, where the remainder does not leave the normal range."""
+    s = sqrt(x)
+    return fold_odd(s, fma(-s, s, x))
+
+
+@device
+def remainder(x: f64, y: f64) -> f64:
+    """IEEE 754's remainder x - y n, n the integer nearest to x / y, ties to even; exact."""
+    b = abs(y)
+    a = abs(x)
+    a = fmod(a, b + b) if (b < HUGE or b != b or a - a != 0.0) else a  # NaN where there is one to give
+    halved = b >= TINY  # now a < 2 b; compare with b / 2, where that is exact, or else a + a with b
+    half = b * 0.5
+    again = a > half if halved else a + a > b
+    a = a - b if again else a
+    again = again and (a >= half if halved else a + a >= b)
+    a = a - b if again else a
+    r = copysign(1.0, x) * a
+    return copysign(r, x) if r == 0.0 else r
+
+
+@device
+def mac_odd(c: f64, a: f64, b: f64, t: Target, u: f64) -> f64:
     """a * b + c rounded once, where a * b is exact in binary64."""
-    return round_odd(add_odd(c, a * b, t), t, random)
+    return round_odd(add_odd(c, a * b, t), t, u)
 
 
 @device
@@ -100,25 +192,12 @@ def mac_native(c: f64, a: f64, b: f64) -> f64:
 
 
 @device
-def multiply_high(m: i64, x: i64) -> i64:
-    """The upper 32 bits of a product of two 32-bit words, without 64-bit overflow."""
-    low = m * (x & LOW16)
-    return (m * (x >> 16) + (low >> 16)) >> 16
-
-
-@device
-def multiply_low(m: i64, x: i64) -> i64:
-    """The lower 32 bits of a product of two 32-bit words."""
-    return (m * (x & LOW16) + (((m * (x >> 16)) & LOW16) << 16)) & WORD
-
-
-@device
-def random_integer(seed: i64, stream: i64, element: i64, step: i64, t: Target) -> i64:
-    """``emulator.random.random_bits`` shifted to the top of 62 bits; seed in [0, 2^62)."""
-    c0 = (step >> 2) & WORD
-    c1 = element & WORD
+def random_word(seed: i64, stream: i64, block: i64, step: i64, which: i64) -> i64:
+    """One of the four words of a Philox block."""
+    c0 = step & WORD
+    c1 = block & WORD
     c2 = stream & WORD
-    c3 = (element >> 32) | ((stream >> 32) << 8) | ((step >> 34) << 16)
+    c3 = (block >> 32) | ((stream >> 32) << 8) | ((step >> 32) << 16)
     k0 = seed & WORD
     k1 = seed >> 32
     for _ in range(10):
@@ -132,6 +211,16 @@ def random_integer(seed: i64, stream: i64, element: i64, step: i64, t: Target) -
         c3 = l0
         k0 = (k0 + PHILOX_W0) & WORD
         k1 = (k1 + PHILOX_W1) & WORD
-    which = step & 3
-    word = (c0 if which == 0 else c1) if which < 2 else (c2 if which == 2 else c3)
-    return (word >> (32 - t.random_bits)) << (62 - t.random_bits)
+    return (c0 if which == 0 else c1) if which < 2 else (c2 if which == 2 else c3)
+
+
+@device
+def fraction_of(word: i64, t: Target) -> f64:
+    """The top k bits of a 32-bit word as a fraction of 2^k."""
+    return float(word >> (32 - t.random_bits)) * t.random_unit
+
+
+@device
+def random_fraction(seed: i64, stream: i64, element: i64, step: i64, t: Target) -> f64:
+    """``emulator.random.random_bits`` as a fraction of 2^k; seed in [0, 2^62)."""
+    return fraction_of(random_word(seed, stream, element >> 2, step, element & 3), t)

@@ -9,7 +9,8 @@ The subset
   ``f64``/``i64`` fields, or a tuple of scalars. Locals take the type of their first assignment, which must stand
   in the block that encloses all their uses.
 * Integers are signed 64-bit and must not overflow, nor negative ones be shifted (the host check runs under UBSan).
-  ``/ // % **`` are refused; ``quotient`` divides non-negative integers. Integers and floats never mix unconverted.
+  ``// % **`` and ``/`` of integers are refused; ``quotient`` divides non-negative ones. Integers and floats never mix
+  unconverted.
 * Statements: assignment, ``if``, ``while``, ``for i in range(...)``, ``return``.``x[i:j]`` is a view: a
   pointer in C++.
 * Constants are module-level numbers. Functions called are device functions, the intrinsics below, ``min``, ``max``
@@ -45,6 +46,7 @@ class i64s:
 #: Device functions and kernels by name, in order of definition (callees first).
 DEVICE: dict[str, Callable] = {}
 KERNELS: dict[str, Callable] = {}
+COMPILED: dict[str, Any] = {}  #: kernels as Numba compiles them
 CALLED: set[str] = set()  #: device functions that are called rather than inlined
 
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it would change bits
@@ -96,17 +98,27 @@ def device_call(function: Callable) -> Callable:
 def kernel(function: Callable) -> Callable:
     """Register a kernel: its first two parameters are ``begin`` and ``end``."""
     KERNELS[function.__name__] = function
+    COMPILED[function.__name__] = _cached(numba.njit(**_OPTIONS)(function))
+    return COMPILED[function.__name__]
+
+
+def _width(kind: types.Float) -> ir.IntType:
+    return ir.IntType(kind.bitwidth)
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function for the CPU alone: one outside the subset, which is not emitted."""
     return _cached(numba.njit(**_OPTIONS)(function))
 
 
 @intrinsic
 def bits_of(typing, x):
-    """The 64 bits of a double, as a signed integer."""
+    """The bits of a float, as a signed integer of its width."""
 
     def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
+        return builder.bitcast(args[0], _width(x))
 
-    return types.int64(types.float64), codegen
+    return (types.int32 if x == types.float32 else types.int64)(x), codegen
 
 
 @intrinsic
@@ -117,6 +129,71 @@ def from_bits(typing, x):
         return builder.bitcast(args[0], ir.DoubleType())
 
     return types.float64(types.int64), codegen
+
+
+@intrinsic
+def binade(typing, x):
+    """2^floor(log2 x) of a positive finite float, 0 of a subnormal one: its exponent field alone."""
+    mask = 0x7F800000 if x == types.float32 else 0x7FF << 52
+
+    def codegen(context, builder, signature, args):
+        field = builder.and_(builder.bitcast(args[0], _width(x)), ir.Constant(_width(x), mask))
+        return builder.bitcast(field, args[0].type)
+
+    return x(x), codegen
+
+
+@intrinsic
+def copysign(typing, magnitude, sign):
+    """``magnitude`` with the sign bit of ``sign``; both of one type."""
+
+    def codegen(context, builder, _signature, args):
+        kind = args[0].type
+        signature = ir.FunctionType(kind, [kind, kind])
+        function = builder.module.declare_intrinsic("llvm.copysign", [kind], signature)
+        return builder.call(function, args)
+
+    return magnitude(magnitude, magnitude), codegen
+
+
+@intrinsic
+def floor(typing, x):
+    """The largest integer not above x, as a float."""
+
+    def codegen(context, builder, signature, args):
+        return builder.call(builder.module.declare_intrinsic("llvm.floor", [args[0].type]), args)
+
+    return x(x), codegen
+
+
+@intrinsic
+def sqrt(typing, x):
+    """The square root, correctly rounded."""
+
+    def codegen(context, builder, signature, args):
+        return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [args[0].type]), args)
+
+    return x(x), codegen
+
+
+@intrinsic
+def fmod(typing, x, y):
+    """C's fmod, exact."""
+
+    def codegen(context, builder, signature, args):
+        return builder.frem(*args)
+
+    return types.float64(types.float64, types.float64), codegen
+
+
+@intrinsic
+def like(typing, x, y):
+    """x as a float of y's width."""
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[0], x, y)
+
+    return y(x, y), codegen
 
 
 @intrinsic
@@ -139,6 +216,41 @@ def leading_zeros(typing, x):
     return types.int64(types.int64), codegen
 
 
+def _product(builder, args):
+    low = [builder.and_(x, ir.Constant(ir.IntType(64), 0xFFFFFFFF)) for x in args]
+    return builder.mul(*low)
+
+
+@intrinsic
+def multiply_high(typing, x, y):
+    """The upper 32 bits of the product of two 32-bit words."""
+
+    def codegen(context, builder, signature, args):
+        return builder.lshr(_product(builder, args), ir.Constant(ir.IntType(64), 32))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def multiply_low(typing, x, y):
+    """The lower 32 bits of the product of two 32-bit words."""
+
+    def codegen(context, builder, signature, args):
+        return builder.and_(_product(builder, args), ir.Constant(ir.IntType(64), 0xFFFFFFFF))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def word(typing, x):
+    """An unsigned integer of any width as a 64-bit word."""
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(args[0], ir.IntType(64)) if x.bitwidth < 64 else args[0]
+
+    return types.int64(x), codegen
+
+
 @numba.njit(forceinline=True, **_OPTIONS)
 def quotient(x: int, y: int) -> int:
     """x // y of non-negative integers."""
@@ -149,6 +261,16 @@ def quotient(x: int, y: int) -> int:
 INTRINSICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bits_of": ("bits_of", ("f64",), "i64"),
     "from_bits": ("from_bits", ("i64",), "f64"),
+    "binade": ("binade", ("f64",), "f64"),
+    "copysign": ("copysign", ("f64", "f64"), "f64"),
+    "floor": ("floor", ("f64",), "f64"),
+    "sqrt": ("sqrt", ("f64",), "f64"),
+    "fmod": ("fmod", ("f64", "f64"), "f64"),
+    "abs": ("fabs", ("f64",), "f64"),
+    "like": ("like", ("f64", "f64"), "f64"),
+    "word": ("i64", ("i64",), "i64"),
+    "multiply_high": ("multiply_high", ("i64", "i64"), "i64"),
+    "multiply_low": ("multiply_low", ("i64", "i64"), "i64"),
     "fma": ("fma", ("f64", "f64", "f64"), "f64"),
     "leading_zeros": ("leading_zeros", ("i64",), "i64"),
     "quotient": ("quotient", ("i64", "i64"), "i64"),

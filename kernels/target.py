@@ -1,38 +1,61 @@
 """Target: what a kernel needs to know to round into a format, as plain numbers; and which path may be taken.
 
-Rounding is decided on (kept, rest): the magnitude in units of its last kept bit is kept + rest / 2^62. Every
-mode is then one comparison, ``rest + random > threshold``, with one threshold for each sign and parity of kept:
-all modes are four numbers.
+Every mode is one comparison of the part that is cut off with a threshold, one for each sign and parity of what is
+kept: all modes are four numbers. They count quanta (units of the last kept bit): a magnitude goes up if its cut-off
+part is not zero and at least ``threshold - u``, u being SR's random fraction. The 119-bit integers of ``wide`` count
+the same part in units of 2^-62 quantum.
 """
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
+import numpy as np
+
+from ..emulator.arithmetic import Flags, round_pack
+from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
-UNIT = 1 << 62  #: one unit of the last kept bit, as ``rest`` counts it
+UNIT = 1 << 62  #: one quantum, as ``wide`` counts the cut-off part
 HALF = 1 << 61
 SIGN = -(1 << 63)
+INFINITY = float("inf")
 
 
 class Target(NamedTuple):
     """A destination format and rounding, as 64-bit words. Field order is the layout in C++."""
 
-    precision: i64  #: p: significant bits kept
-    quantum: i64  #: exponent below which no bit is kept
-    positive_even: i64  #: thresholds, see above
-    positive_odd: i64
-    negative_even: i64
-    negative_odd: i64
+    # the float route (scalar.py)
+    grid: f64  #: 2^(53 - p): a binade times it is 2^52 quanta; 0 in fixed point, where only grid_min counts
+    grid_min: f64  #: 2^52 of the smallest quanta, times scale_small
+    grid_quantum: f64  #: 2^-52
+    clamp: f64  #: magnitudes beyond it overflow as it does, without overflowing the carrier on the way
+    scaled: i64  #: 1 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
+    scale_split: f64  #: magnitudes below it by scale_small, others by scale_large
+    scale_small: f64
+    scale_large: f64
+    scaled_dust: f64  #: what stands for a magnitude too small to matter but as sticky, should scaling lose it
+    unscale_small: f64  #: the reciprocals of the scales
+    unscale_large: f64
+    nearest_even: i64  #: 1 for RNE: what adding and subtracting 2^52 quanta does
+    positive_even: f64  #: thresholds in quanta, see above
+    positive_odd: f64
+    negative_even: f64
+    negative_odd: f64
+    correction: f64  #: 2^(52 - k) of the bias-corrected SR, else 0
+    modulus: f64  #: 2^IL of a wrapping fixed format, else 0
+    # both routes
     random_bits: i64  #: k of SR, else 0
-    flush_below: f64  #: magnitudes below it become zero (ftz), 0 if none do
+    random_unit: f64  #: 2^-k of SR, else 0
+    flush_below: f64  #: rounded magnitudes below it become zero (ftz), 0 if none do
+    flush_exact: f64  #: magnitudes below it before rounding do (ftz, tininess before rounding), 0 if none do
     low: f64  #: smallest and largest finite value
     high: f64
     over_low: f64  #: what a result beyond them becomes
@@ -40,8 +63,26 @@ class Target(NamedTuple):
     infinity_low: f64  #: what an infinity becomes
     infinity_high: f64
     nan: f64  #: what a NaN becomes
-    negative_zero: i64  #: 1 if the format has -0
+    nothing: f64  #: +0
+    zero: f64  #: -0, or +0 where the format has no -0: added to a result, it leaves no -0 behind
     zero_sign: i64  #: sign bit if an exact zero sum of unlike signs is -0 (RTN), else 0
+    infinity: f64
+    # flags
+    min_normal: f64  #: 0 where nothing underflows (fixed point)
+    tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
+    tiny_quantum: f64  #: and its quantum
+    nan_flags: i64  #: of a NaN that the format does not hold
+    infinity_flags: i64  #: of infinities
+    negative_infinity_flags: i64
+    # the integer route (wide.py)
+    precision: i64  #: p: significant bits kept
+    quantum: i64  #: exponent below which no bit is kept
+    wide_positive_even: i64  #: what must be exceeded, in units of 2^-62 quantum
+    wide_positive_odd: i64
+    wide_negative_even: i64
+    wide_negative_odd: i64
+    emin: i64  #: of the smallest normal number; far below all where nothing underflows
+    correct_bits: i64  #: k of the bias-corrected SR, else 0
     wrap_bits: i64  #: WL of a wrapping fixed format, else 0
     wrap_low: i64  #: its smallest integer
 
@@ -59,71 +100,207 @@ class FusedUnit(NamedTuple):
     emin_total: i64  #: of the accumulator
 
 
-Struct = Target | FusedUnit
-STRUCTS = (Target, FusedUnit)  #: handed to kernels by pointer
+class Codec(NamedTuple):
+    """How codes of a format and binary64 turn into one another, as 64-bit words."""
 
-_NEVER = UNIT
-_THRESHOLDS = {  # positive even, positive odd, negative even, negative odd
-    Mode.RNE: (HALF, HALF - 1, HALF, HALF - 1),
-    Mode.RNA: (HALF - 1,) * 4,
+    fixed: i64  #: 1 for fixed point
+    sign: i64  #: the sign bit; 0 in unsigned formats
+    magnitude: i64  #: mask of the bits below it (fixed point: of all bits)
+    whole: i64  #: mask of all bits
+    shift: i64  #: from the code's trailing significand to binary64's
+    offset: i64  #: what is added to it then
+    zero_below: i64  #: magnitudes of codes below it denote zero: subnormals that are not there or are not read
+    scale: f64  #: 2^(1023 - bias), in two factors that binary64 holds
+    scale_more: f64
+    unscale: f64  #: their reciprocals; in fixed point scale is 2^-FL
+    unscale_more: f64
+    zero: f64  #: as in Target
+    infinity: i64  #: code of +infinity; -1 where there is none
+    nan_from: i64  #: magnitudes of codes from it on are NaNs
+    nan: i64  #: the canonical NaN; -1 where there is none
+    quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
+
+
+Struct = Target | FusedUnit | Codec
+STRUCTS = (Target, FusedUnit, Codec)  #: handed to kernels by pointer
+
+_NEVER = 2.0
+_THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd
+    Mode.RNE: (0.5,) * 4,  # and a tie goes up only if odd
+    Mode.RNA: (0.5,) * 4,
     Mode.RTZ: (_NEVER,) * 4,
-    Mode.RTP: (0, 0, _NEVER, _NEVER),
-    Mode.RTN: (_NEVER, _NEVER, 0, 0),
-    Mode.RTO: (0, _NEVER, 0, _NEVER),
-    Mode.SR: (UNIT - 1,) * 4,
+    Mode.RTP: (0.0, 0.0, _NEVER, _NEVER),
+    Mode.RTN: (_NEVER, _NEVER, 0.0, 0.0),
+    Mode.RTO: (0.0, _NEVER, 0.0, _NEVER),
+    Mode.SR: (1.0,) * 4,
 }
 
 
-@lru_cache(maxsize=1024)
-def target(fmt: Format, rounding: Rounding, operand: bool = False) -> Target:
+def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
+    """The same threshold for an integer comparison ``rest + random > threshold``."""
+    if mode is Mode.RNE:
+        return HALF - odd
+    return max(min(int(threshold * UNIT), UNIT + 1) - 1, 0)
+
+
+def has_kernels(fmt: Format) -> bool:
+    """Whether a Target holds the format's rules: not those of scale types without zero, nor P3109's of p = 1."""
+    if isinstance(fmt, FixedFormat):
+        return fmt.bits <= 53
+    return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
+
+
+def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, float]:
+    """Range of a format and what the definition makes of what lies beyond it."""
+
+    def defined(datum: Unpacked) -> float:
+        return float(fmt.unpack(round_pack(datum, fmt, rounding, 0).code))
+
+    bounds = {"low": fmt.min_finite, "high": fmt.max_finite, "nan": defined(Unpacked(Kind.NAN))}
+    for name, negative in (("low", True), ("high", False)):
+        bounds[f"over_{name}"] = defined(Unpacked(Kind.FINITE, negative, 1, 5000))
+        bounds[f"infinity_{name}"] = defined(Unpacked(Kind.INFINITY, negative))
+        if operand and fmt.has_infinity and (negative is False or fmt.min_finite < 0):
+            bounds[f"infinity_{name}"] = -INFINITY if negative else INFINITY
+    return bounds
+
+
+@lru_cache(maxsize=4096)
+def target(
+    fmt: Format, rounding: Rounding, operand: bool = False, integral: bool = False, conventions: Conventions = RISCV
+) -> Target:
     """The Target of a format and rounding.
 
     ``operand``: of values on their way in, where a saturating format keeps an infinity that is among its codes.
+    ``integral``: of the format's integers only.
 
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
-        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones), or SR is corrected.
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
+        are not those of a Target (``has_kernels``).
     """
-    if rounding.corrected:
-        raise HalfulpError(f"kernels do not round with {rounding} yet; the definition (halfulp.emulator) does.")
-    if isinstance(fmt, FloatFormat) and (
-        not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
-    ):
+    if isinstance(fmt, FloatFormat) and not has_kernels(fmt):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
-    if isinstance(fmt, FixedFormat):
-        if fmt.bits > 53:
-            raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.bits}.")
-        over = infinity = (fmt.min_finite, fmt.max_finite)
-        nan, quantum, flush = fmt.max_finite, fmt.quantum_exponent, 0.0
-    else:
-        bounds = (fmt.min_finite, fmt.max_finite)
-        beyond = (float("-inf"), float("inf")) if fmt.has_infinity else (float("nan"),) * 2
-        overflow = bounds if fmt.saturate or not (fmt.has_infinity or fmt.has_nan) else beyond
-        infinity = beyond if operand and fmt.has_infinity else overflow
-        up = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTN)
-        down = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTP)
-        over = (overflow[0] if down else bounds[0], overflow[1] if up else bounds[1])
-        nan = float("nan") if fmt.has_nan else fmt.max_finite
-        # ftz: fine enough to round just below min_normal as if the exponent range went on
-        quantum = fmt.emin - fmt.precision if fmt.quantum_exponent is None else fmt.quantum_exponent
-        flush = 0.0 if fmt.subnormals else fmt.min_normal
+    if fmt.precision > 53:
+        raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
+    fixed = isinstance(fmt, FixedFormat)
+    flush = not fixed and not integral and (conventions.ftz or not fmt.subnormals)
+    before = conventions.tininess == "before" and (fixed or fmt.subnormals)
+    # ftz: fine enough to round just below min_normal as if the exponent range went on
+    quantum = fmt.quantum_exponent
+    if flush:
+        quantum = fmt.emin - fmt.precision
+    elif integral:
+        quantum = max(quantum or 0, 0)
+    corrected, k = rounding.corrected, rounding.random_bits
+    thresholds = _THRESHOLDS[rounding.mode]
+    wrap = fixed and fmt.wrap
+    edge = emin_edge = 0.0
+    if not (fixed or integral):
+        edge, emin_edge = _power(fmt.emin), _power(fmt.emin - fmt.precision)
     return Target(
-        fmt.precision,
-        quantum,
-        *_THRESHOLDS[rounding.mode],
-        rounding.random_bits,
-        flush,
-        fmt.min_finite,
-        fmt.max_finite,
-        *over,
-        *infinity,
-        nan,
-        int(fmt.has_negative_zero),
-        SIGN if rounding.mode is Mode.RTN else 0,
-        fmt.bits if isinstance(fmt, FixedFormat) and fmt.wrap else 0,
-        fmt.min_integer if isinstance(fmt, FixedFormat) else 0,
+        **_grid(fmt, quantum, 52, 1023),
+        nearest_even=int(rounding.mode is Mode.RNE),
+        positive_even=thresholds[0],
+        positive_odd=thresholds[1],
+        negative_even=thresholds[2],
+        negative_odd=thresholds[3],
+        correction=_power(52 - k) if corrected else 0.0,
+        modulus=_power(fmt.integer_bits) if wrap else 0.0,
+        random_bits=k,
+        random_unit=2.0**-k if k else 0.0,
+        flush_below=_power(fmt.emin) if flush and not before else 0.0,
+        flush_exact=_power(fmt.emin) if flush and before else 0.0,
+        **_bounds(fmt, rounding, operand),
+        nothing=0.0,
+        zero=-0.0 if fmt.has_negative_zero else 0.0,
+        zero_sign=SIGN if rounding.mode is Mode.RTN else 0,
+        infinity=INFINITY,
+        min_normal=edge,
+        tiny_edge=INFINITY if before else edge - emin_edge,
+        tiny_quantum=emin_edge,
+        nan_flags=0 if fmt.has_nan else int(Flags.INVALID),
+        infinity_flags=int(round_pack(Unpacked(Kind.INFINITY), fmt, rounding).flags),
+        negative_infinity_flags=int(round_pack(Unpacked(Kind.INFINITY, True), fmt, rounding).flags),
+        precision=fmt.precision,
+        quantum=quantum,
+        wide_positive_even=_wide_threshold(rounding.mode, thresholds[0], False),
+        wide_positive_odd=_wide_threshold(rounding.mode, thresholds[1], True),
+        wide_negative_even=_wide_threshold(rounding.mode, thresholds[2], False),
+        wide_negative_odd=_wide_threshold(rounding.mode, thresholds[3], True),
+        emin=-(1 << 20) if fixed or integral else fmt.emin,
+        correct_bits=k if corrected else 0,
+        wrap_bits=fmt.bits if wrap else 0,
+        wrap_low=fmt.min_integer if fixed else 0,
+    )
+
+
+def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]:
+    """The float route's fields on a carrier with ``trailing`` bits and exponents up to ``emax`` (binary64 or 32).
+
+    A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
+    """
+    fixed = isinstance(fmt, FixedFormat)
+    top = (fmt.integer_bits if fixed else fmt.emax + 1) + 1  # magnitudes are clamped to 2^top
+    room = 0 if fixed else trailing + 1 - fmt.precision
+    highest, lowest = max(top + room, quantum + trailing), quantum - 34
+    small = large = 0
+    if highest > emax or lowest < 1 - emax:
+        small = large = -((highest + lowest) // 2)  # the whole range fits after one shift
+        if highest - lowest > 2 * emax - 2:
+            small, large = trailing + 10, -trailing - 10
+    return {
+        "grid": 0.0 if fixed else _power(room),
+        "grid_min": _power(trailing + quantum + small),
+        "grid_quantum": _power(-trailing),
+        "clamp": (2.0 - 2.0**-trailing) * _power(emax) if top > emax or (fixed and fmt.wrap) else _power(top),
+        "scaled": int(small != 0 or large != 0),
+        "scale_split": 1.0,
+        "scale_small": _power(small),
+        "scale_large": _power(large),
+        "scaled_dust": _power(quantum + small - 36),
+        "unscale_small": _power(-small),
+        "unscale_large": _power(-large),
+    }
+
+
+def _power(exponent: int) -> float:
+    """2^exponent, 0 below binary64 (on the integer route the float fields are not looked at)."""
+    return math.ldexp(1.0, min(exponent, 1023))
+
+
+@lru_cache(maxsize=1024)
+def codec(fmt: Format, daz: bool = False) -> Codec:
+    """The Codec of a format; ``daz``: subnormal codes are read as zeros."""
+    if isinstance(fmt, FixedFormat):
+        mask = (1 << fmt.bits) - 1
+        scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
+        sign = (mask + 1) >> 1 if fmt.signed else 0
+        return Codec(1, sign, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, 0.0, -1, mask + 1, -1, 0)
+    sign = fmt.sign_bit if fmt.signed else 0
+    exponent = 1023 - fmt.bias
+    infinity = fmt.max_code + 1 if fmt.has_infinity else -1
+    first_nan = fmt.nan_code if fmt.has_nan and fmt.nan_code < fmt.sign_bit else fmt.sign_bit
+    if fmt.specials is Specials.IEEE:
+        first_nan = infinity + 1
+    return Codec(
+        fixed=0,
+        sign=sign if sign < 1 << 63 else SIGN,
+        magnitude=fmt.sign_bit - 1,
+        whole=(1 << fmt.bits) - 1 if fmt.bits < 64 else -1,
+        shift=52 - fmt.trailing_bits,
+        offset=0,
+        zero_below=0 if fmt.subnormals and not daz else 1 << fmt.trailing_bits,
+        scale=_power(exponent - exponent // 2),
+        scale_more=_power(exponent // 2),
+        unscale=_power(exponent // 2 - exponent),
+        unscale_more=_power(-(exponent // 2)),
+        zero=-0.0 if fmt.has_negative_zero else 0.0,
+        infinity=infinity,
+        nan_from=min(first_nan, (1 << 63) - 1),
+        nan=fmt.nan_code if fmt.has_nan else -1,
+        quiet=1 << (fmt.trailing_bits - 1) if fmt.specials is Specials.IEEE and fmt.trailing_bits else 0,
     )
 
 
@@ -138,16 +315,25 @@ class Path(IntEnum):
 FP64 = FloatFormat(11, 52)
 
 
-def _fits_odd(fmt: Format, rounding: Rounding) -> bool:
+def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
+    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
+
+    Its flags also look at one quantum below the smallest normal number, and k bits below that.
+    """
+    if isinstance(fmt, FixedFormat):
+        return fmt.precision <= 50
+    return fmt.precision <= 52 and (not flags or fmt.emin - fmt.precision - rounding.random_bits >= -1022)
+
+
+def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
     """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
 
     Round-to-odd at 53 bits is innocuous for a destination that looks at no more than 51 bits (Boldo & Melquiond
-    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. The power of two of the last kept bit must
-    be a normal binary64 number. A wrapping format looks at every bit.
+    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit.
     """
     if isinstance(fmt, FixedFormat) and fmt.wrap:
         return False
-    return fmt.precision + rounding.random_bits + 2 <= 53 and target(fmt, rounding).quantum >= -1022
+    return fmt.precision + rounding.random_bits + 2 <= 53 and _fits_float(fmt, rounding, flags)
 
 
 def _exponents(fmt: Format) -> tuple[int, int]:
@@ -163,26 +349,69 @@ def product_is_exact(a: Format, b: Format) -> bool:
     return a.precision + b.precision <= 53 and low_a + low_b >= -1022 and high_a + high_b + 2 <= 1022
 
 
-def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding) -> Path:
+def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to give a * b + c, rounded once into ``result``.
 
     ODD needs the product exact in binary64, the sum free of overflow there, and ``result`` narrow enough.
     """
-    if result == FP64 and rounding.mode is Mode.RNE:
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
         return Path.NATIVE
     if (
         product_is_exact(a, b)
         and _exponents(c)[1] <= 1020
         and _exponents(c)[0] >= -1022
-        and _fits_odd(result, rounding)
+        and _fits_odd(result, rounding, flags)
     ):
         return Path.ODD
     return Path.WIDE
 
 
-def convert_path(result: Format, rounding: Rounding) -> Path:
+def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give a / b; ODD needs quotient and remainder in binary64's normal range."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    (low_a, high_a), (low_b, high_b) = _exponents(a), _exponents(b)
+    normal = low_a - 54 >= -1022 and low_a - high_b - 54 >= -1022 and high_a - low_b <= 1020
+    return Path.ODD if normal and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
+def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give the square root."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    return Path.ODD if _exponents(a)[0] - 54 >= -1022 and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
+def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to round any binary64 value once into ``result``."""
-    return Path.ODD if _fits_odd(result, rounding) else Path.WIDE
+    return Path.ODD if _fits_float(result, rounding, flags) else Path.WIDE
+
+
+#: Target on a binary32 carrier: the same fields, the floats of 32 bits.
+Target32 = NamedTuple(
+    "Target32", [(name, np.float32 if kind in (float, "f64") else int) for name, kind in get_type_hints(Target).items()]
+)
+
+
+@lru_cache(maxsize=4096)
+def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
+    """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
+    limit = 21 if isinstance(fmt, FixedFormat) else 23
+    if fmt.precision > limit or rounding.random_bits > 22 or not fits_binary32(fmt):
+        return None
+    wide = target(fmt, rounding)
+    fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
+    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
+    fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
+    hints = Target32.__annotations__
+    return Target32(*(hints[name](value) for name, value in fields.items()))
+
+
+def fits_binary32(fmt: Format) -> bool:
+    """Whether every value of ``fmt`` is one of binary32."""
+    low, high = _exponents(fmt)
+    top = high - 1 if isinstance(fmt, FixedFormat) else high
+    return fmt.precision <= 24 and low >= -149 and top <= 127
 
 
 def accumulate_path(datapath: Datapath) -> Path:

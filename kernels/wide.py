@@ -7,10 +7,25 @@ bit 0 (sticky), far below anything a rounding looks at: at most 53 kept bits and
 
 from __future__ import annotations
 
-from .scalar import FRACTION, HIDDEN, INFINITY_BITS, MAGNITUDE, SIGN_BIT, settle, special, threshold
-from .subset import bits_of, device, device_call, f64, from_bits, i64, leading_zeros
-from .target import Target
+from .scalar import (
+    DIVIDE_BY_ZERO,
+    INEXACT,
+    INFINITY_BITS,
+    INVALID,
+    MAGNITUDE,
+    OVERFLOW,
+    SIGN_BIT,
+    UNDERFLOW,
+    limited,
+    settle,
+)
+from .subset import bits_of, copysign, device, device_call, f64, floor, fma, from_bits, i64, leading_zeros, sqrt
+from .target import UNIT, Target
 
+FRACTION = (1 << 52) - 1
+HIDDEN = 1 << 52
+UNITS = float(UNIT)
+TWO26, TWO53, TWO113 = 2.0**26, 2.0**53, 2.0**113
 LIMB = (1 << 60) - 1
 TOP = 118  #: place of the leading bit of a normalised magnitude
 LOW27 = (1 << 27) - 1
@@ -70,7 +85,7 @@ def shift(high: i64, low: i64, n: i64) -> tuple[i64, i64]:
 
 
 @device_call
-def wrapped(negative: bool, kept: i64, t: Target) -> f64:
+def wrapped_integer(negative: bool, kept: i64, t: Target) -> f64:
     """The value of a wrapping fixed format whose integer is congruent to (-1)^negative * kept."""
     mask = (1 << t.wrap_bits) - 1
     kept = kept & mask
@@ -80,8 +95,53 @@ def wrapped(negative: bool, kept: i64, t: Target) -> f64:
 
 
 @device_call
-def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, random: i64) -> f64:
-    """Round (high, low) * 2^e, non-zero, once into ``t``."""
+def cut(high: i64, low: i64, d: i64) -> tuple[i64, i64]:
+    """(high, low) / 2^d, d > 0: its integer part, and the rest in units of 2^-62 with what is below jammed."""
+    if d < 60:
+        kept = (low >> d) | ((high & ((1 << d) - 1)) << (60 - d))
+        return kept, (low & ((1 << d) - 1)) << 2 << (60 - d)
+    kept = high >> min(d - 60, 62)
+    cut_high = high & ((1 << min(d - 60, 60)) - 1)
+    if d <= 62:
+        return kept, ((cut_high << 60) | low) << (62 - d)
+    cut_high, cut_low = shift_right_jam(cut_high, low, d - 62)
+    return kept, (cut_high << 60) | cut_low
+
+
+@device
+def increment(rest: i64, kept: i64, negative: bool, t: Target, u: f64) -> i64:
+    """1 if ``kept`` moves up, of which ``rest`` units of 2^-62 were cut off, else 0."""
+    if t.correct_bits > 0:
+        places = 62 - t.correct_bits
+        rest = ((rest + (1 << (places - 1)) - 1 + ((rest >> places) & 1)) >> places) << places
+    at_even = t.wide_negative_even if negative else t.wide_positive_even
+    at_odd = t.wide_negative_odd if negative else t.wide_positive_odd
+    return 1 if rest + int(u * UNITS) > (at_odd if (kept & 1) != 0 else at_even) else 0
+
+
+@device_call
+def is_tiny(negative: bool, high: i64, low: i64, e: i64, top: i64, t: Target, u: f64) -> bool:
+    """Whether (high, low) * 2^e, of leading bit ``top``, lies below the smallest normal number, as tininess is told."""
+    if top + e >= t.emin or top + e < t.emin - 1 or t.tiny_edge == t.infinity:
+        return top + e < t.emin
+    d = top - t.precision + 1  # of an unbounded exponent range
+    if d <= 0:
+        return True
+    kept, rest = cut(high, low, d)
+    return kept + increment(rest, kept, negative, t, u) < (1 << t.precision)
+
+
+@device
+def wrap_flags(negative: bool, kept: i64, rest: i64, lost: bool, t: Target) -> i64:
+    """Flags of a wrapping format whose integer is (-1)^negative * kept, or beyond if bits were ``lost``."""
+    highest = t.wrap_low + (1 << t.wrap_bits) - 1
+    over = lost or kept < 0 or (kept > 0 - t.wrap_low if negative else kept > highest)
+    return OVERFLOW | INEXACT if over else (INEXACT if rest != 0 else 0)
+
+
+@device_call
+def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -> tuple[f64, i64]:
+    """Round (high, low) * 2^e, non-zero, once into ``t``: the value and the flags."""
     top = 123 - leading_zeros(high) if high > 0 else 63 - leading_zeros(low)
     q = max(top + e - t.precision + 1, t.quantum)
     if t.wrap_bits > 0:
@@ -89,52 +149,138 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, random: i
     d = q - e
     kept: i64 = 0
     rest: i64 = 0
+    lost = False  # of a wrapping format: bits above the word
     if d <= 0:  # no bit is cut off; a wrapping format needs only the low ones
+        lost = top - d > 58
         if d > -60:
             _kept_high, kept = shift_left(high & (LIMB >> 1 >> (0 - d)), low, 0 - d)
     else:
-        # split at d: kept above, the next 62 bits into rest, what is below jammed
-        if d < 60:
-            kept = (low >> d) | ((high & ((1 << d) - 1)) << (60 - d))
-            rest = (low & ((1 << d) - 1)) << 2 << (60 - d)
-        else:
-            kept = high >> min(d - 60, 62)
-            cut_high = high & ((1 << min(d - 60, 60)) - 1)
-            if d <= 62:
-                rest = ((cut_high << 60) | low) << (62 - d)
-            else:
-                cut_high, cut_low = shift_right_jam(cut_high, low, d - 62)
-                rest = (cut_high << 60) | cut_low
-        kept = kept + (1 if rest + random > threshold(negative, kept, t) else 0)
+        lost = top - d > 58
+        kept, rest = cut(high, low, d)
+        kept = kept + increment(rest, kept, negative, t, u)
     if t.wrap_bits > 0:
-        return wrapped(negative, kept, t)
+        return wrapped_integer(negative, kept, t), wrap_flags(negative, kept, rest, lost, t)
     scale = power_of_two(min(q, 900)) * power_of_two(max(q - 900, 0))  # infinite beyond 2^1023
     y = float(kept) * scale if q >= -1074 else float(kept >> 1) * power_of_two(q + 1)
-    if t.flush_below > 0.0:  # compared where no bit of a subnormal is lost
-        y = y if float(kept) * power_of_two(q + 200) >= t.flush_below * power_of_two(200) else 0.0
-    return settle(y, SIGN_BIT if negative else 0, t)
+    z = copysign(y, -1.0 if negative else 1.0)
+    if z > t.high or z < t.low:
+        return limited(z, t), OVERFLOW | INEXACT
+    flags = INEXACT if rest != 0 else 0
+    if top + e < t.emin:
+        # flushed: compared where no bit of a subnormal is lost
+        below = t.flush_below > 0.0 and float(kept) * power_of_two(q + 200) < t.flush_below * power_of_two(200)
+        if below or t.flush_exact > 0.0:
+            return limited(copysign(0.0, z), t), UNDERFLOW | INEXACT
+        if rest != 0 and is_tiny(negative, high, low, e, top, t, u):
+            flags = UNDERFLOW | INEXACT
+    return limited(z, t), flags
 
 
 @device_call
-def mac_wide(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
-    """a * b + c for any three doubles, rounded once into ``t``."""
+def special_result(x: f64, invalid: bool, t: Target) -> tuple[f64, i64]:
+    """An infinity or a NaN as a result, and its flags."""
+    flags = t.nan_flags if x != x else (t.infinity_flags if x > 0.0 else t.negative_infinity_flags)
+    return settle(0.0, x, t), flags | (INVALID if invalid else 0)
+
+
+@device_call
+def zero_result(sign: i64, t: Target) -> tuple[f64, i64]:
+    """A zero of a sign (a sign bit) as a result."""
+    return limited(from_bits(sign & SIGN_BIT), t), 0
+
+
+@device_call
+def round_exact(x: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """Any double rounded once into ``t``."""
+    v = bits_of(x)
+    if (v & MAGNITUDE) >= INFINITY_BITS:
+        return special_result(x, False, t)
+    m = significand(v)
+    if m == 0:
+        return zero_result(v, t)
+    return round_wide(v < 0, 0, m, exponent(v), t, u)
+
+
+@device_call
+def div_wide(x: f64, y: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """x / y for any two doubles, rounded once into ``t``.
+
+    Two quotients of binary64 and the signs of their exact remainders give 113 bits and a sticky one.
+    """
+    ux = bits_of(x)
+    uy = bits_of(y)
+    sign = (ux ^ uy) & SIGN_BIT
+    mx = significand(ux & MAGNITUDE)
+    my = significand(uy & MAGNITUDE)
+    if (ux & MAGNITUDE) >= INFINITY_BITS or (uy & MAGNITUDE) >= INFINITY_BITS or my == 0:
+        q = x / y
+        if q == 0.0:
+            return zero_result(sign, t)
+        value, flags = special_result(q, q != q and x == x and y == y, t)
+        by_zero = my == 0 and (ux & MAGNITUDE) < INFINITY_BITS and mx != 0
+        return value, flags | (DIVIDE_BY_ZERO if by_zero else 0)
+    if mx == 0:
+        return zero_result(sign, t)
+    a = float(mx)
+    b = float(my)
+    first = a / b
+    rest = fma(-first, b, a)
+    second = rest / b
+    rest = fma(-second, b, rest)
+    below = second * TWO113
+    whole = floor(below)
+    sticky = below != whole or rest != 0.0
+    low = int(whole) - (1 if (below == whole and rest < 0.0) else 0)
+    high = int(first * TWO53) + (low >> 60 if low >= 0 else -1 if low >= 0 - LIMB - 1 else -2)
+    return round_wide(sign < 0, high, (low & LIMB) | (1 if sticky else 0), exponent(ux) - exponent(uy) - 113, t, u)
+
+
+@device_call
+def sqrt_wide(x: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """The square root of any double rounded once into ``t``, in any mode but SR: 53 bits and the remainder's sign."""
+    v = bits_of(x)
+    m = significand(v & MAGNITUDE)
+    if (v & MAGNITUDE) >= INFINITY_BITS:
+        root = sqrt(x)
+        return special_result(root, root != root and x == x, t)
+    if m == 0:
+        return zero_result(v, t)
+    if v < 0:
+        return special_result(sqrt(x), True, t)
+    e = exponent(v)
+    if (e & 1) != 0:
+        m = m << 1
+        e = e - 1
+    a = float(m)
+    root = sqrt(a)
+    rest = fma(-root, root, a)
+    high = int(root * TWO26)
+    if rest < 0.0:
+        return round_wide(False, high - 1, LIMB, (e >> 1) - 86, t, u)
+    return round_wide(False, high, 1 if rest > 0.0 else 0, (e >> 1) - 86, t, u)
+
+
+@device_call
+def mac_wide(c: f64, a: f64, b: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """a * b + c for any three doubles, rounded once into ``t``: the value and the flags."""
     ua = bits_of(a)
     ub = bits_of(b)
     uc = bits_of(c)
     sign_p = (ua ^ ub) & SIGN_BIT
     if (ua & MAGNITUDE) >= INFINITY_BITS or (ub & MAGNITUDE) >= INFINITY_BITS:
         x = a * b + c if (uc & MAGNITUDE) >= INFINITY_BITS else a * b
-        return special(x, 0.0, t)
+        numbers = a == a and b == b
+        return special_result(x, x != x and numbers and (c == c or a * b != a * b), t)
     if (uc & MAGNITUDE) >= INFINITY_BITS:
-        return special(c, 0.0, t)
+        return special_result(c, False, t)
     ma = significand(ua)
     mb = significand(ub)
     mc = significand(uc)
     if ma == 0 or mb == 0:
         if mc == 0:
             zero = (sign_p & uc) | ((sign_p | uc) & t.zero_sign)
-            return settle(0.0, zero & SIGN_BIT, t)
-        return round_wide(uc < 0, 0, mc, exponent(uc), t, random)
+            return zero_result(zero, t)
+        return round_wide(uc < 0, 0, mc, exponent(uc), t, u)
 
     # product: 106 bits from 26/27-bit pieces
     a1 = ma >> 27
@@ -149,7 +295,7 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
     low = low & LIMB
     ep = exponent(ua) + exponent(ub)
     if mc == 0:
-        return round_wide(sign_p < 0, high, low, ep, t, random)
+        return round_wide(sign_p < 0, high, low, ep, t, u)
 
     # leading bits to TOP, then the smaller one down to the larger one's exponent
     lift = TOP - (123 - leading_zeros(high))
@@ -166,7 +312,7 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
     if modular:
         e = t.quantum - 60
     if ep == ec and ph == ch and pl == cl and not same_sign:
-        return settle(0.0, t.zero_sign, t)
+        return zero_result(t.zero_sign, t)
     ph, pl = shift(ph, pl, ep - e)
     ch, cl = shift(ch, cl, ec - e)
     low = pl + cl if same_sign else (cl - pl if smaller else pl - cl)
@@ -175,6 +321,7 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, random: i64) -> f64:
     low = low & LIMB
     if modular:
         kept = high & LIMB
-        kept = kept + (1 if (low << 2) + random > threshold(negative, kept, t) else 0)
-        return wrapped(negative, kept, t)
-    return round_wide(negative, high, low, e, t, random)
+        kept = kept + increment(low << 2, kept, negative, t, u)
+        far = abs(fma(a, b, c)) >= power_of_two(t.quantum + 55)  # if not, none of the sum's bits is missing
+        return wrapped_integer(negative, kept, t), wrap_flags(negative, kept, low, far, t)
+    return round_wide(negative, high, low, e, t, u)

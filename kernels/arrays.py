@@ -1,0 +1,320 @@
+"""The arithmetic over arrays of values, at speed: each element the exact result, rounded once.
+
+Arrays are float32 or float64 and hold any values. float32 operands are the cheaper ones: their exact results fit
+where float64 operands need wide integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..emulator import operations
+from ..emulator.arithmetic import exact
+from ..emulator.codec import code_dtype
+from ..emulator.conventions import RISCV, Conventions
+from ..emulator.errors import HalfulpError
+from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
+from ..emulator.names import scalar_format
+from ..emulator.random import Role, random_bits, stream
+from ..emulator.rounding import RNE, Rounding
+from .backends import Backend
+from .backends import backend as make_backend
+from .elementwise import GIVEN, Op
+from .target import (
+    FP64,
+    Path,
+    codec,
+    convert_path,
+    div_path,
+    fits_binary32,
+    mac_path,
+    sqrt_path,
+    target,
+    target32,
+)
+
+FP32 = FloatFormat(8, 23)
+ONE = FixedFormat(2, 0)
+
+
+def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
+    """The fastest path proven for an operation on values of these formats, or None where kernels have none.
+
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
+    """
+    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
+        return None
+    if op in (Op.ADD, Op.SUB):
+        return mac_path(operands[0], ONE, operands[1], result, rounding, flags)
+    if op is Op.MUL:
+        return mac_path(*operands, ONE, result, rounding, flags)
+    if op is Op.FMA:
+        return mac_path(*operands, result, rounding, flags)
+    if op is Op.DIV:
+        return div_path(*operands, result, rounding, flags)
+    if op is Op.SQRT:
+        path = sqrt_path(*operands, result, rounding, flags)
+        return None if path is Path.WIDE and rounding.random_bits else path
+    return convert_path(result, rounding, flags)
+
+
+def run(
+    op: Op,
+    operands: tuple[Any, ...],
+    formats: tuple[Format, ...],
+    fmt: Format,
+    rounding: Rounding,
+    u: Any = None,
+    seed: int = 0,
+    stream_number: int = 0,
+    out: Any = None,
+    flags: Any = None,
+    backend: Backend | None = None,
+    conventions: Conventions = RISCV,
+    integral: bool = False,
+) -> Any:
+    """One operation on flat arrays of one size that hold values of ``formats``; into ``out`` and ``flags``.
+
+    ``u``: the random fractions of SR, else they are drawn from ``seed`` and ``stream_number``.
+    """
+    backend = backend or make_backend()
+    size = operands[0].size
+    path = path_of(op, formats, fmt, rounding, flags is not None)
+    out = backend.xp.empty(size) if out is None else out
+    if path is None:
+        return _defined(op, operands, fmt, rounding, u, seed, stream_number, out, flags, backend, conventions)
+    drawn = GIVEN if u is not None else seed
+    light = target32(fmt, rounding) if op is Op.CONVERT and _narrow(operands[0], out, u) and not integral else None
+    if light and flags is None and drawn != GIVEN:
+        u = np.empty(size, np.float32)
+        backend.launch("convert", size, operands[0], out, u, drawn, stream_number, light)
+        return out
+    t = target(fmt, rounding, False, integral, conventions)
+    x, y, z = (*operands, operands[0], operands[0])[:3]
+    flagged = flags is not None
+    flags = backend.array([0], np.int64) if flags is None else flags
+    scratch = backend.xp.empty(size)
+    u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
+    args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, drawn, stream_number, int(path), t)
+    backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
+    return out
+
+
+def _defined(
+    op: Op,
+    operands: tuple[Any, ...],
+    fmt: Format,
+    rounding: Rounding,
+    u: Any,
+    seed: int,
+    stream_number: int,
+    out: Any,
+    flags: Any,
+    backend: Backend,
+    conventions: Conventions,
+) -> Any:
+    """The same by the definition, one by one: for the few cases that have no kernel."""
+    operation = {Op.DIV: operations.div, Op.SQRT: operations.sqrt}[op]
+    columns = [backend.to_host(x).tolist() for x in operands]
+    k = rounding.random_bits
+    for i, values in enumerate(zip(*columns, strict=True)):
+        random = (random_bits(seed, stream_number, i, 0, k) if u is None else int(u[i] * 2**k)) if k else 0
+        code, raised = operation(*map(exact, values), fmt, rounding, random, conventions)
+        out[i] = float(fmt.unpack(code))
+        if flags is not None:
+            flags[i] = int(raised)
+    return out
+
+
+def _narrow(x: Any, out: Any, u: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == out.dtype == np.float32 and u is None
+
+
+def _operand(x: ArrayLike) -> np.ndarray:
+    """``x`` as a float32 or float64 array."""
+    array = np.asarray(x)
+    return array if array.dtype in (np.float32, np.float64) else carrier(array)
+
+
+def _apply(
+    op: Op,
+    operands: tuple[ArrayLike, ...],
+    fmt: Format | str,
+    rounding: Rounding | str,
+    seed: int,
+    flags: bool,
+    out: np.ndarray | None,
+    backend: str,
+    threads: int | None,
+) -> Any:
+    fmt, rounding = scalar_format(fmt), Rounding.parse(rounding)
+    if not 0 <= seed < 1 << 62:
+        raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
+    arrays = [_operand(x) for x in operands]
+    try:
+        shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    except ValueError:
+        shapes = [str(x.shape) for x in arrays]
+        raise HalfulpError(f"shapes {', '.join(shapes[:-1])} and {shapes[-1]} do not broadcast together.") from None
+    where = make_backend(backend, threads)
+    narrow = where.name == "cpu" and all(x.dtype == np.float32 for x in arrays)
+    kind = np.float32 if narrow and fits_binary32(fmt) else np.float64
+    if out is not None and (out.shape != shape or out.dtype != kind or not out.flags.c_contiguous):
+        raise HalfulpError(f"out must be a contiguous {np.dtype(kind)} array of shape {shape}.")
+    out = np.empty(shape, kind) if out is None else out
+    raised = np.zeros(shape, np.uint8) if flags else None
+    if out.size:
+        operand = np.float32 if narrow else np.float64
+        flat = tuple(_broadcast(x, shape, operand) for x in arrays)
+        formats = (FP32 if narrow else FP64,) * len(flat)
+        drawn = (seed, stream(1, Role.OUTPUT))
+        if where.name == "cpu":
+            run(op, flat, formats, fmt, rounding, None, *drawn, out.reshape(-1), _flat(raised), where)
+        else:
+            there = where.array(np.zeros(out.size), np.int64) if flags else None
+            result = run(op, tuple(map(where.array, flat)), formats, fmt, rounding, None, *drawn, None, there, where)
+            out.reshape(-1)[:] = where.to_host(result)
+            if raised is not None:
+                raised.reshape(-1)[:] = where.to_host(there)
+    value = out if shape else float(out)
+    return value if raised is None else (value, raised if shape else int(raised))
+
+
+def _broadcast(x: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    x = x if x.shape == shape else np.broadcast_to(x, shape)
+    return np.ascontiguousarray(x, dtype).reshape(-1)
+
+
+def _flat(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array.reshape(-1)
+
+
+def quantize(
+    x: ArrayLike,
+    fmt: Format | str,
+    rounding: Rounding | str = RNE,
+    seed: int = 0,
+    backend: str = "cpu",
+    *,
+    flags: bool = False,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
+
+    Parameters
+    ----------
+    x : real array, any shape (values; taken as exact).
+    fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding, in [0, 2^62).
+    flags : also return the IEEE flags (``hu.Flags``) as a uint8 array. NaNs of arrays count as quiet ones.
+    out : array that takes the result. threads : of the CPU; they never change a bit.
+
+    Returns
+    -------
+    Array of the same shape, of values exactly representable in ``fmt``: float32 for float32 input whose format
+    binary32 holds, else float64 (a float for a scalar). With ``flags`` a pair (values, flags).
+    """
+    return _apply(Op.CONVERT, (x,), fmt, rounding, seed, flags, out, backend, threads)
+
+
+def _binary(op: Op, sentence: str) -> Any:
+    def function(
+        x: ArrayLike,
+        y: ArrayLike,
+        fmt: Format | str,
+        rounding: Rounding | str = RNE,
+        seed: int = 0,
+        backend: str = "cpu",
+        *,
+        flags: bool = False,
+        out: np.ndarray | None = None,
+        threads: int | None = None,
+    ) -> Any:
+        return _apply(op, (x, y), fmt, rounding, seed, flags, out, backend, threads)
+
+    function.__name__ = function.__qualname__ = op.name.lower()
+    function.__doc__ = f"{sentence}, broadcast, rounded once into ``fmt``; parameters and result as of ``quantize``."
+    return function
+
+
+add = _binary(Op.ADD, "x + y")
+sub = _binary(Op.SUB, "x - y")
+mul = _binary(Op.MUL, "x * y")
+div = _binary(Op.DIV, "x / y")
+rem = _binary(Op.REM, "IEEE 754's remainder of x / y")
+
+
+def fma(
+    x: ArrayLike,
+    y: ArrayLike,
+    z: ArrayLike,
+    fmt: Format | str,
+    rounding: Rounding | str = RNE,
+    seed: int = 0,
+    backend: str = "cpu",
+    *,
+    flags: bool = False,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any:
+    """x * y + z, broadcast, rounded once into ``fmt``; parameters and result as of ``quantize``."""
+    return _apply(Op.FMA, (x, y, z), fmt, rounding, seed, flags, out, backend, threads)
+
+
+def sqrt(
+    x: ArrayLike,
+    fmt: Format | str,
+    rounding: Rounding | str = RNE,
+    seed: int = 0,
+    backend: str = "cpu",
+    *,
+    flags: bool = False,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any:
+    """The square root, rounded once into ``fmt``; parameters and result as of ``quantize``."""
+    return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads)
+
+
+def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
+    """Values of codes: ``fmt.decode`` at speed.
+
+    Parameters
+    ----------
+    codes : unsigned integer array, any shape, every element in [0, 2**bits).
+    dtype : float64, or float32 where binary32 holds the format.
+    """
+    fmt = scalar_format(fmt)
+    target(fmt, RNE)
+    if codes.dtype.kind != "u":
+        raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
+    if np.dtype(dtype) == np.float32 and not fits_binary32(fmt):
+        raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
+    if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
+        raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
+    out = np.empty(codes.shape, dtype)
+    flat = np.ascontiguousarray(codes).reshape(-1)
+    make_backend("cpu", threads).launch("decode", flat.size, signed_words(flat), out.reshape(-1), codec(fmt))
+    return out
+
+
+def signed_words(codes: np.ndarray) -> np.ndarray:
+    """64-bit codes as the signed words of the kernels; narrower ones as they are."""
+    return codes.view(np.int64) if codes.dtype == np.uint64 else codes
+
+
+def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
+    """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
+    fmt = scalar_format(fmt)
+    target(fmt, RNE)
+    x = np.ascontiguousarray(_operand(values))
+    codes = np.empty(x.shape, code_dtype(fmt.bits))
+    where = make_backend("cpu", threads)
+    misfits = np.zeros(1, np.int64)
+    where.launch("encode", x.size, x.reshape(-1), signed_words(codes.reshape(-1)), misfits, codec(fmt))
+    if misfits[0]:
+        return fmt.encode(values)  # which tells the value that does not fit
+    return codes

@@ -1,0 +1,329 @@
+"""Kernels over elements. Each works on the result's indices [begin, end), in chunks that stay in the first cache.
+
+A chunk goes through simple loops, one a step: random fractions, exact results, rounding, flags; simple loops vectorise,
+and the arithmetic is the same for every operation and mode. ``path`` is a ``target.Path``; scratch arrays are used
+at [begin, begin + CHUNK) only. On the CPU arrays of values may be of binary32 as well, with a Target32 where nothing
+but ``rounded`` and ``settle`` is asked for.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from .scalar import (
+    DIVIDE_BY_ZERO,
+    INFINITY_BITS,
+    INVALID,
+    MAGNITUDE,
+    QUIET,
+    SIGN_BIT,
+    add_odd,
+    div_odd,
+    flags_of,
+    fraction_of,
+    random_fraction,
+    random_word,
+    remainder,
+    round_odd,
+    rounded,
+    sqrt_odd,
+)
+from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, like, sqrt, word
+from .target import Codec, Path, Target
+from .wide import div_wide, mac_wide, round_exact, sqrt_wide
+
+NATIVE, ODD, WIDE = map(int, Path)
+CHUNK = 1024
+GIVEN = -1  #: as a seed: the random fractions are given
+
+
+class Op(IntEnum):
+    """Operations of ``compute``."""
+
+    CONVERT = 0
+    ADD = 1
+    MUL = 2
+    FMA = 3
+    DIV = 4
+    SQRT = 5
+    REM = 6
+    SUB = 7
+
+
+CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)
+
+
+@device_call
+def neutral_zero(t: Target) -> f64:
+    """The zero that changes nothing when added under ``t``'s mode: -0, or +0 under RTN."""
+    return from_bits(SIGN_BIT ^ t.zero_sign)
+
+
+@device_call
+def draw_fractions(u: f64s, n: i64, first: i64, seed: i64, stream: i64, step: i64, t: Target) -> None:
+    """u[i] = ``random_fraction`` of element first + i, for i < n; four elements share a Philox block."""
+    head = min(n, (0 - first) & 3)
+    for i in range(head):
+        u[i] = random_fraction(seed, stream, first + i, step, t)
+    blocks = (n - head) >> 2
+    body = u[head:n]
+    block = (first + head) >> 2
+    for j in range(blocks):
+        body[4 * j] = fraction_of(random_word(seed, stream, block + j, step, 0), t)
+        body[4 * j + 1] = fraction_of(random_word(seed, stream, block + j, step, 1), t)
+        body[4 * j + 2] = fraction_of(random_word(seed, stream, block + j, step, 2), t)
+        body[4 * j + 3] = fraction_of(random_word(seed, stream, block + j, step, 3), t)
+    for i in range(head + 4 * blocks, n):
+        u[i] = random_fraction(seed, stream, first + i, step, t)
+
+
+@device_call
+def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
+    """out[i] = x[i] rounded into ``t``."""
+    if t.random_bits > 0:
+        for i in range(n):
+            out[i] = round_odd(x[i], t, u[i])
+    else:
+        for i in range(n):
+            out[i] = round_odd(x[i], t, t.nothing)
+
+
+@kernel
+def convert(begin: i64, end: i64, x: f64s, out: f64s, u: f64s, seed: i64, stream: i64, t: Target) -> None:
+    """out[i] = x[i] rounded once into ``t``; on the float route. ``seed`` GIVEN: u holds the random fractions."""
+    start = begin
+    while start < end:
+        n = min(CHUNK, end - start)
+        drawn = start if seed == GIVEN else begin
+        if t.random_bits > 0 and seed != GIVEN:
+            draw_fractions(u[begin : begin + n], n, start, seed, stream, 0, t)
+        round_chunk(n, x[start : start + n], out[start : start + n], u[drawn : drawn + n], t)
+        start = start + n
+
+
+@device_call
+def exact_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, t: Target) -> None:
+    """s[i] = the exact result folded to odd."""
+    if op == ADD:
+        for i in range(n):
+            s[i] = add_odd(like(x[i], 0.0), like(y[i], 0.0), t)
+    elif op == SUB:
+        for i in range(n):
+            s[i] = add_odd(like(x[i], 0.0), -like(y[i], 0.0), t)
+    elif op == MUL:
+        for i in range(n):
+            s[i] = like(x[i], 0.0) * like(y[i], 0.0)
+    elif op == FMA:
+        for i in range(n):
+            s[i] = add_odd(like(z[i], 0.0), like(x[i], 0.0) * like(y[i], 0.0), t)
+    elif op == DIV:
+        for i in range(n):
+            s[i] = div_odd(like(x[i], 0.0), like(y[i], 0.0))
+    elif op == SQRT:
+        for i in range(n):
+            s[i] = sqrt_odd(like(x[i], 0.0))
+    elif op == REM:
+        for i in range(n):
+            s[i] = remainder(like(x[i], 0.0), like(y[i], 0.0))
+    else:
+        for i in range(n):
+            s[i] = like(x[i], 0.0)
+
+
+@device_call
+def native_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, out: f64s) -> None:
+    """The processor's own result in fp64 with RNE."""
+    if op == ADD:
+        for i in range(n):
+            out[i] = like(like(x[i], 0.0), 0.0) + like(like(y[i], 0.0), 0.0)
+    elif op == SUB:
+        for i in range(n):
+            out[i] = like(like(x[i], 0.0), 0.0) - like(like(y[i], 0.0), 0.0)
+    elif op == MUL:
+        for i in range(n):
+            out[i] = like(like(x[i], 0.0), 0.0) * like(like(y[i], 0.0), 0.0)
+    elif op == FMA:
+        for i in range(n):
+            out[i] = fma(like(x[i], 0.0), like(like(y[i], 0.0), 0.0), like(like(z[i], 0.0), 0.0))
+    elif op == DIV:
+        for i in range(n):
+            out[i] = like(like(x[i], 0.0), 0.0) / like(like(y[i], 0.0), 0.0)
+    elif op == SQRT:
+        for i in range(n):
+            out[i] = sqrt(like(x[i], 0.0))
+
+
+@device_call
+def wide_result(op: i64, x: f64, y: f64, z: f64, neutral: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """A result and its flags by 119-bit integers."""
+    if op == ADD:
+        return mac_wide(x, y, 1.0, t, u)
+    if op == SUB:
+        return mac_wide(x, -y, 1.0, t, u)
+    if op == MUL:
+        return mac_wide(neutral, x, y, t, u)
+    if op == FMA:
+        return mac_wide(z, x, y, t, u)
+    if op == DIV:
+        return div_wide(x, y, t, u)
+    if op == SQRT:
+        return sqrt_wide(x, t, u)
+    if op == REM:
+        r = remainder(x, y)
+        value, flags = round_exact(r, t, u)
+        return value, flags | (INVALID if r != r and x == x and y == y else 0)
+    return round_exact(x, t, u)
+
+
+@device_call
+def flag_chunk(n: i64, s: f64s, u: f64s, flags: i64s, t: Target) -> None:
+    """flags[i] = those of rounding s[i]."""
+    for i in range(n):
+        v = u[i] if t.random_bits > 0 else 0.0
+        flags[i] = flags_of(rounded(s[i], t, v), s[i], t, v)
+
+
+@device
+def is_signaling(x: f64) -> bool:
+    v = bits_of(x) & MAGNITUDE
+    return v > INFINITY_BITS and (v & QUIET) == 0
+
+
+@device_call
+def operand_flags(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, flags: i64s, wide: bool) -> None:
+    """Adds what the operands raise: signaling NaNs and, unless ``wide`` did, invalid operations, divisions by zero."""
+    two = op != SQRT and op != CONVERT
+    for i in range(n):
+        a = like(x[i], 0.0)
+        b = like(y[i], 0.0) if two else 1.0
+        c = like(z[i], 0.0) if op == FMA else 1.0
+        raised = INVALID if is_signaling(a) or is_signaling(b) or is_signaling(c) else 0
+        if not wide:
+            numbers = a == a and b == b
+            product = op == FMA and a * b != a * b  # inf * 0 is invalid whatever is added
+            raised = raised | (INVALID if s[i] != s[i] and numbers and (c == c or product) else 0)
+            raised = raised | (DIVIDE_BY_ZERO if op == DIV and b == 0.0 and a != 0.0 and a - a == 0.0 else 0)
+        flags[i] = flags[i] | raised
+
+
+@kernel
+def compute(
+    begin: i64,
+    end: i64,
+    op: i64,
+    x: f64s,
+    y: f64s,
+    z: f64s,
+    out: f64s,
+    flags: i64s,
+    flagged: i64,
+    s: f64s,
+    u: f64s,
+    seed: i64,
+    stream: i64,
+    path: i64,
+    t: Target,
+) -> None:
+    """out[i] = op(x[i], y[i], z[i]) rounded once into ``t``, and its flags if ``flagged``.
+
+    Operands that ``op`` does not have, and flags that are not asked for, are any array. s and u are scratch; with
+    ``seed`` GIVEN u holds the random fractions.
+    """
+    neutral = neutral_zero(t)
+    start = begin
+    while start < end:
+        n = min(CHUNK, end - start)
+        stop = start + n
+        xs = x[start:stop]
+        ys = y[start:stop]
+        zs = z[start:stop]
+        outs = out[start:stop]
+        fs = flags[start:stop]
+        drawn = start if seed == GIVEN else begin
+        us = u[drawn : drawn + n]
+        if t.random_bits > 0 and seed != GIVEN:
+            draw_fractions(us, n, start, seed, stream, 0, t)
+        if path == NATIVE:
+            native_chunk(n, op, xs, ys, zs, outs)
+        elif path == ODD:
+            ss = s[begin : begin + n]
+            exact_chunk(n, op, xs, ys, zs, ss, t)
+            round_chunk(n, ss, outs, us, t)
+            if flagged != 0:
+                flag_chunk(n, ss, us, fs, t)
+                operand_flags(n, op, xs, ys, zs, ss, fs, False)
+        else:
+            for i in range(n):
+                v = us[i] if t.random_bits > 0 else 0.0
+                value, raised = wide_result(op, like(xs[i], 0.0), like(ys[i], 0.0), like(zs[i], 0.0), neutral, t, v)
+                outs[i] = value
+                if flagged != 0:
+                    fs[i] = raised
+            if flagged != 0:
+                operand_flags(n, op, xs, ys, zs, outs, fs, True)
+        start = stop
+
+
+@device
+def value_of(code: i64, c: Codec) -> f64:
+    """The value of a code; a signaling NaN stays one."""
+    magnitude = code & c.magnitude
+    pattern = (magnitude << c.shift) + c.offset
+    y = from_bits(pattern if magnitude >= c.zero_below else 0) * c.scale * c.scale_more
+    y = from_bits(INFINITY_BITS) if magnitude == c.infinity else y
+    nan = INFINITY_BITS | (1 if (c.quiet != 0 and (magnitude & c.quiet) == 0) else QUIET)
+    beyond = magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)
+    y = from_bits(nan) if beyond else y
+    y = from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+    return y if beyond else y + c.zero
+
+
+@device
+def code_of(x: f64, c: Codec) -> i64:
+    """The code of a value of the format; of a NaN the canonical one."""
+    finite = (bits_of(x) & MAGNITUDE) < INFINITY_BITS
+    y = (abs(x) if finite else 0.0) * c.unscale_more * c.unscale
+    code = ((bits_of(y) - c.offset) >> c.shift) if finite else c.infinity
+    code = code | (c.sign if bits_of(x) < 0 else 0)
+    return c.nan if x != x else code
+
+
+@kernel
+def decode(begin: i64, end: i64, codes: i64s, out: f64s, c: Codec) -> None:
+    """out[i] = the value of codes[i]."""
+    n = end - begin
+    code = codes[begin:end]
+    value = out[begin:end]
+    if c.fixed != 0:
+        for i in range(n):
+            integer = word(code[i])
+            value[i] = float(integer - ((integer & c.sign) << 1)) * c.scale
+    else:
+        for i in range(n):
+            value[i] = value_of(word(code[i]), c)
+
+
+@kernel
+def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) -> None:
+    """codes[i] = the code of x[i]; misfits[0] becomes 1 if there is none for some."""
+    n = end - begin
+    code = codes[begin:end]
+    value = x[begin:end]
+    wrong = 0
+    if c.fixed != 0:
+        for i in range(n):
+            v = like(value[i], 0.0)
+            integer = int(v * c.unscale) & c.magnitude
+            code[i] = integer
+            back = float(integer - ((integer & c.sign) << 1)) * c.scale
+            wrong = wrong | (0 if (back == v and (v != 0.0 or bits_of(v) >= 0)) else 1)
+    else:
+        for i in range(n):
+            v = like(value[i], 0.0)
+            found = code_of(v, c)
+            code[i] = found
+            wrong = wrong | (
+                0 if (bits_of(value_of(found & c.whole, c)) == bits_of(v) or (v != v and c.nan >= 0)) else 1
+            )
+    if wrong != 0:
+        misfits[0] = 1
