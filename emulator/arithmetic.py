@@ -174,8 +174,7 @@ def round_pack(
     ----------
     random : the k random bits of SR, as an integer in [0, 2^k); otherwise ignored.
     """
-    if rounding.random_bits and not 0 <= random < 1 << rounding.random_bits:
-        raise HalfulpError(f"{rounding} takes a random integer below 2**{rounding.random_bits}, not {random}.")
+    rounding.check(random)
     if datum.kind is Kind.NAN:
         return _round_nan(datum, fmt, conventions)
     if isinstance(fmt, FixedFormat):

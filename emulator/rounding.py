@@ -43,6 +43,11 @@ class Rounding:
         if self.mode is not Mode.SR and (self.random_bits or self.corrected):
             raise HalfulpError(f"{self.mode.value} takes no random bits.")
 
+    def check(self, random: int) -> None:
+        """Refuse a random integer that does not have k bits; other modes than SR take any, and ignore it."""
+        if self.random_bits and not 0 <= random < 1 << self.random_bits:
+            raise HalfulpError(f"{self} takes a random integer below 2**{self.random_bits}, not {random}.")
+
     @classmethod
     def parse(cls, text: str | Rounding) -> Rounding:
         """``"RNE"`` ... ``"RTO"``, ``"SR8"`` or ``"SR(bits=8)"``, corrected ``"SR8c"``; without a number, 32 bits."""
