@@ -165,8 +165,8 @@ class Machine:
             self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
         else:
             path, t, product_path, product = self._sequential_parameters()
-            random = self._scratch(m * n)
-            product_random = random if dp.product is None else self._scratch(m * n)
+            random = self.backend.xp.zeros(m * n)
+            product_random = random if dp.product is None else self.backend.xp.zeros(m * n)
             streams = (self.seed, self._stream(Role.ACCUMULATOR), self._stream(Role.PRODUCT))
             args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *streams, path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
