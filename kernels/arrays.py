@@ -139,7 +139,10 @@ def _narrow(x: Any, out: Any, u: Any) -> bool:
 
 def _operand(x: ArrayLike) -> np.ndarray:
     """``x`` as a float32 or float64 array."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        return carrier(x)  # which refuses it in a sentence
     return array if array.dtype in (np.float32, np.float64) else carrier(array)
 
 

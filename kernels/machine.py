@@ -172,8 +172,8 @@ class Machine:
             self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
         else:
             path, t, product_path, product = self._sequential_parameters()
-            random = self._scratch(m * n)
-            product_random = random if dp.product is None else self._scratch(m * n)
+            random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
+            product_random = random if dp.product is None else self.backend.xp.zeros(m * n)
             drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
             args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *drawn, path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
