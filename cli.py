@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from . import __version__
+from . import __version__, cli_check
+from .console import Json, err, out
+from .console import print_json as _print_json
+from .console import progress as _progress
+from .console import table as _table
 from .emulator import arithmetic, names
 from .emulator.cost import QUANTITIES, Technology, cost, nodes
 from .emulator.datapath import Datapath
@@ -34,32 +35,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=__doc__.splitlines()[0] if __doc__ else "",
 )
-#: stdout for results, stderr for progress
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, highlight=False)
-
 _INTERRUPTED = 130  #: exit code after Ctrl-C, by the shells' custom
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
 Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    )
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, sort_keys=True))
 
 
 def _version(show: bool) -> None:
@@ -114,22 +95,6 @@ def formats(
             "nan": "NaN",
         },
     )
-
-
-def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key, title in columns.items():
-        table.add_column(title, justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(row[key]) for key in columns))
-    wide = Console(width=200, highlight=False) if not out.is_terminal else out
-    wide.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -464,6 +429,10 @@ def doctor() -> None:
             state = str(error)
         out.print(f"  backend {name:<6} {state}")
     out.print(f"  {'cost tables':<14} {', '.join(nodes())}")
+
+
+for command in (cli_check.vectors, cli_check.verify):
+    app.command(cls=cli_check.TestFloatCommand)(command)
 
 
 def main() -> None:
