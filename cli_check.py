@@ -179,7 +179,7 @@ def verify(
     scoreboard = Scoreboard(unit, ignore_nan_payload, ignore_flags, max_errors or sys.maxsize)
     reading = nullcontext(sys.stdin.buffer) if file is None or str(file) == "-" else file.open("rb")
     with reading as stream, _Progress(scoreboard, quiet=as_json) as progress:
-        check.verify(scoreboard, stream, skip=text_format is Format.CSV, progress=progress.show)
+        check.verify(scoreboard, stream, text_format is Format.CSV, progress.show)  # type: ignore[arg-type]
     if as_json:
         print_json(scoreboard.to_json())
     if not scoreboard.checked:
