@@ -15,6 +15,8 @@ out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
 
 
 def progress() -> Progress:

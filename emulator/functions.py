@@ -288,7 +288,7 @@ def _integer(text: str) -> FixedFormat | None:
 
 def _format(text: str) -> Format | None:
     try:
-        return names.format(FORMATS.get(text.lower(), text))
+        return names.scalar_format(FORMATS.get(text.lower(), text))
     except HalfulpError:
         return None
 

@@ -17,7 +17,7 @@ from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
-from ..emulator.names import format as parse_format
+from ..emulator.names import scalar_format
 from ..emulator.random import Role, random_bits, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
@@ -150,7 +150,7 @@ def _apply(
     backend: str,
     threads: int | None,
 ) -> Any:
-    fmt, rounding = parse_format(fmt), Rounding.parse(rounding)
+    fmt, rounding = scalar_format(fmt), Rounding.parse(rounding)
     if not 0 <= seed < 1 << 62:
         raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
     arrays = [_operand(x) for x in operands]
@@ -287,7 +287,7 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
     codes : unsigned integer array, any shape, every element in [0, 2**bits).
     dtype : float64, or float32 where binary32 holds the format.
     """
-    fmt = parse_format(fmt)
+    fmt = scalar_format(fmt)
     target(fmt, RNE)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
@@ -308,7 +308,7 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
-    fmt = parse_format(fmt)
+    fmt = scalar_format(fmt)
     target(fmt, RNE)
     x = np.ascontiguousarray(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))

@@ -274,7 +274,8 @@ def value_of(code: i64, c: Codec) -> f64:
     nan = INFINITY_BITS | (1 if (c.quiet != 0 and (magnitude & c.quiet) == 0) else QUIET)
     beyond = magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)
     y = from_bits(nan) if beyond else y
-    return from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+    y = from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+    return y if beyond else y + c.zero
 
 
 @device

@@ -12,7 +12,7 @@ from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
-from ..emulator.names import format as parse_format
+from ..emulator.names import scalar_format
 from ..emulator.random import Role, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
@@ -82,7 +82,7 @@ class Machine:
 
         ``stored`` is the format that x is read in; it matters to the ledger only.
         """
-        fmt, source = self.datapath.output if fmt is None else parse_format(fmt), parse_format(stored)
+        fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
         array = self._values(x)
