@@ -20,6 +20,7 @@ from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
+from ..emulator.random import LFSR, Source
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -121,8 +122,35 @@ class Codec(NamedTuple):
     quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
 
 
-Struct = Target | FusedUnit | Codec
-STRUCTS = (Target, FusedUnit, Codec)  #: handed to kernels by pointer
+class Draws(NamedTuple):
+    """Where a call's random bits come from (``emulator.random``): a Philox stream, or LFSRs."""
+
+    seed: i64  #: in [0, 2^62); or GIVEN, where the random fractions are handed over
+    stream: i64
+    lfsr: i64  #: width of the LFSRs; 0: Philox
+    polynomial: i64 = 0
+    units: i64 = 1
+    stride: i64 = 0
+    clocks: i64 = 0
+    state: i64 = 0  #: of register 0 at step 0
+
+
+GIVEN = -1
+GIVEN_DRAWS = Draws(GIVEN, 0, 0)
+
+
+@lru_cache(maxsize=1024)
+def draws(source: Source, seed: int, stream: int) -> Draws:
+    """The Draws of a random source."""
+    if not isinstance(source, LFSR):
+        return Draws(seed, stream, 0)
+    units = 1 << 40 if source.units is None else source.units
+    first = source.state(seed, stream, 0, 0)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+
+
+Struct = Target | FusedUnit | Codec | Draws
+STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
 
 _NEVER = 2.0
 _THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd
@@ -177,8 +205,8 @@ def target(
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
-        ties follow rules that a Target does not hold (see ``has_kernels``).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
+        are not those of a Target (``has_kernels``).
     """
     if not (isinstance(fmt, FixedFormat) or has_kernels(fmt)):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
@@ -193,7 +221,7 @@ def target(
         quantum = fmt.emin - fmt.precision
     elif integral:
         quantum = max(quantum or 0, 0)
-    corrected, k = getattr(rounding, "corrected", False), rounding.random_bits
+    corrected, k = rounding.corrected, rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
     wrap = fixed and fmt.wrap
     edge = emin_edge = 0.0
@@ -404,7 +432,7 @@ def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
-    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if getattr(rounding, "corrected", False) else 0.0
+    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
     hints = Target32.__annotations__
     return Target32(*(hints[name](value) for name, value in fields.items()))

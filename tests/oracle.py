@@ -2,21 +2,18 @@
 
 Everything is done on exact rationals: decode a code to its value, do the
 operation exactly, round once.  Nothing here is fast, and nothing is shared
-with the implementation under test.  gmpy2 is optional and used only by
-`mpfr_round`, which cross-checks this oracle against MPFR.
+with the implementation under test.  The operations beyond IEEE 754's basic
+ones are in `oracle_operations`, the cross-check against MPFR in `oracle_mpfr`.
 """
 
+import builtins
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import floor, isqrt
 
-try:
-    import gmpy2
-except ImportError:  # the cross-check is then unavailable; the oracle is not
-    gmpy2 = None
-
-MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "RNZ", "RND", "SR")
+#: SR drops what lies below its k bits, SRC rounds it to nearest even first (Fitzgibbon & Felix, arXiv:2504.20634).
+MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "RNZ", "RND", "SR", "SRC")
 
 
 # --------------------------------------------------------------------- values
@@ -24,12 +21,13 @@ MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "RNZ", "RND", "SR")
 
 @dataclass(frozen=True)
 class Value:
-    """A number, an infinity or a NaN.  Zero carries its sign; NaN has none."""
+    """A number, an infinity or a NaN.  Zero carries its sign; that of a NaN is the sign of its payload."""
 
     kind: str  # 'finite', 'inf' or 'nan'
     negative: bool = False
     magnitude: Fraction = Fraction(0)  # of a finite value
     signaling: bool = False  # of a NaN
+    payload: Fraction = field(default=Fraction(1, 2), compare=False)  # of a NaN: trailing field / 2^t, with its sign
 
     is_zero = property(lambda self: self.kind == "finite" and self.magnitude == 0)
     fraction = property(lambda self: -self.magnitude if self.negative else self.magnitude)
@@ -106,6 +104,36 @@ class Float:
 
 
 @dataclass(frozen=True)
+class P3109:
+    """IEEE P3109's Binary{K}p{P}{s|u}{e|f}: one zero, one NaN, at most one infinity of a sign (Interim Report v3.1).
+
+    The NaN has the code that -0 would have, in unsigned formats the highest; the infinity (extended domain) is the
+    code after the largest number.  The bias is 2^(K-P-1), in unsigned formats 2^(K-P).
+    """
+
+    K: int
+    P: int
+    signed: bool = True
+    extended: bool = True
+    saturate: bool = False
+
+    def __post_init__(self):
+        assert 1 <= self.P < self.K + (not self.signed)
+
+    specials, subnormals, has_negative_zero = "p3109", True, False
+    p, width = property(lambda self: self.P), property(lambda self: self.K)
+    t = property(lambda self: self.P - 1)
+    bias = property(lambda self: 2 ** (self.K - self.P) // (1 + self.signed))
+    emin = property(lambda self: 1 - self.bias)
+    sign_bit = property(lambda self: 2 ** (self.K - self.signed))  # how many codes have no sign bit
+    has_infinity = property(lambda self: self.extended)
+    nan_code = property(lambda self: 2 ** (self.K - 1) if self.signed else 2**self.K - 1)
+    inf_code = property(lambda self: self.sign_bit - (1 if self.signed else 2))
+    max_finite_code = property(lambda self: self.inf_code - self.extended)
+    max_finite = property(lambda self: _magnitude(self.max_finite_code, self))
+
+
+@dataclass(frozen=True)
 class Fixed:
     """il+fl bits, two's complement or unsigned; value = integer * 2^-fl."""
 
@@ -138,16 +166,20 @@ def decode(code, format):
         integer = code if code <= format.highest else code - 2**format.width
         return number(integer * power_of_two(-format.fl))
     negative, magnitude_code = code >= format.sign_bit, code % format.sign_bit
-    if format.specials == "ieee" and magnitude_code == format.inf_code:
-        return Value("inf", negative)
     is_nan = {
         "ieee": magnitude_code > format.inf_code,
         "fn": magnitude_code == format.nan_code,
         "fnuz": code == format.nan_code,
+        "p3109": code == format.nan_code,
         "finite": False,
     }[format.specials]
-    if is_nan:  # below the canonical NaN of 'ieee', the top trailing bit is 0
-        return SNAN if magnitude_code < format.nan_code and format.has_infinity else NAN
+    if is_nan and format.specials == "ieee":  # below the canonical NaN, the top trailing bit is 0
+        payload = Fraction(magnitude_code - format.inf_code, 2**format.t)
+        return Value("nan", signaling=magnitude_code < format.nan_code, payload=-payload if negative else payload)
+    if is_nan:
+        return NAN
+    if format.has_infinity and magnitude_code == format.inf_code:
+        return Value("inf", negative)
     magnitude = _magnitude(magnitude_code, format)
     return Value("finite", negative and (magnitude > 0 or format.has_negative_zero), magnitude)
 
@@ -166,13 +198,15 @@ def flags(*names):
     return frozenset(names)
 
 
-def _round_to_quantum(magnitude, quantum, negative, mode, k, r):
+def _round_to_quantum(magnitude, quantum, negative, mode, k, r, is_odd=lambda lo, quantum: lo % 2 == 1):
     """Round |x| to a multiple of the quantum; `negative` is the sign of x."""
     lo = floor(magnitude / quantum)  # the integer significand below
     f = magnitude / quantum - lo  # 0 <= f < 1
     if f == 0:
         return magnitude
-    half, lo_is_odd = Fraction(1, 2), lo % 2 == 1
+    if mode == "SRC":  # Python's round() takes ties to even
+        return (lo + (builtins.round(f * 2**k) + r >= 2**k)) * quantum
+    half, lo_is_odd = Fraction(1, 2), is_odd(lo, quantum)
     up = {
         "RNE": f > half or (f == half and lo_is_odd),
         "RNA": f >= half,
@@ -187,12 +221,12 @@ def _round_to_quantum(magnitude, quantum, negative, mode, k, r):
     return (lo + up) * quantum
 
 
-def round(value, format, mode, k=0, r=0, tininess="after"):
+def round(value, format, mode, k=0, r=0, tininess="after", ftz=False):
     """Round a Value into a format: (code, flags)."""
     assert mode in MODES and 0 <= r < 2**k and tininess in ("after", "before")
     if isinstance(format, Fixed):
         return _round_fixed(value, format, mode, k, r)
-    return _round_float(value, format, mode, k, r, tininess)
+    return _round_float(value, format, mode, k, r, tininess, ftz)
 
 
 def _round_fixed(value, format, mode, k, r):
@@ -210,7 +244,7 @@ def _round_fixed(value, format, mode, k, r):
     return integer % modulus, flags() if rounded == value.magnitude else flags("inexact")
 
 
-def _round_float(value, format, mode, k, r, tininess):
+def _round_float(value, format, mode, k, r, tininess, ftz):
     if value.kind == "nan":
         if format.nan_code is None:
             return format.max_finite_code, flags("invalid")
@@ -218,37 +252,42 @@ def _round_float(value, format, mode, k, r, tininess):
 
     sign = format.sign_bit if value.negative else 0
     zero = sign if format.has_negative_zero else 0
-    largest = sign + format.max_finite_code
-    infinity = sign + format.inf_code if format.has_infinity else format.nan_code
-    saturates = format.saturate or format.specials == "finite"
     if value.kind == "inf":
-        if format.has_infinity and not saturates:
-            return infinity, flags()
-        return largest if saturates else infinity, flags("overflow", "inexact")
+        held = format.has_infinity and not format.saturate
+        return _beyond(value, format), flags() if held else flags("overflow", "inexact")
     if value.is_zero:
         return zero, flags()
 
+    def is_odd(lo, quantum):  # with p = 1 all significands are odd: P3109 then goes by the codes
+        if format.specials == "p3109" and format.p == 1:
+            return lo > 0 and (floor_log2(quantum) + format.bias) % 2 == 1
+        return lo % 2 == 1
+
     exact, smallest_normal = value.magnitude, power_of_two(format.emin)
     quantum = power_of_two(floor_log2(exact) - format.p + 1)
-    unbounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r)
-    rounded = unbounded
+    unbounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r, is_odd)
+    tiny = (exact if tininess == "before" and format.subnormals else unbounded) < smallest_normal
+    if tiny and (ftz or not format.subnormals):
+        return zero, flags("underflow", "inexact")
     if format.subnormals:
         quantum = max(quantum, power_of_two(format.emin - format.p + 1))
-        rounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r)
-    elif rounded < smallest_normal:
-        return zero, flags("underflow", "inexact")
+    rounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r, is_odd)
 
     if rounded > format.max_finite:
-        to_infinity = {"RTZ": False, "RTO": False, "RTP": not value.negative, "RTN": value.negative}.get(mode, True)
-        return (infinity if to_infinity and not saturates else largest, flags("overflow", "inexact"))
-
+        inward = {"RTZ": True, "RTO": True, "RTP": value.negative, "RTN": not value.negative}.get(mode, False)
+        return sign + format.max_finite_code if inward else _beyond(value, format), flags("overflow", "inexact")
     code = zero if rounded == 0 else sign + _find_magnitude(rounded, format)
     if rounded == exact:
         return code, flags()
-    tiny = (unbounded if tininess == "after" else exact) < smallest_normal
-    if tiny and format.subnormals:
-        return code, flags("underflow", "inexact")
-    return code, flags("inexact")
+    return code, flags("underflow", "inexact") if tiny else flags("inexact")
+
+
+def _beyond(value, format):
+    """Where an infinity, or a number too large for a float format, lands."""
+    sign = format.sign_bit if value.negative else 0
+    if format.saturate or not (format.has_infinity or format.nan_code is not None):
+        return sign + format.max_finite_code
+    return sign + format.inf_code if format.has_infinity else format.nan_code
 
 
 def encode(value, format):
@@ -256,7 +295,7 @@ def encode(value, format):
 
     Every NaN becomes the canonical NaN.
     """
-    if isinstance(format, Float):
+    if not isinstance(format, Fixed):
         format = replace(format, saturate=False)  # which would keep infinity out
     code, _ = round(value, format, "RTZ")
     if decode(code, format) != (NAN if value.kind == "nan" else value):
@@ -341,73 +380,59 @@ def sqrt_for_rounding(x, format, k=0):
     return number(root), flags()
 
 
-def _finish(exact, format, mode, *rounding):
+def _x86_nan(operands, format):
+    """What x86 gives for a NaN: the first operand that is one, made quiet, else the negative default NaN."""
+    nans = [x.payload for x in operands if x.kind == "nan"]
+    payload = nans[0] if nans else Fraction(-1, 2)
+    quiet = floor(abs(payload) * 2**format.t) | 2 ** (format.t - 1)
+    return (payload < 0) * format.sign_bit + format.inf_code + quiet
+
+
+def finish(operands, exact, format, mode, *rounding, x86=False, **conventions):
+    """Round what an exact_* function gave: (code, flags)."""
     value, operation_flags = exact
-    code, rounding_flags = round(value, format, mode, *rounding)
+    code, rounding_flags = round(value, format, mode, *rounding, **conventions)
+    if x86 and value.kind == "nan" and isinstance(format, Float) and format.specials == "ieee" and format.t > 0:
+        code = _x86_nan(operands, format)
     return code, operation_flags | rounding_flags
 
 
-def add(x, y, format, mode, k=0, r=0, tininess="after"):
-    return _finish(exact_add(x, y, mode), format, mode, k, r, tininess)
+def flushed(x, format):
+    """An operand of a unit that reads subnormal numbers as zeros (DAZ)."""
+    if isinstance(format, Fixed) or x.kind != "finite" or x.magnitude >= power_of_two(format.emin):
+        return x
+    return Value("finite", x.negative and format.has_negative_zero)
 
 
-def sub(x, y, format, mode, k=0, r=0, tininess="after"):
-    return _finish(exact_add(x, negate(y), mode), format, mode, k, r, tininess)
+# Each takes `format, mode, k=0, r=0, tininess="after"`, and ftz= and x86= by name.
 
 
-def mul(x, y, format, mode, k=0, r=0, tininess="after"):
-    return _finish(exact_mul(x, y), format, mode, k, r, tininess)
+def add(x, y, format, mode, *rounding, **conventions):
+    return finish((x, y), exact_add(x, y, mode), format, mode, *rounding, **conventions)
 
 
-def fma(x, y, z, format, mode, k=0, r=0, tininess="after"):
-    return _finish(exact_fma(x, y, z, mode), format, mode, k, r, tininess)
+def sub(x, y, format, mode, *rounding, **conventions):
+    return finish((x, y), exact_add(x, negate(y), mode), format, mode, *rounding, **conventions)
 
 
-def div(x, y, format, mode, k=0, r=0, tininess="after"):
-    return _finish(exact_div(x, y), format, mode, k, r, tininess)
+def mul(x, y, format, mode, *rounding, **conventions):
+    return finish((x, y), exact_mul(x, y), format, mode, *rounding, **conventions)
 
 
-def sqrt(x, format, mode, k=0, r=0, tininess="after"):
-    return _finish(sqrt_for_rounding(x, format, k), format, mode, k, r, tininess)
+def fma(x, y, z, format, mode, *rounding, **conventions):
+    value, raised = exact_fma(x, y, z, mode)
+    if conventions.get("x86") and z.kind == "nan" and not any(operand.signaling for operand in (x, y, z)):
+        raised = flags()  # there 0 * inf is not invalid next to a quiet NaN
+    return finish((x, y, z), (value, raised), format, mode, *rounding, **conventions)
 
 
-# ----------------------------------------------------------- MPFR cross-check
+def div(x, y, format, mode, *rounding, **conventions):
+    return finish((x, y), exact_div(x, y), format, mode, *rounding, **conventions)
 
 
-def _to_mpfr(x):
-    if x.kind == "nan":
-        return gmpy2.nan()
-    if x.kind == "inf" or x.is_zero:
-        return gmpy2.mpfr(("-" if x.negative else "") + ("inf" if x.kind == "inf" else "0"))
-    n, d = x.fraction.numerator, x.fraction.denominator
-    exact = gmpy2.mpfr(gmpy2.mpq(n, d), max(2, n.bit_length()))
-    assert exact.as_integer_ratio() == (n, d), "an MPFR operand must be dyadic"
-    return exact
+def sqrt(x, format, mode, k=0, *rounding, **conventions):
+    return finish((x,), sqrt_for_rounding(x, format, k), format, mode, k, *rounding, **conventions)
 
 
-def mpfr_round(operation, operands, format, mode):
-    """MPFR's 'add', 'sub', 'mul', 'div', 'fma', 'sqrt' or 'plus' (just rounds).
-
-    IEEE formats with subnormals and no saturation; RNE, RTZ, RTP and RTN.
-    Returns a Value, or None without gmpy2.
-    """
-    if gmpy2 is None:
-        return None
-    assert format.has_infinity and format.subnormals and not format.saturate
-    emax = 2**format.w - 2 - format.bias
-    context = gmpy2.context(  # MPFR's significand is in [1/2, 1): exponents are one higher
-        precision=format.p,
-        subnormalize=True,
-        emin=format.emin - format.t + 1,
-        emax=emax + 1,
-        round={"RNE": gmpy2.RoundToNearest, "RTZ": gmpy2.RoundToZero, "RTP": gmpy2.RoundUp, "RTN": gmpy2.RoundDown}[
-            mode
-        ],
-    )
-    result = getattr(context, operation)(*map(_to_mpfr, operands))
-    if gmpy2.is_nan(result):
-        return NAN
-    if gmpy2.is_infinite(result):
-        return Value("inf", gmpy2.is_signed(result))
-    n, d = result.as_integer_ratio()
-    return Value("finite", gmpy2.is_signed(result), abs(Fraction(int(n), int(d))))
+def convert(x, format, mode, *rounding, **conventions):
+    return finish((x,), (x, flags()), format, mode, *rounding, **conventions)

@@ -58,8 +58,9 @@ def round(x, n, es, mode="RNE", k=0, r=0):
     w = u + 1
     v = decode((2 * u + 1) % 2 ** (n + 1), n + 1, es)  # the bits of u, then 1
     toward_zero, away = (u, w) if x > 0 else (w, u)
-    if mode == "SR":  # the first k bits of the magnitude's code that n bits cut off
-        part = below(abs(x), n + k, es) % 2**k
+    if mode in ("SR", "SRC"):  # to a posit of k more bits, down or to nearest; then the carry of r added there
+        finer = below(abs(x), n + k, es) if mode == "SR" else round(abs(x), n + k, es)[0]
+        return (finer + r >> k) * (1 if x > 0 else -1) % 2**n, frozenset({"inexact"})
     code = {
         "RNE": lambda: u if x < v or (x == v and u % 2 == 0) else w,
         "RNA": lambda: toward_zero if abs(x) < abs(v) else away,
@@ -67,7 +68,6 @@ def round(x, n, es, mode="RNE", k=0, r=0):
         "RTP": lambda: w,
         "RTN": lambda: u,
         "RTO": lambda: u if u % 2 else w,
-        "SR": lambda: away if part + r >= 2**k else toward_zero,
     }[mode]()
     return code % 2**n, frozenset({"inexact"})
 

@@ -228,12 +228,6 @@ def test_nonsense_is_refused_with_an_example(name):
         hu.format(name)
 
 
-@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4", "bfp16", "msfp12"])
-def test_what_is_not_built_yet_says_so(name):
-    with pytest.raises(hu.HalfulpError, match="not built yet"):
-        hu.format(name)
-
-
 def test_formats_cannot_be_changed():
     for fmt, field in ((hu.format("fp16"), "trailing_bits"), (hu.format("q4.4"), "wrap")):
         with pytest.raises(AttributeError):

@@ -136,7 +136,10 @@ def test_names() -> None:
 # ------------------------------------------------------------------------------------------------------- rounding
 
 
-@pytest.mark.parametrize("rounding", cases.ROUNDINGS, ids=lambda r: f"{r[0]}-{r[3]}")
+CORRECTED = [(hu.SR(3, corrected=True), "SRC", 3, r) for r in range(8)]
+
+
+@pytest.mark.parametrize("rounding", [*cases.ROUNDINGS, *CORRECTED], ids=lambda r: f"{r[0]}-{r[3]}")
 @pytest.mark.parametrize(("n", "es"), [(5, 1), (8, 2), (16, 2), (64, 2)])
 def test_every_mode_at_neighbours_and_between_them(n: int, es: int, rounding) -> None:
     """Values, the posits of more bits between them, and what is next to those; beyond the range, too."""
@@ -399,13 +402,14 @@ def test_arrays_are_rounded_as_the_definition_says(name: str) -> None:
         assert flags.tolist() == [int(raised) for _, raised in results]
 
 
-def test_arrays_are_rounded_stochastically_with_the_bits_of_the_command_line(run) -> None:
+@pytest.mark.parametrize("rounding", ["SR5", "SR5c"])
+def test_arrays_are_rounded_stochastically_with_the_bits_of_the_command_line(run, rounding: str) -> None:
     x = np.linspace(-40, 40, 60)
     for seed in range(3):
         given = [repr(v) for v in x.tolist()]
-        _, text, _ = run("quantize", "--format", "posit8", "--rounding", "SR5", "--seed", str(seed), *given)
+        _, text, _ = run("quantize", "--format", "posit8", "--rounding", rounding, "--seed", str(seed), *given)
         values = [float(line.split()[1]) for line in text.splitlines()[1:]]
-        assert hu.quantize(x, "posit8", "SR5", seed=seed).tolist() == values
+        assert hu.quantize(x, "posit8", rounding, seed=seed).tolist() == values
 
 
 @pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "rem", "fma", "sqrt"])

@@ -1,0 +1,113 @@
+"""Every pair of codes of every format of at most 8 bits, in every mode, codes and flags; every triple up to 5 bits.
+
+The kernels against search in sorted tables (``table_oracle``). The definition on all small formats and, for two formats
+of 8 bits, with one rounding for each pair; in the slow tests, wherever the kernels are.
+"""
+
+import functools
+import itertools
+from dataclasses import replace
+
+import cases
+import numpy as np
+import oracle
+import pytest
+import table_oracle
+from proof import EVERY, check_places
+
+PAIRS = ("add", "sub", "mul", "div")
+
+
+def floats(w, t):
+    """Names of all formats with these fields, and two with an unusual bias."""
+    names = [
+        f"e{w}m{t}{specials}{ftz}{sat}"
+        for specials, ftz, sat in itertools.product(("", "fn", "fnuz", "finite"), ("", "ftz"), ("", "sat"))
+        if not (specials == "finite" and sat)  # which saturates anyway
+    ]
+    return [*names, f"e{w}m{t}b0", f"e{w}m{t}fnb{2**w}"]
+
+
+def fixed(bits):
+    """Names of formats of this width: all integers, all fraction, between, and IL or FL negative; wrapping ones too."""
+    lengths = sorted({bits, 0, bits // 2, bits + 2, -1, 1})
+    return [f"{u}q{il}.{bits - il}{w}" for il, u, w in itertools.product(lengths, ("", "u"), ("", "w"))]
+
+
+FIELDS = [(w, t) for w in range(2, 8) for t in range(6) if 1 + w + t <= 8]
+GROUPS = {f"e{w}m{t}": floats(w, t) for w, t in FIELDS} | {f"fixed{bits}": fixed(bits) for bits in range(1, 9)}
+SMALL = [group for group, names in GROUPS.items() if cases.oracle_format(names[0]).width <= 5]
+
+
+def table_top(format):
+    """The last step of the table where results wrap: no result of the format's operations lies beyond."""
+    if not getattr(format, "wrap", False):
+        return None
+    largest = oracle.Fraction(max(format.highest, -format.lowest)) * oracle.power_of_two(-format.fl)
+    quantum = oracle.power_of_two(-format.fl)
+    return int(max(2 * largest, 2 * largest**2, largest / quantum) / quantum) + 2
+
+
+@functools.lru_cache(64)
+def places_of(format, operation):
+    return table_oracle.all_places(format, operation, table_top(format))
+
+
+def check_every(asked, name, operation, hows):
+    format = cases.oracle_format(name)
+    columns = [column.astype(np.uint8) for column in table_oracle.all_operands(format, operation)]
+    shared = replace(format, saturate=False) if isinstance(format, oracle.Float) else format
+    check_places(asked, f"{name}_{operation}", places_of(shared, operation), format, columns, hows)
+
+
+@pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_kernels_on_every_pair(group, operation):
+    for name in GROUPS[group]:
+        check_every("kernels", name, operation, EVERY)
+
+
+@pytest.mark.parametrize("group", SMALL)
+def test_kernels_on_every_triple(group):
+    for name in GROUPS[group]:
+        check_every("kernels", name, "fma", EVERY)
+
+
+@pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
+@pytest.mark.parametrize("group", [group for group in SMALL if group != "e4m0"] + ["e3m2"])
+def test_definition_on_every_pair_of_small_codes(group, operation):
+    for name in GROUPS[group]:
+        check_every("definition", name, operation, EVERY if cases.oracle_format(name).width < 5 else EVERY[::3])
+
+
+@pytest.mark.parametrize("group", ["e2m1", "e3m0", "fixed4"])
+def test_definition_on_every_triple_of_four_bit_codes(group):
+    for i, name in enumerate(GROUPS[group]):
+        check_every("definition", name, "fma", EVERY[i % 3 :: 3])
+
+
+@pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2"])
+def test_definition_on_every_pair_of_eight_bit_codes(name, operation):
+    """Each pair in one rounding; the same for every 14th pair."""
+    format = cases.oracle_format(name)
+    columns = table_oracle.all_operands(format, operation)
+    found = places_of(format, operation)
+    for i, how in enumerate(EVERY):
+        at = slice(i, None, len(EVERY))
+        check_places("definition", f"{name}_{operation}", found[at], format, [c[at] for c in columns], [how])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_definition_on_every_pair(group, operation):
+    for name in GROUPS[group]:
+        check_every("definition", name, operation, EVERY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", SMALL)
+def test_definition_on_every_triple(group):
+    for name in GROUPS[group]:
+        check_every("definition", name, "fma", EVERY)
