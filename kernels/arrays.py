@@ -17,33 +17,17 @@ from ..emulator.arithmetic import Result, exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, PositFormat, carrier
+from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
-from .elementwise import Op
-from .target import (
-    FP64,
-    GIVEN_DRAWS,
-    Draws,
-    Path,
-    codec,
-    convert_path,
-    div_path,
-    draws,
-    fits_binary32,
-    has_kernels,
-    mac_path,
-    sqrt_path,
-    target,
-    target32,
-)
+from .paths import FP64, Op, Path, path_of
+from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_kernels, target, target32
 
 FP32 = FloatFormat(8, 23)
-ONE = FixedFormat(2, 0)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
     Op.CONVERT: arithmetic.quantize,
     Op.ADD: arithmetic.add,
@@ -54,29 +38,6 @@ _DEFINITION: dict[Op, Callable[..., Result]] = {
     Op.SQRT: operations.sqrt,
     Op.REM: operations.rem,
 }
-
-
-def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
-    """The fastest path proven for an operation on values of these formats, or None where kernels have none.
-
-    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
-    """
-    if not has_kernels(result):
-        return None
-    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
-        return None
-    if op in (Op.ADD, Op.SUB):
-        return mac_path(operands[0], ONE, operands[1], result, rounding, flags)
-    if op is Op.MUL:
-        return mac_path(*operands, ONE, result, rounding, flags)
-    if op is Op.FMA:
-        return mac_path(*operands, result, rounding, flags)
-    if op is Op.DIV:
-        return div_path(*operands, result, rounding, flags)
-    if op is Op.SQRT:
-        path = sqrt_path(*operands, result, rounding, flags)
-        return None if path is Path.WIDE and rounding.random_bits else path
-    return convert_path(result, rounding, flags)
 
 
 def run(
