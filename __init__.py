@@ -5,7 +5,7 @@ from .emulator.blocks import BlockFormat, Blocks
 from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
-from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.formats import FixedFormat, FloatFormat, PositFormat
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
 from .emulator.random import LFSR
@@ -40,6 +40,7 @@ __all__ = [
     "Ledger",
     "Machine",
     "Operation",
+    "PositFormat",
     "Rounding",
     "Sequential",
     "Technology",

@@ -12,21 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..emulator import operations
+from ..emulator import arithmetic, operations
 from ..emulator.arithmetic import Result, exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FloatFormat, Format, carrier
+from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
+from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .paths import FP64, Op, Path, path_of
 from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, target, target32
 
 FP32 = FloatFormat(8, 23)
+_DEFINITION: dict[Op, Callable[..., Result]] = {
+    Op.CONVERT: arithmetic.quantize,
+    Op.ADD: arithmetic.add,
+    Op.SUB: operations.sub,
+    Op.MUL: arithmetic.mul,
+    Op.FMA: arithmetic.fma,
+    Op.DIV: operations.div,
+    Op.SQRT: operations.sqrt,
+    Op.REM: operations.rem,
+}
 
 
 def run(
@@ -81,20 +92,25 @@ def _defined(
     backend: Backend,
     conventions: Conventions,
 ) -> Any:
-    """The same by the definition, one by one: for the few cases that have no kernel."""
-    operation: Callable[..., Result] = operations.div if op is Op.DIV else operations.sqrt
-    columns = [backend.to_host(x).tolist() for x in operands]
+    """The same by the definition, one by one (conversions to posits all at once): where there is no kernel."""
+    if fmt.precision > 53:
+        raise HalfulpError(f"arrays carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
+    columns = [backend.to_host(x) for x in operands]
     k = rounding.random_bits
     if k and u is None:
-        u = backend.xp.empty(operands[0].size)
-        backend.launch("draw", u.size, u, d, 0, target(fmt, rounding))
-    fractions = backend.to_host(u).tolist() if k else [0.0] * operands[0].size
-    for i, values in enumerate(zip(*columns, strict=True)):
-        random = int(fractions[i] * 2**k)
-        code, raised = operation(*map(exact, values), fmt, rounding, random, conventions)
-        out[i] = float(fmt.unpack(code))
-        if flags is not None:
-            flags[i] = int(raised)
+        u = backend.xp.empty(out.size)
+        backend.launch("draw", out.size, u, d, 0, target(FP64, rounding))
+    random = (backend.to_host(u) * 2**k).astype(np.int64) if k else np.zeros(out.size, np.int64)
+    if isinstance(fmt, PositFormat) and op is Op.CONVERT:
+        values, raised = posits.convert(columns[0].astype(np.float64), fmt, rounding, random)
+    else:
+        rows = zip(*(x.tolist() for x in columns), random.tolist(), strict=True)
+        results = [_DEFINITION[op](*map(exact, row[:-1]), fmt, rounding, row[-1], conventions) for row in rows]
+        values = np.array([float(fmt.unpack(code)) for code, _ in results])
+        raised = np.array([int(flags) for _, flags in results])
+    out[:] = backend.array(values)
+    if flags is not None:
+        flags[:] = backend.array(raised, np.int64)
     return out
 
 
@@ -268,11 +284,12 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
     dtype : float64, or float32 where binary32 holds the format.
     """
     fmt = scalar_format(fmt)
-    target(fmt, RNE)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
     if np.dtype(dtype) == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
+    if not has_kernels(fmt):
+        return fmt.decode(codes).astype(dtype)
     if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
         raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
     out = np.empty(codes.shape, dtype)
@@ -289,7 +306,8 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
     fmt = scalar_format(fmt)
-    target(fmt, RNE)
+    if not has_kernels(fmt):
+        return fmt.encode(values)
     x = np.ascontiguousarray(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))
     where = make_backend("cpu", threads)

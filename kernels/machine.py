@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format, carrier
+from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
@@ -318,6 +318,7 @@ class Machine:
             highest = max(_top(dp.a) + _top(dp.b) + 2, _top(accumulator) + 1)
             width = highest + kept + growth
         else:
+            assert isinstance(accumulator, FloatFormat)
             kept = accumulator.trailing_bits + order.guard_bits
             width = kept + 2 + growth
         if dp.a.precision + dp.b.precision > 62 or width > 62:

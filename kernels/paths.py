@@ -8,7 +8,7 @@ from typing import Any
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents
+from .target import exponents, has_kernels
 
 
 class Path(IntEnum):
@@ -113,6 +113,8 @@ def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Roundin
 
     Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
     """
+    if not has_kernels(result):
+        return None
     if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
         return None
     a, b, c = (*operands, None, None)[:3]

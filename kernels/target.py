@@ -17,7 +17,7 @@ import numpy as np
 from ..emulator.arithmetic import round_pack
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
 from ..emulator.random import LFSR, Source
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
@@ -171,7 +171,7 @@ def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
 
 
 def has_kernels(fmt: Format) -> bool:
-    """Whether a Target holds the format's rules: not those of scale types without zero, nor P3109's of p = 1."""
+    """Whether a Target holds the format's rules: not those of posits, scale types without zero, P3109's p = 1."""
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
@@ -209,7 +209,7 @@ def target(
         Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
         are not those of a Target (``has_kernels``).
     """
-    if isinstance(fmt, FloatFormat) and not has_kernels(fmt):
+    if not (isinstance(fmt, FixedFormat) or has_kernels(fmt)):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
@@ -317,6 +317,7 @@ def codec(fmt: Format, daz: bool = False) -> Codec:
         scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
         sign = (mask + 1) >> 1 if fmt.signed else 0
         return Codec(1, sign, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, 0.0, -1, mask + 1, -1, 0)
+    assert isinstance(fmt, FloatFormat)
     sign = fmt.sign_bit if fmt.signed else 0
     exponent = 1023 - fmt.bias
     infinity = fmt.max_code + 1 if fmt.has_infinity else -1
@@ -347,6 +348,8 @@ def exponents(fmt: Format) -> tuple[int, int]:
     """Exponents of the lowest and the highest bit that a non-zero value of ``fmt`` can have."""
     if isinstance(fmt, FixedFormat):
         return -fmt.fraction_bits, fmt.integer_bits
+    if isinstance(fmt, PositFormat):
+        return fmt.quantum_exponent, fmt.emax
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
