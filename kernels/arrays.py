@@ -95,7 +95,7 @@ def run(
     t = target(fmt, rounding, False, integral, conventions)
     x, y, z = (*operands, operands[0], operands[0])[:3]
     flagged = flags is not None
-    flags = backend.array([0], np.int64) if flags is None else flags
+    flags = backend.array([0], np.uint8) if flags is None else flags
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, drawn, stream_number, int(path), t)

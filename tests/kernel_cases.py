@@ -78,7 +78,7 @@ def compute(machine, op, path, operands, t, u=None):
     size = operands[0].size
     x, y, z = (machine.array(v) for v in (*operands, *operands[:1] * 2)[:3])
     out, scratch, u = (machine.array(np.zeros(size) if v is None else v) for v in (None, None, u))
-    flags = machine.array(np.zeros(size), np.int64)
+    flags = machine.array(np.zeros(size), np.uint8 if machine.name == "cpu" else np.int64)
     machine.launch("compute", size, int(op), x, y, z, out, flags, 1, scratch, u, GIVEN, 0, int(path), t)
     return machine.to_host(out), machine.to_host(flags)
 

@@ -153,7 +153,7 @@ def test_kernels_draw_by_position(backend):
                 if path is Path.NATIVE or (backend == "gpu" and (begin, end) != (0, size)):
                     continue
                 out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
-                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.int64), 0, scratch, u)
+                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u)
                 if backend == "gpu":
                     machine.launch("compute", size, *args, seed, number, int(path), t)
                 else:
