@@ -6,10 +6,12 @@ from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.functions import Function, function, reference
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
 from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
+from .emulator.scoreboard import Scoreboard
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
 from .kernels.machine import Machine
@@ -35,12 +37,14 @@ __all__ = [
     "FixedFormat",
     "Flags",
     "FloatFormat",
+    "Function",
     "Fused",
     "HalfulpError",
     "Ledger",
     "Machine",
     "Operation",
     "Rounding",
+    "Scoreboard",
     "Sequential",
     "Technology",
     "add",
@@ -51,9 +55,11 @@ __all__ = [
     "encode_blocks",
     "fma",
     "format",
+    "function",
     "fused",
     "mul",
     "quantize",
+    "reference",
     "rem",
     "sequential",
     "sqrt",
