@@ -2,10 +2,11 @@
 
 from .emulator.arithmetic import Flags
 from .emulator.blocks import BlockFormat, Blocks
+from .emulator.conventions import ARM, RISCV, X86, Conventions
 from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
-from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.formats import FixedFormat, FloatFormat, PositFormat
 from .emulator.functions import Function, function, reference
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
@@ -21,8 +22,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALIASES",
+    "ARM",
     "BLOCK_ALIASES",
     "LFSR",
+    "RISCV",
     "RNA",
     "RNE",
     "RTN",
@@ -30,8 +33,10 @@ __all__ = [
     "RTP",
     "RTZ",
     "SR",
+    "X86",
     "BlockFormat",
     "Blocks",
+    "Conventions",
     "Cost",
     "Datapath",
     "FixedFormat",
@@ -43,6 +48,7 @@ __all__ = [
     "Ledger",
     "Machine",
     "Operation",
+    "PositFormat",
     "Rounding",
     "Scoreboard",
     "Sequential",

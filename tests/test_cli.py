@@ -151,7 +151,8 @@ def matrix(tmp_path: Path, body: str) -> str:
     ("arguments", "words"),
     [
         (["quantize", "--format", "fp8_e5m3", "1"], "did you mean fp8_e5m2"),
-        (["quantize", "--format", "posit16", "1"], "not built yet"),
+        (["quantize", "--format", "posit65", "1"], "3 to 64 bits"),
+        (["cost", "posit16"], "floating-point and fixed-point formats; posit16 is neither"),
         (["quantize", "--format", "fp16", "--rounding", "RNX", "1"], "use RNE, RNA"),
         (["quantize", "--format", "fp16", "--rounding", "SR40", "1"], "1 to 32"),
         (["quantize", "--format", "fp16", "one"], "not a number"),

@@ -17,7 +17,8 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.random import Role
 from halfulp.kernels import backends
-from halfulp.kernels.target import Path, convert_path, mac_path, target
+from halfulp.kernels.paths import Path, convert_path, mac_path
+from halfulp.kernels.target import target
 from kernel_cases import (
     ALL_MODES,
     BACKENDS,
