@@ -220,7 +220,9 @@ def fuzz(first, count, backend):
         except pytest.fail.Exception as failure:
             wrong[seed] = str(failure)
         except hu.HalfulpError as error:
-            assert any(why in str(error) for why in ("aligned sums", "do not round into")), f"seed {seed}: {dp_id(dp)}: {error}"
+            assert any(why in str(error) for why in ("aligned sums", "do not round into")), (
+                f"seed {seed}: {dp_id(dp)}: {error}"
+            )
             continue
         ran += 1
     assert not wrong, f"seeds {list(wrong)}; the first: {next(iter(wrong.values()))}"
