@@ -8,6 +8,7 @@ from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
+from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ALIASES",
     "BLOCK_ALIASES",
+    "LFSR",
     "RNA",
     "RNE",
     "RTN",

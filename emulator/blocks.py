@@ -8,8 +8,9 @@ Rules where the sources leave a choice or their implementations differ
 ----------------------------------------------------------------------
 * Everything is exact up to one rounding each: of the scale into its format and of x / scale into the element's.
   Implementations divide, and multiply by reciprocals, in fp32; they can differ from this in the last place.
-* A scale beyond its format's range is clamped to it. A block of zeros has the smallest scale of all: 0 where the
-  scale format has a zero (e4m3), 2^-127 in e8m0. A tensor of zeros has the tensor scale 1.
+* A scale beyond its format's range is clamped to it (microxcaling: above it is NaN). A block of zeros has the
+  smallest scale of all: 2^-127 in e8m0, and 0 where the scale format has a zero, to which tiny scales may round
+  (e4m3, as in Transformer Engine; torchao keeps them at 2^-6 or more). A tensor of zeros has the tensor scale 1.
 * Elements saturate (MX section 6.3: numbers beyond the largest normal are clamped) and keep subnormals. An element
   under a scale of 0 is a zero.
 * A block that holds an infinity or a NaN has the scale NaN, which makes each of its values NaN, and element codes 0

@@ -269,7 +269,7 @@ def _conversion(text: str) -> _Parsed | None:
     An integer i<N> or ui<N> as b is IEEE 754's convertToInteger.
     """
     source, _, target = text.rpartition("_to_")
-    origin = _integer(source) or _format(source)
+    origin = type_format(source)
     integer, other = _integer(target), _format(target)
     if origin and integer:
         return "convert_to_integer", (origin,), integer
@@ -291,6 +291,11 @@ def _format(text: str) -> Format | None:
         return names.scalar_format(FORMATS.get(text.lower(), text))
     except HalfulpError:
         return None
+
+
+def type_format(name: str) -> Format | None:
+    """The format of a type in TestFloat's spelling or ours, as in f16, ui32, e4m3fn; None if it is none."""
+    return _integer(name) or _format(name)
 
 
 def _hint(text: str) -> str:

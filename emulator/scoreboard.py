@@ -91,13 +91,14 @@ class Scoreboard:
     @property
     def summary(self) -> str:
         """How many mismatches of which sort."""
-        text = (
-            f"{self.title}: {self.checked:,} checked, {self.failed or 'no'} mismatch{'es' if self.failed > 1 else ''}"
-        )
-        counted = [f"\n  {count:>12,}  {kind.value}" for kind, count in self.mismatches.most_common() if count]
-        sorted_ = [f"\n  {count:>12,}  {case.value}" for case, count in self.cases.most_common()]
-        among = f"\n  among the first {self.cases.total():,}:" if self.failed > self.cases.total() else ""
-        return text + "".join(counted) + among + "".join(sorted_)
+        failed = f"{self.failed:,}" if self.failed else "no"
+        lines = [f"{self.title}: {self.checked:,} checked, {failed} mismatch{'es' if self.failed > 1 else ''}"]
+        lines += [f"{count:>14,}  {kind.value}" for kind, count in self.mismatches.most_common() if count]
+        if self.failed:
+            classified = self.cases.total()
+            lines.append(f"  of which{f' the first {classified:,}' if self.failed > classified else ''}:")
+        lines += [f"{count:>14,}  {case.value}" for case, count in self.cases.most_common()]
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Everything counted and kept, as plain data."""

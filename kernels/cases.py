@@ -82,15 +82,16 @@ def _pick(table: np.ndarray, sixteen_bits: np.ndarray) -> np.ndarray:
 class Cases:
     """An endless sequence of operands, the same for the same fields, however it is cut.
 
-    The first ``total`` cases make up the level: every combination if the operands have at most 16 (level 2: 24) bits
-    altogether, otherwise all combinations of directed codes with random cases between them. What follows is the same
-    again with other random cases.
+    A level is every combination if the operands have at most 16 (level 2: 24) bits altogether (and no smaller
+    ``number`` is wanted), otherwise all combinations of directed codes with random cases between them. What follows is
+    the same again, with other random cases.
     """
 
     operands: tuple[Format, ...]
     random_bits: int = 0  #: of a further operand, the random bits of stochastic rounding
     level: int = 1  #: 1 or 2
     seed: int = 1
+    number: int | None = None  #: of cases wanted; None: as many as the level has
 
     def __post_init__(self) -> None:
         if self.level not in (1, 2):
@@ -107,11 +108,14 @@ class Cases:
     @cached_property
     def exhaustive(self) -> bool:
         """Whether every combination is run through."""
-        return sum(self.bits) <= _EXHAUSTIVE_BITS[self.level]
+        bits = sum(self.bits)
+        return bits <= _EXHAUSTIVE_BITS[self.level] and (self.number is None or self.number >= 1 << bits)
 
     @property
     def total(self) -> int:
-        """The number of cases of the level."""
+        """The number of cases wanted."""
+        if self.number is not None:
+            return self.number
         if self.exhaustive:
             return 1 << sum(self.bits)
         return max(self._period * self._combinations if self._tables else 0, _AT_LEAST[self.level])

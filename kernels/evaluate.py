@@ -16,7 +16,7 @@ from .arrays import path_of, run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
 from .elementwise import Op
-from .target import codec, has_kernels
+from .target import GIVEN_DRAWS, codec, has_kernels
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {
@@ -141,7 +141,7 @@ def _by_kernels(
     integral = function.operation == "round_to_integral"
     formats = function.operands
     results = run(
-        op, tuple(values), formats, function.result, function.rounding, u, 0, 0, None, flags, backend,
+        op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
         function.conventions, integral,
     )  # fmt: skip
     backend.launch("encode", results.size, results, signed_words(codes), np.zeros(1, np.int64), codec(function.result))

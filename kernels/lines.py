@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import NamedTuple
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> byt
     return text.tobytes()
 
 
-def records(stream: BinaryIO, bits: Sequence[int], names: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], skip: int = 0) -> Iterator[Batch]:
     """Read lines of hexadecimal codes, separated by white space, commas or underscores, in constant memory.
 
     Parameters
@@ -137,7 +138,7 @@ def records(stream: BinaryIO, bits: Sequence[int], names: Sequence[str], skip: i
     largest = np.array([(1 << width) - 1 for width in bits], np.uint64)
     rest, done, ended = b"", 0, False
     while not ended:
-        read = stream.read(CHUNK)
+        read = stream.read1(CHUNK)  # what there is, so that a slow pipe is checked as it goes
         ended = not read
         rest += read if read else b"\n" if rest and not rest.endswith(b"\n") else b""
         while skip and (end := rest.find(b"\n") + 1):

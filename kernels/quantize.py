@@ -11,6 +11,7 @@ from ..emulator.blocks import BlockFormat
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..emulator.names import format as parse_format
+from ..emulator.random import Source
 from ..emulator.rounding import RNE, Rounding
 from . import arrays
 from .blocks import encode_blocks
@@ -27,6 +28,7 @@ def quantize(
     flags: bool = False,
     out: np.ndarray | None = None,
     threads: int | None = None,
+    random: Source | str = "philox",
 ) -> Any:
     """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
 
@@ -37,6 +39,7 @@ def quantize(
     axis : the axis that a block format cuts into blocks; ``emulator.blocks`` says how it picks their scales.
     flags : also return the IEEE flags (``hu.Flags``) as a uint8 array. NaNs of arrays count as quiet ones.
     out : array that takes the result. threads : of the CPU; they never change a bit.
+    random : where SR's random bits come from, as of ``Machine`` (block formats: Philox).
 
     Returns
     -------
@@ -45,8 +48,8 @@ def quantize(
     """
     fmt = parse_format(fmt)
     if not isinstance(fmt, BlockFormat):
-        return arrays.quantize(x, fmt, rounding, seed, backend, flags=flags, out=out, threads=threads)
-    if flags or out is not None:
-        raise HalfulpError(f"{fmt} is a block format: quantize into it without flags and without out.")
+        return arrays.quantize(x, fmt, rounding, seed, backend, flags=flags, out=out, threads=threads, random=random)
+    if flags or out is not None or random != "philox":
+        raise HalfulpError(f"{fmt} is a block format: quantize into it without flags, out and random.")
     values = fmt.decode(encode_blocks(np.atleast_1d(x), fmt, axis, rounding, seed, backend, threads=threads))
     return float(values[0]) if np.ndim(x) == 0 else values

@@ -20,6 +20,7 @@ from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
+from ..emulator.random import LFSR, Source
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -121,8 +122,35 @@ class Codec(NamedTuple):
     quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
 
 
-Struct = Target | FusedUnit | Codec
-STRUCTS = (Target, FusedUnit, Codec)  #: handed to kernels by pointer
+class Draws(NamedTuple):
+    """Where a call's random bits come from (``emulator.random``): a Philox stream, or LFSRs."""
+
+    seed: i64  #: in [0, 2^62); or GIVEN, where the random fractions are handed over
+    stream: i64
+    lfsr: i64  #: width of the LFSRs; 0: Philox
+    polynomial: i64 = 0
+    units: i64 = 1
+    stride: i64 = 0
+    clocks: i64 = 0
+    state: i64 = 0  #: of register 0 at step 0
+
+
+GIVEN = -1
+GIVEN_DRAWS = Draws(GIVEN, 0, 0)
+
+
+@lru_cache(maxsize=1024)
+def draws(source: Source, seed: int, stream: int) -> Draws:
+    """The Draws of a random source."""
+    if not isinstance(source, LFSR):
+        return Draws(seed, stream, 0)
+    units = 1 << 40 if source.units is None else source.units
+    first = source.state(seed, stream, 0, 0)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+
+
+Struct = Target | FusedUnit | Codec | Draws
+STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
 
 _NEVER = 2.0
 _THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd

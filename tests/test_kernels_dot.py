@@ -253,7 +253,7 @@ def test_matmul_paths_agree(dp, backend):
     b = values(dp.b, [operand_codes(dp.b, length, j % 3, rng) for j in range(width)]).T
     outs = []
     for p in (path, Path.WIDE):
-        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width), np.int64)
+        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width))
         streams = (SEED, stream(1, Role.ACCUMULATOR), stream(1, Role.PRODUCT))
         args = (
             machine.array(a.ravel()),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 
 from ..emulator.explain import Difference, explain
 from ..emulator.formats import Format
+from ..emulator.functions import Function
 from ..emulator.scoreboard import Scoreboard
 from .evaluate import evaluate
 from .lines import Batch, records
@@ -16,16 +17,22 @@ from .lines import Batch, records
 FLAG_BITS = 5
 
 
-def columns(scoreboard: Scoreboard) -> tuple[list[int], list[str]]:
-    """Widths and names of the columns of a line: operands, random bits, result, flags."""
-    function = scoreboard.function
+def columns(function: Function) -> tuple[list[int], list[str]]:
+    """Widths and names of the columns of a line: operands, random bits where there are any, result, flags."""
     random = function.random_bits
     bits = [*(fmt.bits for fmt in function.operands), *([random] if random else []), function.result.bits, FLAG_BITS]
     return bits, [*function.operand_names, *(["random"] if random else []), "result", "flags"]
 
 
+def answered(function: Function, cases: np.ndarray) -> np.ndarray:
+    """Cases (uint64: a row per operand, and one of random bits if they are needed) with rows of results and flags."""
+    operands, random = cases[: len(function.operands)], cases[-1] if function.random_bits else None
+    codes, flags = evaluate(function, *operands, random=random)
+    return np.concatenate([cases, codes[None].astype(np.uint64), flags[None].astype(np.uint64)])
+
+
 def verify(
-    scoreboard: Scoreboard, stream: BinaryIO, skip: int = 0, progress: Callable[[int], None] = lambda checked: None
+    scoreboard: Scoreboard, stream: BufferedIOBase, skip: int = 0, progress: Callable[[], None] = lambda: None
 ) -> None:
     """Check a stream of lines, in constant memory; what is found is counted on the scoreboard.
 
@@ -33,16 +40,16 @@ def verify(
     ----------
     stream : lines of operands, random bits where there are any, result and flags, as ``columns`` tells.
     skip : lines at the beginning that are not looked at.
-    progress : called with the number of lines checked so far.
+    progress : called from time to time.
 
     Raises
     ------
     Malformed
         A line is not what was expected; the lines before it are counted.
     """
-    for batch in records(stream, *columns(scoreboard), skip):
+    for batch in records(stream, *columns(scoreboard.function), skip):
         _check(scoreboard, batch)
-        progress(scoreboard.checked)
+        progress()
 
 
 def _check(scoreboard: Scoreboard, batch: Batch) -> None:
