@@ -1,20 +1,26 @@
 """halfulp: describe a datapath once; emulate it bit for bit, price it in silicon, see what it does to real work."""
 
 from .emulator.arithmetic import Flags
+from .emulator.blocks import BlockFormat, Blocks
 from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat
 from .emulator.ledger import Ledger, Operation
-from .emulator.names import ALIASES, format
+from .emulator.names import ALIASES, BLOCK_ALIASES, format
+from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
-from .kernels.arrays import add, decode, div, encode, fma, mul, quantize, rem, sqrt, sub
+from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
+from .kernels.blocks import encode_blocks
 from .kernels.machine import Machine
+from .kernels.quantize import quantize
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ALIASES",
+    "BLOCK_ALIASES",
+    "LFSR",
     "RNA",
     "RNE",
     "RTN",
@@ -22,6 +28,8 @@ __all__ = [
     "RTP",
     "RTZ",
     "SR",
+    "BlockFormat",
+    "Blocks",
     "Cost",
     "Datapath",
     "FixedFormat",
@@ -40,6 +48,7 @@ __all__ = [
     "decode",
     "div",
     "encode",
+    "encode_blocks",
     "fma",
     "format",
     "fused",

@@ -5,24 +5,19 @@ Exit codes: 0 good, 1 a check failed (a solve or training that did not succeed),
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from . import __version__
-from .emulator import arithmetic, names
-from .emulator.cost import QUANTITIES, Technology, cost, nodes
+from . import __version__, cli_check, cli_runs
+from .console import Json, Node, Seed, err, out, print_json, table
+from .emulator import arithmetic, blocks, names
+from .emulator.blocks import BlockFormat
+from .emulator.cost import QUANTITIES, cost, nodes
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
-from .emulator.ledger import Ledger
+from .emulator.formats import Format
 from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
 
@@ -34,32 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=__doc__.splitlines()[0] if __doc__ else "",
 )
-#: stdout for results, stderr for progress
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, highlight=False)
-
 _INTERRUPTED = 130  #: exit code after Ctrl-C, by the shells' custom
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
-Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
-Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    )
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, sort_keys=True))
 
 
 def _version(show: bool) -> None:
@@ -82,15 +52,15 @@ def formats(
     name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show formats: canonical name, width, range, smallest value."""
+    """Show formats: canonical name, width (with a share of the scale, in blocks), range, smallest value."""
     rows = []
-    for text in name or names.ALIASES:
+    for text in name or names.ALIASES | names.BLOCK_ALIASES:
         fmt = names.format(text)
         rows.append(
             {
                 "name": text,
                 "canonical": str(fmt),
-                "bits": fmt.bits,
+                "bits": fmt.bits_per_element if isinstance(fmt, BlockFormat) else fmt.bits,
                 "precision": fmt.precision,
                 "max_finite": fmt.max_finite,
                 "min_finite": fmt.min_finite,
@@ -100,8 +70,8 @@ def formats(
             }
         )
     if as_json:
-        return _print_json(rows)
-    _table(
+        return print_json(rows)
+    table(
         rows,
         {
             "name": "name",
@@ -116,22 +86,6 @@ def formats(
     )
 
 
-def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key, title in columns.items():
-        table.add_column(title, justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(row[key]) for key in columns))
-    wide = Console(width=200, highlight=False) if not out.is_terminal else out
-    wide.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 @app.command(context_settings={"ignore_unknown_options": True})
 def quantize(
     values: Annotated[list[str], typer.Argument(help="Decimal numbers, nan or inf; taken exactly, rounded once.")],
@@ -140,35 +94,60 @@ def quantize(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Round numbers into a format: value, code, exact value and flags, a line each."""
+    """Round numbers into a format: value, code, exact value and flags, a line each.
+
+    Into a block format, the numbers are one row of blocks: value, element code, scale code, exact scale.
+    """
     destination, how = names.format(fmt), Rounding.parse(rounding)
     for text in values:
         if text.startswith("--"):
             raise HalfulpError(f"{text} is neither a number nor an option of quantize.")
     if seed >= 1 << 62:
         raise HalfulpError(f"seed must lie in [0, 2**62), not {seed}.")
-    rows = []
-    for element, text in enumerate(values):
-        k = how.random_bits
-        result = arithmetic.quantize(
-            arithmetic.exact(text),
-            destination,
-            how,
-            random_bits(seed, stream(1, Role.OUTPUT), element, 0, k) if k else 0,
-        )
-        datum = destination.unpack(result.code)
-        rows.append(
-            {
-                "input": text,
-                "value": repr(float(datum)),
-                "code": f"0x{result.code:0{-(-destination.bits // 4)}x}",
-                "exact": _exact_text(datum),
-                "flags": str(result.flags),
-            }
-        )
+    k = how.random_bits
+    random = [random_bits(seed, stream(1, Role.OUTPUT), element, 0, k) if k else 0 for element in range(len(values))]
+    if isinstance(destination, BlockFormat):
+        rows = _blocks(values, destination, how, random)
+    else:
+        rows = [_number(text, destination, how, bits) for text, bits in zip(values, random, strict=True)]
     if as_json:
-        return _print_json(rows)
-    _table(rows, {key: key for key in rows[0]})
+        return print_json(rows)
+    table(rows, {key: key for key in rows[0]})
+
+
+def _number(text: str, fmt: Format, rounding: Rounding, random: int) -> dict[str, str]:
+    result = arithmetic.quantize(arithmetic.exact(text), fmt, rounding, random)
+    datum = fmt.unpack(result.code)
+    return {
+        "input": text,
+        "value": repr(float(datum)),
+        "code": _hex(result.code, fmt),
+        "exact": _exact_text(datum),
+        "flags": str(result.flags),
+    }
+
+
+def _blocks(texts: list[str], fmt: BlockFormat, rounding: Rounding, random: list[int]) -> list[dict[str, str]]:
+    data = [arithmetic.exact(text) for text in texts]
+    cuts = [slice(start, start + fmt.size) for start in range(0, len(data), fmt.size)]
+    outer = blocks.choose_tensor_scale([blocks.largest(data[cut]) for cut in cuts], fmt)
+    tensor_scale = arithmetic.exact(blocks.tensor_scale_value(outer, fmt))
+    rows = []
+    for number, cut in enumerate(cuts):
+        codes, scale_code = blocks.encode_block(data[cut], fmt, rounding, random[cut], outer)
+        scale = arithmetic.exact_product(fmt.scale.unpack(scale_code), tensor_scale)
+        for text, code in zip(texts[cut], codes, strict=True):
+            value = arithmetic.exact_product(fmt.element.unpack(code), scale)
+            row = {"input": text, "value": repr(float(value)), "code": _hex(code, fmt.element), "block": str(number)}
+            row |= {"scale code": _hex(scale_code, fmt.scale), "scale": _exact_text(scale)}
+            rows.append(row)
+            if fmt.tensor_scale and outer is not None:
+                row["tensor scale"] = _hex(outer, fmt.tensor_scale)
+    return rows
+
+
+def _hex(code: int, fmt: Format) -> str:
+    return f"0x{code:0{-(-fmt.bits // 4)}x}"
 
 
 def _exact_text(datum: arithmetic.Unpacked) -> str:
@@ -190,7 +169,7 @@ def cost_command(
     """Price a datapath's multiply-accumulate unit: energy, area, delay, each with basis, band and sources."""
     price = cost(datapath, node)
     if as_json:
-        return _print_json(
+        return print_json(
             {
                 "datapath": datapath,
                 "node": node,
@@ -203,248 +182,11 @@ def cost_command(
     out.print(f"{Datapath.parse(datapath).name}: {price}")
 
 
-@app.command()
-def solve(
-    problem: Annotated[str, typer.Argument(help="'poisson', or a Matrix Market file (.mtx, .mtx.gz).")] = "poisson",
-    spmv: Annotated[str, typer.Option(help="Datapath of the matrix-vector product.")] = "fp64",
-    dot: Annotated[str | None, typer.Option(help="Datapath of inner products; default: as spmv.")] = None,
-    axpy: Annotated[str | None, typer.Option(help="Datapath of vector updates; default: as spmv.")] = None,
-    residual: Annotated[
-        str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")
-    ] = None,
-    scalars: Annotated[str | None, typer.Option(help="Format of alpha and beta as operands, as in fp64.")] = None,
-    tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||; b is a random unit vector.")] = 1e-8,
-    max_iterations: Annotated[int | None, typer.Option(help="Default: 10 n, at most 20,000.", min=1)] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Iterations without progress that count as stagnation; default 5 n, at least 1,000.", min=1),
-    ] = None,
-    side: Annotated[int, typer.Option(help="Points a side of the Poisson grid.")] = 32,
-    node: Node = "45nm",
-    seed: Seed = 0,
-    backend: Backend = "cpu",
-    threads: Threads = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Solve A x = b by conjugate gradients on emulated arithmetic."""
-    from .reports import experiments
-    from .solvers import cg, problems
-
-    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
-    Technology(node)
-    _folder(out_dir)
-    system = problems.load(problem, side, seed)
-    title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
-    with err.status(title) as status:
-        record, solution = experiments.solve(
-            system.name,
-            system,
-            precision,
-            tol,
-            max_iterations,
-            patience,
-            (seed, backend, threads),
-            node,
-            lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}"),
-        )
-    if solution.status is cg.Status.INDEFINITE:
-        raise HalfulpError(f"{problem} cannot be solved by CG: {solution.detail}.")
-    _save(record, out_dir)
-    if as_json:
-        _print_json(json.loads(record.to_json()))
-    else:
-        out.print(title)
-        out.print(f"  status         {solution.status.value}: {solution.detail}")
-        out.print(f"  iterations     {solution.iterations}")
-        where = f"iteration {solution.best}, the best" if solution.best < solution.iterations else "the last iteration"
-        out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
-        _print_energy(record.energy)
-        if solution.best < solution.iterations:
-            out.print(f"                 {_joule(record.result['energy_to_best_pj'])} of it until that x was reached")
-    if solution.status is not cg.Status.CONVERGED:
-        raise typer.Exit(1)
-
-
-def _joule(picojoule: float) -> str:
-    units = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3))
-    unit, scale = next(((u, s) for u, s in units if picojoule >= s), ("pJ", 1.0))
-    return f"{picojoule / scale:.3g} {unit}"
-
-
-def _print_energy(energy: dict[str, Any]) -> None:
-    total, low, high, arithmetic_part, memory = (
-        _joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj", "arithmetic_pj", "memory_pj")
-    )
-    out.print(f"  energy         {total}   arithmetic {arithmetic_part}, SRAM {memory}")
-    out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
-
-
-def _folder(folder: Path | None) -> None:
-    """Refuse an output folder that cannot be written to before any work is done."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HalfulpError(f"--out {folder} cannot be made a folder: {error.strerror}.") from None
-    if not os.access(folder, os.W_OK):
-        raise HalfulpError(f"--out {folder} cannot be written to.")
-
-
-def _save(record: Any, folder: Path | None) -> None:
-    if folder is not None:
-        from .reports.record import write_atomically
-
-        write_atomically(folder / "record.json", record.to_json() + "\n")
-
-
-@app.command()
-def train(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with MNIST's four IDX files; default $HALFULP_DATA, else embedded digits."),
-    ] = None,
-    forward: Annotated[str, typer.Option(help="Datapath of the forward contractions.")] = "bf16/fp32",
-    grad_input: Annotated[
-        str | None, typer.Option(help="Datapath of gradients to inputs; default: as forward.")
-    ] = None,
-    grad_weight: Annotated[
-        str | None, typer.Option(help="Datapath of gradients to weights; default: as forward.")
-    ] = None,
-    update: Annotated[
-        str, typer.Option(help="Datapath of weight updates; its output format stores the weights.")
-    ] = "fp32",
-    rounding: Annotated[str | None, typer.Option(help="Rounding of every datapath that names none.")] = None,
-    hidden: Annotated[str, typer.Option(help="Hidden layer sizes, comma-separated.")] = "32",
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
-    batch: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of the mean gradient.")] = 0.125,
-    limit: Annotated[int | None, typer.Option(help="Use only the first N training images.", min=1)] = None,
-    node: Node = "45nm",
-    seed: Seed = 0,
-    backend: Backend = "cpu",
-    threads: Threads = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json and weights.npz.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train an MLP from scratch with every contraction and update on emulated arithmetic."""
-    from .models import data as datasets
-    from .models import mlp
-    from .reports import experiments
-    from .reports.record import write_atomically
-
-    def parse(text: str | None) -> Datapath:
-        text = forward if text is None else text
-        return Datapath.parse(text if rounding is None or "@" in text else f"{text}@{rounding}")
-
-    precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
-    technology = Technology(node)
-    _folder(out_dir)
-    try:
-        sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
-    except ValueError:
-        raise HalfulpError(f"--hidden {hidden!r} is not a comma-separated list of sizes, as in 128,64.") from None
-    dataset = datasets.load(data)
-    if limit is not None:
-        dataset = dataset._replace(train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit])
-
-    def show(epoch: mlp.Epoch, ledger: Ledger) -> None:
-        if not as_json:
-            if epoch.number == 1:
-                out.print(f"{dataset.name}: {len(dataset.train_x):,} training and {len(dataset.test_x):,} test images")
-                out.print("epoch   loss   train acc   test acc   energy so far")
-            spent = _joule(technology.price(ledger).total_pj)
-            accuracies = f"{epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}"
-            out.print(f"{epoch.number:5d}  {epoch.loss:6.4f}  {accuracies}  {spent:>14}")
-
-    with err.status("compiling kernels") as status:
-        record, run = experiments.training(
-            precision.forward.name,
-            dataset,
-            precision,
-            sizes,
-            epochs,
-            batch,
-            learning_rate,
-            (seed, backend, threads),
-            node,
-            show,
-            lambda done, total: status.update(f"step {done:,} of {total:,}"),
-        )
-    _save(record, out_dir)
-    if out_dir is not None:
-        write_atomically(out_dir / "weights.npz", run.model.to_npz())
-    if as_json:
-        _print_json(json.loads(record.to_json()))
-    else:
-        diverged = "   (diverged: the logits are no longer finite)" if run.diverged else ""
-        out.print(f"  test accuracy  {run.test_accuracy:.2%}{diverged}")
-        _print_energy(record.energy)
-        out.print(f"  inference      {_joule(record.result['inference_pj_per_image'])} per image")
-    if run.diverged:
-        raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("report"),
-    datapath: Annotated[
-        list[str] | None,
-        typer.Option(help="Add a row: CONTRACTIONS or CONTRACTIONS;UPDATES (default fp32). May be repeated."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Training runs per datapath.", min=1)] = 3,
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
-    node: Node = "45nm",
-    seed: Seed = 0,
-    backend: Backend = "cpu",
-    threads: Threads = None,
-) -> None:
-    """Train, infer and solve on every datapath of the built-in study; write the trade-off report.
-
-    Interrupted, it resumes where it was when started again with the same options.
-    """
-    from .reports import page, study, table
-
-    added = tuple(
-        study.Setup.of(text, *(text.split(";", 1) if ";" in text else (text, "fp32"))) for text in datapath or []
-    )
-    Technology(node)
-    if not 0 <= seed < 1 << 61:
-        raise HalfulpError(f"seed must lie in [0, 2**61), not {seed}.")
-    work = study.Study(
-        study.SETUPS + added, tuple(range(seed, seed + seeds)), node, epochs=epochs, backend=backend, threads=threads
-    )
-    options = {"--seeds": (seeds, 3), "--epochs": (epochs, 8), "--node": (node, "45nm"), "--seed": (seed, 0)}
-    given = "".join(f" {name} {value}" for name, (value, default) in options.items() if value != default)
-    given += "".join(f" --datapath {shlex.quote(text)}" for text in datapath or [])
-    _folder(out_dir)
-    with _progress() as progress:
-        task = progress.add_task("starting", total=work.steps)
-        records = work.run(out_dir, lambda what: progress.update(task, description=f"{what:<24}", advance=1))
-        progress.update(task, description="drawing")
-        written = page.write(records, out_dir, given)
-    rows = table.results(records)
-    shown = [
-        {
-            "datapath": r["datapath"],
-            "train": f"{r['train_accuracy_mean']:.1%}",
-            "µJ": f"{r['train_energy_uj']:.1f}",
-            "infer": f"{r['infer_accuracy']:.1%}",
-            "nJ/image": f"{r['infer_energy_nj']:.2f}",
-            "CG": r["cg_status"],
-            "best/all": f"{r['cg_best_iteration']}/{r['cg_iterations']}",
-            "residual": f"{r['cg_residual']:.1e}",
-            "CG µJ": f"{r['cg_energy_uj']:.1f}",
-            "pJ/MAC": f"{r['energy_pj_per_mac']:.2f}",
-            "µm²": f"{r['area_um2_per_mac']:.0f}",
-        }
-        for _, r in rows.iterrows()
-    ]
-    _table(shown, {key: key for key in shown[0]})
-    out.print(table.headline(rows, records))
-    out.print(f"Costs are first-cut estimates at {node} from published tables; bases and sources are on the page.")
-    out.print(f"Report: {written.resolve()}")
+app.command(cls=cli_check.TestFloatCommand)(cli_check.vectors)
+app.command(cls=cli_check.TestFloatCommand)(cli_check.verify)
+app.command()(cli_runs.train)
+app.command()(cli_runs.solve)
+app.command()(cli_runs.report)
 
 
 @app.command()

@@ -121,9 +121,9 @@ def exact(value: float | int | str | Fraction) -> Unpacked:
     return Unpacked(Kind.FINITE, negative, numerator, 1 - denominator.bit_length())
 
 
-def _increments(mode: Mode, negative: bool, odd: bool, rest: int, shift: int, k: int, random: int) -> bool:
+def _increments(rounding: Rounding, negative: bool, odd: bool, rest: int, shift: int, random: int) -> bool:
     """Whether a magnitude kept + rest / 2^shift, kept being odd or even, moves up to kept + 1."""
-    match mode:
+    match rounding.mode:
         case Mode.RNE:
             half = 1 << (shift - 1)
             return rest > half or (rest == half and odd)
@@ -138,7 +138,12 @@ def _increments(mode: Mode, negative: bool, odd: bool, rest: int, shift: int, k:
         case Mode.RTO:
             return rest > 0 and not odd
         case Mode.SR:
-            return (rest << k >> shift) + random >= 1 << k
+            k = rounding.random_bits
+            drawn_on = rest << k >> shift
+            if rounding.corrected:
+                below = (rest << k) - (drawn_on << shift)
+                drawn_on += _increments(RNE, False, drawn_on & 1 == 1, below, shift, 0)
+            return drawn_on + random >= 1 << k
 
 
 def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int, parity: int = 0) -> int:
@@ -151,7 +156,7 @@ def round_at(datum: Unpacked, quantum: int, rounding: Rounding, random: int, par
         return datum.significand << -shift
     kept, rest = datum.significand >> shift, datum.significand & ((1 << shift) - 1)
     odd = (kept + parity) & 1 == 1
-    return kept + _increments(rounding.mode, datum.negative, odd, rest, shift, rounding.random_bits, random)
+    return kept + _increments(rounding, datum.negative, odd, rest, shift, random)
 
 
 def _differs(datum: Unpacked, kept: int, quantum: int) -> bool:
@@ -169,8 +174,7 @@ def round_pack(
     ----------
     random : the k random bits of SR, as an integer in [0, 2^k); otherwise ignored.
     """
-    if rounding.random_bits and not 0 <= random < 1 << rounding.random_bits:
-        raise HalfulpError(f"{rounding} takes a random integer below 2**{rounding.random_bits}, not {random}.")
+    rounding.check(random)
     if datum.kind is Kind.NAN:
         return _round_nan(datum, fmt, conventions)
     if isinstance(fmt, FixedFormat):

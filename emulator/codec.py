@@ -85,6 +85,17 @@ def carrier(values: ArrayLike) -> np.ndarray:
     return carried
 
 
+def integer_array(values: ArrayLike, what: str) -> np.ndarray:
+    """``values`` as an array of integers (of objects, where they come as Python integers); anything else is refused."""
+    array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+    whole = (isinstance(value, Integral) and not isinstance(value, bool) for value in array.flat)
+    if array.dtype.kind == "O" and not all(whole):
+        raise HalfulpError(f"{what} must be integers.")
+    if array.dtype.kind not in "uiO":
+        raise HalfulpError(f"{what} must be integers, not {array.dtype}.")
+    return array
+
+
 def code_dtype(bits: int) -> type[np.unsignedinteger]:
     return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32 if bits <= 32 else np.uint64
 
@@ -111,16 +122,14 @@ class Codec:
         -------
         float64 array of the same shape, exact (a fixed format wider than 53 bits is refused).
         """
-        array = codes if isinstance(codes, np.ndarray) else np.array(codes, dtype=object)
-        if array.dtype.kind == "O" and not all(
-            isinstance(code, Integral) and not isinstance(code, bool) for code in array.flat
-        ):
-            raise HalfulpError(f"codes of {self} must be integers.")
-        if array.dtype.kind not in "uiO":
-            raise HalfulpError(f"codes of {self} must be integers, not {array.dtype}.")
+        return self._decode(self.checked_codes(codes))
+
+    def checked_codes(self, codes: ArrayLike) -> np.ndarray:
+        """Codes as a uint64 array of the same shape, each checked to be an integer in [0, 2**bits)."""
+        array = integer_array(codes, f"codes of {self}")
         if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << self.bits):
             raise HalfulpError(f"codes of {self} must lie in [0, 2**{self.bits}).")
-        return self._decode(array.astype(np.uint64))
+        return array.astype(np.uint64)
 
     def encode(self, values: ArrayLike) -> np.ndarray:
         """Codes of values that the format holds exactly; any other value is refused (quantize first).

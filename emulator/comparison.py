@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from .arithmetic import Flags, Result, exact_max, propagated, round_pack
+from .arithmetic import Flags, Result, exact_max, exact_sum, propagated, round_pack
 from .conventions import RISCV, Conventions
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
 
@@ -39,21 +39,15 @@ class Class(Enum):
     POSITIVE_INFINITY = "positiveInfinity"
 
 
-def _key(x: Unpacked) -> tuple[int, object]:
-    """Orders everything but NaNs; zeros alike."""
-    if x.kind is Kind.INFINITY:
-        return (-1 if x.negative else 1), 0
-    return 0, x.fraction
-
-
 def compare(x: Unpacked, y: Unpacked, signaling: bool = False) -> Compared:
     """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=)."""
     if Kind.NAN in (x.kind, y.kind):
         invalid = signaling or x.signaling or y.signaling
         return Compared(Relation.UNORDERED, Flags.INVALID if invalid else Flags.NONE)
-    a, b = _key(x), _key(y)
-    relation = Relation.EQUAL if a == b else Relation.LESS if a < b else Relation.GREATER  # type: ignore[operator]
-    return Compared(relation, Flags.NONE)
+    difference = exact_sum(x, y._replace(negative=not y.negative))
+    if difference.is_zero or difference.kind is Kind.NAN:  # of infinities of one sign
+        return Compared(Relation.EQUAL, Flags.NONE)
+    return Compared(Relation.LESS if difference.negative else Relation.GREATER, Flags.NONE)
 
 
 def _extremum(x: Unpacked, y: Unpacked, fmt: Format, conventions: Conventions, largest: bool, number: bool) -> Result:

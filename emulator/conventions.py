@@ -35,7 +35,7 @@ class Conventions:
     def operand(self, fmt: Format, code: int) -> Unpacked:
         """The datum that an operation reads from ``code``, an int in [0, 2**bits) of ``fmt``."""
         datum = fmt.unpack(code)
-        if not self.daz or datum.kind is not Kind.FINITE or not isinstance(fmt, FloatFormat):
+        if not self.daz or not isinstance(fmt, FloatFormat) or datum.kind is not Kind.FINITE:
             return datum
         subnormal = datum.significand.bit_length() - 1 + datum.exponent < fmt.emin
         return Unpacked(Kind.FINITE, datum.negative and fmt.has_negative_zero) if subnormal else datum

@@ -119,7 +119,7 @@ class Technology:
 
     def _points(self, unit: str, is_float: bool, quantity: str) -> list[tuple[int, Row]]:
         rows = [r for r in table() if (r.node, r.unit, r.quantity) == (self.node, unit, quantity)]
-        parsed = [(names.format(r.format), r) for r in rows]
+        parsed = [(names.scalar_format(r.format), r) for r in rows]
         return sorted((f.precision, r) for f, r in parsed if isinstance(f, FixedFormat) != is_float)
 
     def _scalar(self, unit: str, is_float: bool, precision: float, quantity: str, fmt: Format | None = None) -> Price:
@@ -131,7 +131,7 @@ class Technology:
             return Price(base.value * factor.value, "scaled", 2.0 * base.band, base.sources | {_cite(factor)})
         for p, row in points:
             if p == precision:
-                same = not is_float or names.format(row.format) == fmt
+                same = not is_float or names.scalar_format(row.format) == fmt
                 return _from_rows(row.value, "table" if same else "interpolated", row)
         if len(points) == 1:  # only delays: a carry- or shift-tree's depth goes with log2 of the width
             ((p, row),) = points

@@ -90,16 +90,16 @@ class Datapath:
             value = getattr(self, name)
             object.__setattr__(self, name, parse(default if value is None else value))
 
-        fill("a", names.format, self.a)
-        fill("b", names.format, self.a)
-        fill("accumulator", names.format, self.a)
-        fill("output", names.format, self.accumulator)
+        fill("a", names.scalar_format, self.a)
+        fill("b", names.scalar_format, self.a)
+        fill("accumulator", names.scalar_format, self.a)
+        fill("output", names.scalar_format, self.accumulator)
         fill("rounding", Rounding.parse, RNE)
         fill("output_rounding", Rounding.parse, self.rounding)
         fill("product_rounding", Rounding.parse, RNE)
         fill("operand_rounding", Rounding.parse, RNE)
         if self.product is not None:
-            fill("product", names.format, None)
+            fill("product", names.scalar_format, None)
         else:
             object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
         if not isinstance(self.order, (Sequential, Fused)):

@@ -38,7 +38,7 @@ class Function:
     """A function unit: what a name, a rounding and the conventions make of codes."""
 
     name: str
-    operation: str  #: a key of OPERATIONS, "convert" or "to_integer"
+    operation: str  #: a key of OPERATIONS, "convert" or "convert_to_integer"
     operands: tuple[Format, ...]
     result: Format
     rounding: Rounding
@@ -49,6 +49,23 @@ class Function:
     def random_bits(self) -> int:
         """k, the random bits that each call takes; 0 where nothing is rounded stochastically."""
         return self.rounding.random_bits if OPERATIONS[self.operation].rounds else 0
+
+    @property
+    def described(self) -> str:
+        """The rounding, and what of the conventions is not RISC-V's."""
+        used = self.conventions
+        parts = [str(self.rounding) if OPERATIONS[self.operation].rounds else ""]
+        parts += [f"tininess {used.tininess}" if used.tininess != RISCV.tininess else ""]
+        parts += [f"{used.nan} NaNs" if used.nan != RISCV.nan else "", "DAZ" * used.daz, "FTZ" * used.ftz]
+        return " ".join([*filter(None, parts), *(["exact"] if self.exact else [])])
+
+    @property
+    def operand_names(self) -> tuple[str, ...]:
+        """a, b, c; of a dot product x1 ... xn, y1 ... yn, of a sum x1 ... xn."""
+        n = len(self.operands)
+        if self.operation == "dot":
+            return tuple(f"{letter}{i + 1}" for letter in "xy" for i in range(n // 2))
+        return tuple(f"x{i + 1}" for i in range(n)) if self.operation == "sum" else tuple("abc"[:n])
 
     def __call__(self, *codes: int, random: int = 0) -> Result:
         """Code and flags by the definition.
@@ -187,7 +204,7 @@ OPERATIONS: dict[str, _Operation] = {
     "dot": _Operation(_dot, 2, rounds=True),
     "sum": _Operation(_sum, 1, rounds=True),
     "convert": _rounded(arithmetic.round_pack, 1),
-    "to_integer": _to_integer(operations.to_integer),
+    "convert_to_integer": _to_integer(operations.to_integer),
 }
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
@@ -239,7 +256,7 @@ def _operation(text: str) -> _Parsed | None:
             if not 1 <= terms <= MOST_TERMS:
                 raise HalfulpError(f"{text}: {match[1]} takes 1 to {MOST_TERMS} terms, not {terms}.")
             return match[1], (fmt,) * (OPERATIONS[match[1]].arity * terms), fmt
-        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "to_integer"):
+        if operation in OPERATIONS and operation not in ("dot", "sum", "convert", "convert_to_integer"):
             unit = OPERATIONS[operation]
             operands = (fmt, INTEGER) if operation == "scalb" else (fmt,) * unit.arity
             return operation, operands, unit.result or fmt
@@ -252,10 +269,10 @@ def _conversion(text: str) -> _Parsed | None:
     An integer i<N> or ui<N> as b is IEEE 754's convertToInteger.
     """
     source, _, target = text.rpartition("_to_")
-    origin = _integer(source) or _format(source)
+    origin = type_format(source)
     integer, other = _integer(target), _format(target)
     if origin and integer:
-        return "to_integer", (origin,), integer
+        return "convert_to_integer", (origin,), integer
     if origin and other:
         return "convert", (origin,), other
     inner = _operation(source)
@@ -271,9 +288,14 @@ def _integer(text: str) -> FixedFormat | None:
 
 def _format(text: str) -> Format | None:
     try:
-        return names.format(FORMATS.get(text.lower(), text))
+        return names.scalar_format(FORMATS.get(text.lower(), text))
     except HalfulpError:
         return None
+
+
+def type_format(name: str) -> Format | None:
+    """The format of a type in TestFloat's spelling or ours, as in f16, ui32, e4m3fn; None if it is none."""
+    return _integer(name) or _format(name)
 
 
 def _hint(text: str) -> str:
@@ -286,3 +308,20 @@ def _hint(text: str) -> str:
     if near:
         return f"did you mean {', '.join(near)}?"
     return "names look like f16_add, e4m3fn_mul, q4.12_fma, posit16_sqrt, bf16_to_e4m3fn or f32_to_i32."
+
+
+def reference(
+    operation: str,
+    fmt: str | Format,
+    rounding: str | Rounding = "RNE",
+    conventions: Conventions = RISCV,
+    exact: bool = False,
+) -> Function:
+    """A function unit to check hardware against, as in ``reference("fma", "fp16")(a, b, c)`` -> (code, flags).
+
+    Parameters
+    ----------
+    operation : as in ``function``'s names: ``"fma"``, ``"sqrt"``, ``"le"``, ``"to_fp8_e4m3"``, ``"dot4_to_fp32"`` ...
+    fmt : the operands' format.
+    """
+    return function(f"{fmt}_{operation}", rounding, conventions, exact)

@@ -160,6 +160,7 @@ def to_integer(
     """
     if fmt.fraction_bits:
         raise HalfulpError(f"{fmt} is no integer format: its FL must be 0, as in q32.0; quantize into {fmt} instead.")
+    rounding.check(random)
     if x.kind is Kind.FINITE:
         integer = Unpacked(Kind.FINITE, x.negative, round_at(x, 0, rounding, random), 0)
         signed = -integer.significand if x.negative else integer.significand
@@ -195,6 +196,23 @@ def logb(
     return round_pack(Unpacked(Kind.FINITE, exponent < 0, abs(exponent), 0), fmt, rounding, random, conventions)
 
 
+def sum(
+    terms: Iterable[Unpacked],
+    fmt: Format,
+    rounding: Rounding = RNE,
+    random: int = 0,
+    conventions: Conventions = RISCV,
+) -> Result:
+    """The sum of all terms, exact, rounded once into ``fmt``: an unbounded (Kulisch) accumulator.
+
+    Starts at the first term, so that a sum of negative zeros is a negative zero; an empty sum is +0.
+    """
+    total: Unpacked | None = None
+    for term in terms:
+        total = term if total is None else exact_sum(total, term, rounding)
+    return round_pack(total or Unpacked(Kind.FINITE), fmt, rounding, random, conventions)
+
+
 def dot(
     pairs: Iterable[tuple[Unpacked, Unpacked]],
     fmt: Format,
@@ -202,18 +220,5 @@ def dot(
     random: int = 0,
     conventions: Conventions = RISCV,
 ) -> Result:
-    """The sum of products, exact, rounded once into ``fmt``: an unbounded (Kulisch) accumulator.
-
-    Starts at the first product, so that a sum of negative zeros is a negative zero; an empty sum is +0.
-    """
-    total: Unpacked | None = None
-    for x, y in pairs:
-        product = exact_product(x, y)
-        total = product if total is None else _accumulated(total, product, rounding)
-    return round_pack(total or Unpacked(Kind.FINITE), fmt, rounding, random, conventions)
-
-
-def _accumulated(total: Unpacked, term: Unpacked, rounding: Rounding) -> Unpacked:
-    """exact_sum, but an invalid operation once met stays one."""
-    result = exact_sum(total, term, rounding)
-    return result._replace(signaling=True) if result.kind is Kind.NAN and total.signaling else result
+    """The ``sum`` of the products of all pairs: exact, rounded once into ``fmt``."""
+    return sum((exact_product(x, y) for x, y in pairs), fmt, rounding, random, conventions)

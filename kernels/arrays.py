@@ -17,18 +17,21 @@ from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
-from ..emulator.names import format as parse_format
-from ..emulator.random import Role, random_bits, stream
+from ..emulator.names import scalar_format
+from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .backends import backend as make_backend
-from .elementwise import GIVEN, Op
+from .elementwise import Op
 from .target import (
     FP64,
+    GIVEN_DRAWS,
+    Draws,
     Path,
     codec,
     convert_path,
     div_path,
+    draws,
     fits_binary32,
     mac_path,
     sqrt_path,
@@ -68,8 +71,7 @@ def run(
     fmt: Format,
     rounding: Rounding,
     u: Any = None,
-    seed: int = 0,
-    stream_number: int = 0,
+    d: Draws = GIVEN_DRAWS,
     out: Any = None,
     flags: Any = None,
     backend: Backend | None = None,
@@ -78,19 +80,18 @@ def run(
 ) -> Any:
     """One operation on flat arrays of one size that hold values of ``formats``; into ``out`` and ``flags``.
 
-    ``u``: the random fractions of SR, else they are drawn from ``seed`` and ``stream_number``.
+    ``u``: the random fractions of SR, else they are drawn as ``d`` says.
     """
     backend = backend or make_backend()
     size = operands[0].size
     path = path_of(op, formats, fmt, rounding, flags is not None)
     out = backend.xp.empty(size) if out is None else out
     if path is None:
-        return _defined(op, operands, fmt, rounding, u, seed, stream_number, out, flags, backend, conventions)
-    drawn = GIVEN if u is not None else seed
+        return _defined(op, operands, fmt, rounding, u, d, out, flags, backend, conventions)
     light = target32(fmt, rounding) if op is Op.CONVERT and _narrow(operands[0], out, u) and not integral else None
-    if light and flags is None and drawn != GIVEN:
+    if light and flags is None:
         u = np.empty(size, np.float32)
-        backend.launch("convert", size, operands[0], out, u, drawn, stream_number, light)
+        backend.launch("convert", size, operands[0], out, u, d, light)
         return out
     t = target(fmt, rounding, False, integral, conventions)
     x, y, z = (*operands, operands[0], operands[0])[:3]
@@ -98,7 +99,7 @@ def run(
     flags = backend.array([0], np.int64) if flags is None else flags
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
-    args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, drawn, stream_number, int(path), t)
+    args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, d, int(path), t)
     backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
     return out
 
@@ -109,8 +110,7 @@ def _defined(
     fmt: Format,
     rounding: Rounding,
     u: Any,
-    seed: int,
-    stream_number: int,
+    d: Draws,
     out: Any,
     flags: Any,
     backend: Backend,
@@ -120,8 +120,12 @@ def _defined(
     operation = {Op.DIV: operations.div, Op.SQRT: operations.sqrt}[op]
     columns = [backend.to_host(x).tolist() for x in operands]
     k = rounding.random_bits
+    if k and u is None:
+        u = backend.xp.empty(operands[0].size)
+        backend.launch("draw", u.size, u, d, 0, target(fmt, rounding))
+    fractions = backend.to_host(u).tolist() if k else [0.0] * operands[0].size
     for i, values in enumerate(zip(*columns, strict=True)):
-        random = (random_bits(seed, stream_number, i, 0, k) if u is None else int(u[i] * 2**k)) if k else 0
+        random = int(fractions[i] * 2**k)
         code, raised = operation(*map(exact, values), fmt, rounding, random, conventions)
         out[i] = float(fmt.unpack(code))
         if flags is not None:
@@ -135,7 +139,10 @@ def _narrow(x: Any, out: Any, u: Any) -> bool:
 
 def _operand(x: ArrayLike) -> np.ndarray:
     """``x`` as a float32 or float64 array."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        return carrier(x)  # which refuses it in a sentence
     return array if array.dtype in (np.float32, np.float64) else carrier(array)
 
 
@@ -149,10 +156,13 @@ def _apply(
     out: np.ndarray | None,
     backend: str,
     threads: int | None,
+    random: Source | str,
 ) -> Any:
-    fmt, rounding = parse_format(fmt), Rounding.parse(rounding)
+    fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
     if not 0 <= seed < 1 << 62:
         raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
+    if rounding.random_bits:
+        random.random_bits(seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
     arrays = [_operand(x) for x in operands]
     try:
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
@@ -170,12 +180,12 @@ def _apply(
         operand = np.float32 if narrow else np.float64
         flat = tuple(_broadcast(x, shape, operand) for x in arrays)
         formats = (FP32 if narrow else FP64,) * len(flat)
-        drawn = (seed, stream(1, Role.OUTPUT))
+        d = draws(random, seed, stream(1, Role.OUTPUT))
         if where.name == "cpu":
-            run(op, flat, formats, fmt, rounding, None, *drawn, out.reshape(-1), _flat(raised), where)
+            run(op, flat, formats, fmt, rounding, None, d, out.reshape(-1), _flat(raised), where)
         else:
             there = where.array(np.zeros(out.size), np.int64) if flags else None
-            result = run(op, tuple(map(where.array, flat)), formats, fmt, rounding, None, *drawn, None, there, where)
+            result = run(op, tuple(map(where.array, flat)), formats, fmt, rounding, None, d, None, there, where)
             out.reshape(-1)[:] = where.to_host(result)
             if raised is not None:
                 raised.reshape(-1)[:] = where.to_host(there)
@@ -202,6 +212,7 @@ def quantize(
     flags: bool = False,
     out: np.ndarray | None = None,
     threads: int | None = None,
+    random: Source | str = "philox",
 ) -> Any:
     """Each element of ``x`` rounded once into ``fmt``; overflow, NaN and zeros as ``emulator.arithmetic`` says.
 
@@ -211,13 +222,14 @@ def quantize(
     fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding, in [0, 2^62).
     flags : also return the IEEE flags (``hu.Flags``) as a uint8 array. NaNs of arrays count as quiet ones.
     out : array that takes the result. threads : of the CPU; they never change a bit.
+    random : where SR's random bits come from, as of ``Machine``.
 
     Returns
     -------
     Array of the same shape, of values exactly representable in ``fmt``: float32 for float32 input whose format
     binary32 holds, else float64 (a float for a scalar). With ``flags`` a pair (values, flags).
     """
-    return _apply(Op.CONVERT, (x,), fmt, rounding, seed, flags, out, backend, threads)
+    return _apply(Op.CONVERT, (x,), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
 def _binary(op: Op, sentence: str) -> Any:
@@ -232,8 +244,9 @@ def _binary(op: Op, sentence: str) -> Any:
         flags: bool = False,
         out: np.ndarray | None = None,
         threads: int | None = None,
+        random: Source | str = "philox",
     ) -> Any:
-        return _apply(op, (x, y), fmt, rounding, seed, flags, out, backend, threads)
+        return _apply(op, (x, y), fmt, rounding, seed, flags, out, backend, threads, random)
 
     function.__name__ = function.__qualname__ = op.name.lower()
     function.__doc__ = f"{sentence}, broadcast, rounded once into ``fmt``; parameters and result as of ``quantize``."
@@ -259,9 +272,10 @@ def fma(
     flags: bool = False,
     out: np.ndarray | None = None,
     threads: int | None = None,
+    random: Source | str = "philox",
 ) -> Any:
     """x * y + z, broadcast, rounded once into ``fmt``; parameters and result as of ``quantize``."""
-    return _apply(Op.FMA, (x, y, z), fmt, rounding, seed, flags, out, backend, threads)
+    return _apply(Op.FMA, (x, y, z), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
 def sqrt(
@@ -274,9 +288,10 @@ def sqrt(
     flags: bool = False,
     out: np.ndarray | None = None,
     threads: int | None = None,
+    random: Source | str = "philox",
 ) -> Any:
     """The square root, rounded once into ``fmt``; parameters and result as of ``quantize``."""
-    return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads)
+    return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
 def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
@@ -287,7 +302,7 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
     codes : unsigned integer array, any shape, every element in [0, 2**bits).
     dtype : float64, or float32 where binary32 holds the format.
     """
-    fmt = parse_format(fmt)
+    fmt = scalar_format(fmt)
     target(fmt, RNE)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
@@ -308,7 +323,7 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
-    fmt = parse_format(fmt)
+    fmt = scalar_format(fmt)
     target(fmt, RNE)
     x = np.ascontiguousarray(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))

@@ -194,6 +194,8 @@ class GpuBackend(Backend):
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, STRUCTS):
             if arg not in self._structs:
+                if len(self._structs) > 256:  # every call has its own Draws
+                    self._structs.clear()
                 self._structs[arg] = self.xp.asarray(np.frombuffer(pack_struct(arg), dtype=np.int64))
             return self._structs[arg]
         return arg if isinstance(arg, self.xp.ndarray) else np.int64(int(arg))

@@ -29,12 +29,11 @@ from .scalar import (
     sqrt_odd,
 )
 from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, like, sqrt, word
-from .target import Codec, Path, Target
+from .target import GIVEN, Codec, Draws, Path, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
 CHUNK = 1024
-GIVEN = -1  #: as a seed: the random fractions are given
 
 
 class Op(IntEnum):
@@ -60,21 +59,27 @@ def neutral_zero(t: Target) -> f64:
 
 
 @device_call
-def draw_fractions(u: f64s, n: i64, first: i64, seed: i64, stream: i64, step: i64, t: Target) -> None:
+def draw_fractions(u: f64s, n: i64, first: i64, d: Draws, step: i64, t: Target) -> None:
     """u[i] = ``random_fraction`` of element first + i, for i < n; four elements share a Philox block."""
-    head = min(n, (0 - first) & 3)
+    head = n if d.lfsr > 0 else min(n, (0 - first) & 3)
     for i in range(head):
-        u[i] = random_fraction(seed, stream, first + i, step, t)
+        u[i] = random_fraction(d, first + i, step, t)
     blocks = (n - head) >> 2
     body = u[head:n]
     block = (first + head) >> 2
     for j in range(blocks):
-        body[4 * j] = fraction_of(random_word(seed, stream, block + j, step, 0), t)
-        body[4 * j + 1] = fraction_of(random_word(seed, stream, block + j, step, 1), t)
-        body[4 * j + 2] = fraction_of(random_word(seed, stream, block + j, step, 2), t)
-        body[4 * j + 3] = fraction_of(random_word(seed, stream, block + j, step, 3), t)
+        body[4 * j] = fraction_of(random_word(d, block + j, step, 0), t)
+        body[4 * j + 1] = fraction_of(random_word(d, block + j, step, 1), t)
+        body[4 * j + 2] = fraction_of(random_word(d, block + j, step, 2), t)
+        body[4 * j + 3] = fraction_of(random_word(d, block + j, step, 3), t)
     for i in range(head + 4 * blocks, n):
-        u[i] = random_fraction(seed, stream, first + i, step, t)
+        u[i] = random_fraction(d, first + i, step, t)
+
+
+@kernel
+def draw(begin: i64, end: i64, u: f64s, d: Draws, step: i64, t: Target) -> None:
+    """u[i] = the random fraction of element i at a step."""
+    draw_fractions(u[begin:end], end - begin, begin, d, step, t)
 
 
 @device_call
@@ -89,14 +94,14 @@ def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
 
 
 @kernel
-def convert(begin: i64, end: i64, x: f64s, out: f64s, u: f64s, seed: i64, stream: i64, t: Target) -> None:
-    """out[i] = x[i] rounded once into ``t``; on the float route. ``seed`` GIVEN: u holds the random fractions."""
+def convert(begin: i64, end: i64, x: f64s, out: f64s, u: f64s, d: Draws, t: Target) -> None:
+    """out[i] = x[i] rounded once into ``t``; on the float route. A seed of GIVEN: u holds the random fractions."""
     start = begin
     while start < end:
         n = min(CHUNK, end - start)
-        drawn = start if seed == GIVEN else begin
-        if t.random_bits > 0 and seed != GIVEN:
-            draw_fractions(u[begin : begin + n], n, start, seed, stream, 0, t)
+        drawn = start if d.seed == GIVEN else begin
+        if t.random_bits > 0 and d.seed != GIVEN:
+            draw_fractions(u[begin : begin + n], n, start, d, 0, t)
         round_chunk(n, x[start : start + n], out[start : start + n], u[drawn : drawn + n], t)
         start = start + n
 
@@ -219,15 +224,14 @@ def compute(
     flagged: i64,
     s: f64s,
     u: f64s,
-    seed: i64,
-    stream: i64,
+    d: Draws,
     path: i64,
     t: Target,
 ) -> None:
     """out[i] = op(x[i], y[i], z[i]) rounded once into ``t``, and its flags if ``flagged``.
 
     Operands that ``op`` does not have, and flags that are not asked for, are any array. s and u are scratch; with
-    ``seed`` GIVEN u holds the random fractions.
+    a seed of GIVEN u holds the random fractions.
     """
     neutral = neutral_zero(t)
     start = begin
@@ -239,10 +243,10 @@ def compute(
         zs = z[start:stop]
         outs = out[start:stop]
         fs = flags[start:stop]
-        drawn = start if seed == GIVEN else begin
+        drawn = start if d.seed == GIVEN else begin
         us = u[drawn : drawn + n]
-        if t.random_bits > 0 and seed != GIVEN:
-            draw_fractions(us, n, start, seed, stream, 0, t)
+        if t.random_bits > 0 and d.seed != GIVEN:
+            draw_fractions(us, n, start, d, 0, t)
         if path == NATIVE:
             native_chunk(n, op, xs, ys, zs, outs)
         elif path == ODD:
@@ -274,7 +278,8 @@ def value_of(code: i64, c: Codec) -> f64:
     nan = INFINITY_BITS | (1 if (c.quiet != 0 and (magnitude & c.quiet) == 0) else QUIET)
     beyond = magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)
     y = from_bits(nan) if beyond else y
-    return from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+    y = from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
+    return y if beyond else y + c.zero
 
 
 @device

@@ -10,16 +10,13 @@ from ..emulator.arithmetic import Flags
 from ..emulator.codec import code_dtype
 from ..emulator.comparison import Relation
 from ..emulator.errors import HalfulpError
-from ..emulator.fixed import FixedFormat
-from ..emulator.floats import FloatFormat
-from ..emulator.formats import Format
+from ..emulator.formats import FloatFormat, Specials
 from ..emulator.functions import OPERATIONS, Function
-from ..emulator.rounding import RNE
 from .arrays import path_of, run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
 from .elementwise import Op
-from .target import codec
+from .target import GIVEN_DRAWS, codec, has_kernels
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {
@@ -82,22 +79,30 @@ def evaluate(
 
 def _evaluator(function: Function) -> Any:
     """How a function unit is evaluated: by kernels if every format and the rounding has them."""
-    if not all(_carried(fmt) for fmt in (*function.operands, function.result)):
+    if not all(has_kernels(fmt) for fmt in (*function.operands, function.result)):
         return _by_definition
     if function.operation in _PREDICATES:
         return _by_comparison
-    if function.operation not in _OPS:
+    if function.operation not in _OPS or _has_own_rules(function):
         return _by_definition
-    if function.operation == "round_to_integral" and max(function.result.emin, function.result.quantum_exponent or 0) > 0:
+    if (
+        function.operation == "round_to_integral"
+        and max(function.result.emin, function.result.quantum_exponent or 0) > 0
+    ):
         return _by_definition  # its integers are rounded again
     op, rounding = _OPS[function.operation], function.rounding
     path = path_of(op, function.operands, function.result, rounding, flags=True)
     return _by_definition if path is None else _by_kernels
 
 
-def _carried(fmt: Format) -> bool:
-    """Whether binary64 carries the format's values and kernels know its special codes."""
-    return (isinstance(fmt, FixedFormat) and fmt.bits <= 53) or (isinstance(fmt, FloatFormat) and fmt.signed)
+def _has_own_rules(function: Function) -> bool:
+    """P3109's x / 0 in extended formats, and unsigned formats where tiny results are flushed."""
+    fmt = function.result
+    if not isinstance(fmt, FloatFormat):
+        return False
+    return (fmt.specials is Specials.EXTENDED and function.operation == "div") or (
+        not fmt.signed and function.conventions.ftz
+    )
 
 
 def _by_definition(
@@ -136,12 +141,10 @@ def _by_kernels(
     integral = function.operation == "round_to_integral"
     formats = function.operands
     results = run(
-        op, tuple(values), formats, function.result, function.rounding, u, 0, 0, None, flags, backend,
+        op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
         function.conventions, integral,
     )  # fmt: skip
-    backend.launch(
-        "encode", results.size, results, signed_words(codes), np.zeros(1, np.int64), codec(function.result)
-    )
+    backend.launch("encode", results.size, results, signed_words(codes), np.zeros(1, np.int64), codec(function.result))
     if function.operation == "convert_to_integer":
         out_of_range = flags & int(Flags.OVERFLOW | Flags.INVALID) != 0
         kept = int(Flags.INEXACT) if function.exact else 0

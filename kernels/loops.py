@@ -9,7 +9,7 @@ from __future__ import annotations
 from .elementwise import NATIVE, ODD, draw_fractions, neutral_zero
 from .scalar import INFINITY_BITS, MAGNITUDE, limited, mac_native, mac_odd, random_fraction, round_odd, settle
 from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
-from .target import FusedUnit, Target
+from .target import Draws, FusedUnit, Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
 
 EXACT = -1  #: as a product path: the product is not rounded
@@ -60,9 +60,8 @@ def matmul(
     width: i64,
     u: f64s,
     product_u: f64s,
-    seed: i64,
-    stream: i64,
-    product_stream: i64,
+    d: Draws,
+    product_d: Draws,
     path: i64,
     t: Target,
     product_path: i64,
@@ -76,9 +75,9 @@ def matmul(
         column = index - i * width
         for k in range(depth):
             if t.random_bits > 0:
-                draw_fractions(u[index : index + n], n, index, seed, stream, k, t)
+                draw_fractions(u[index : index + n], n, index, d, k, t)
             if product_path != EXACT and product.random_bits > 0:
-                draw_fractions(product_u[index : index + n], n, index, seed, product_stream, k, product)
+                draw_fractions(product_u[index : index + n], n, index, product_d, k, product)
             row = k * width + column
             accumulate_row(
                 n,
@@ -103,9 +102,8 @@ def ragged_dot(
     y: f64s,
     starts: i64s,
     out: f64s,
-    seed: i64,
-    stream: i64,
-    product_stream: i64,
+    d: Draws,
+    product_d: Draws,
     path: i64,
     t: Target,
     product_path: i64,
@@ -117,9 +115,9 @@ def ragged_dot(
         total = 0.0
         for k in range(starts[i], starts[i + 1]):
             step = k - starts[i]
-            u = random_fraction(seed, stream, i, step, t) if t.random_bits > 0 else 0.0
+            u = random_fraction(d, i, step, t) if t.random_bits > 0 else 0.0
             if product_path != EXACT:
-                v = random_fraction(seed, product_stream, i, step, product) if product.random_bits > 0 else 0.0
+                v = random_fraction(product_d, i, step, product) if product.random_bits > 0 else 0.0
                 term, _product_flags = mac_wide(neutral, x[k], y[k], product, v)
                 total, _sum_flags = mac_wide(total, term, 1.0, t, u)
             elif path == NATIVE:
@@ -161,8 +159,7 @@ def fused_dot(
     x: f64s,
     y: f64s,
     stride: i64,
-    seed: i64,
-    stream: i64,
+    d: Draws,
     element: i64,
     unit: FusedUnit,
     t: Target,
@@ -196,7 +193,7 @@ def fused_dot(
             s = aligned(total, 1.0, 53, 1, quantum)
             for k in range(start, stop):
                 s = s + aligned(x[k], y[k * stride], unit.precision_x, unit.precision_y, quantum)
-            u = random_fraction(seed, stream, element, step, t) if t.random_bits > 0 else 0.0
+            u = random_fraction(d, element, step, t) if t.random_bits > 0 else 0.0
             m = max(s, 0 - s)
             if s != 0:
                 total, _flags = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
@@ -216,8 +213,7 @@ def matmul_fused(
     c: f64s,
     depth: i64,
     width: i64,
-    seed: i64,
-    stream: i64,
+    d: Draws,
     unit: FusedUnit,
     t: Target,
 ) -> None:
@@ -227,7 +223,7 @@ def matmul_fused(
         j = index - i * width
         row = a[i * depth : (i + 1) * depth]
         column = b[j : depth * width]
-        c[index] = fused_dot(depth, row, column, width, seed, stream, index, unit, t)
+        c[index] = fused_dot(depth, row, column, width, d, index, unit, t)
 
 
 @kernel
@@ -238,8 +234,7 @@ def ragged_fused(
     y: f64s,
     starts: i64s,
     out: f64s,
-    seed: i64,
-    stream: i64,
+    d: Draws,
     unit: FusedUnit,
     t: Target,
 ) -> None:
@@ -248,4 +243,4 @@ def ragged_fused(
         n = starts[i + 1] - starts[i]
         xs = x[starts[i] : starts[i + 1]]
         ys = y[starts[i] : starts[i + 1]]
-        out[i] = fused_dot(n, xs, ys, 1, seed, stream, i, unit, t)
+        out[i] = fused_dot(n, xs, ys, 1, d, i, unit, t)

@@ -12,13 +12,13 @@ from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
-from ..emulator.names import format as parse_format
-from ..emulator.random import Role, stream
+from ..emulator.names import scalar_format
+from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .elementwise import Op
 from .loops import EXACT
-from .target import FP64, FusedUnit, Path, Target, accumulate_path, convert_path, mac_path, target
+from .target import FP64, Draws, FusedUnit, Path, Target, accumulate_path, convert_path, draws, mac_path, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 _ONE = FixedFormat(2, 0)
@@ -39,6 +39,8 @@ class Machine:
     seed : in [0, 2^62). Random bits depend on (seed, unit, number of the call, element, step) only.
     threads : threads of the CPU; never changes a bit. Default: ``HALFULP_THREADS`` or all processors.
     unit : 0...15, tells apart machines that share a seed, so that they draw different random bits.
+    random : where SR's random bits come from: ``"philox"``, or hardware's registers, ``"lfsr16:units=8"``
+        (``emulator.random.source``).
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Machine:
         ledger: Ledger | None = None,
         threads: int | None = None,
         unit: int = 0,
+        random: Source | str = "philox",
     ) -> None:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
@@ -59,10 +62,14 @@ class Machine:
         self._no_flags = self.backend.array([0], np.int64)
         self.seed = int(seed)
         self.unit = unit
+        self.source = source(random)
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
         for fmt in (dp.a, dp.b, dp.accumulator, dp.output, dp.product or dp.output):
             target(fmt, RNE)  # refuses what arrays cannot carry
+        for rounding in (dp.rounding, dp.output_rounding, dp.operand_rounding, dp.product_rounding):
+            if rounding is not None and rounding.random_bits:
+                self.source.random_bits(self.seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
         if isinstance(dp.order, Fused):
             self._fused_parameters(dp.order)
 
@@ -82,7 +89,7 @@ class Machine:
 
         ``stored`` is the format that x is read in; it matters to the ledger only.
         """
-        fmt, source = self.datapath.output if fmt is None else parse_format(fmt), parse_format(stored)
+        fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
         array = self._values(x)
@@ -165,10 +172,10 @@ class Machine:
             self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
         else:
             path, t, product_path, product = self._sequential_parameters()
-            random = self._scratch(m * n)
-            product_random = random if dp.product is None else self._scratch(m * n)
-            streams = (self.seed, self._stream(Role.ACCUMULATOR), self._stream(Role.PRODUCT))
-            args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *streams, path, t, product_path, product)
+            random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
+            product_random = random if dp.product is None else self.backend.xp.zeros(m * n)
+            drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
+            args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *drawn, path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
         self._count_dots(m * n, k)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
@@ -218,9 +225,9 @@ class Machine:
                 self._count_dots(count, length)
         else:
             path, t, product_path, product = self._sequential_parameters()
-            streams = (self.seed, self._stream(Role.ACCUMULATOR), self._stream(Role.PRODUCT))
+            drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
             self.backend.launch(
-                "ragged_dot", rows, values, gathered, starts, out, *streams, path, t, product_path, product, work=work
+                "ragged_dot", rows, values, gathered, starts, out, *drawn, path, t, product_path, product, work=work
             )
             self._count_dots(1, values.size)
             if dp.output != dp.accumulator:
@@ -240,8 +247,8 @@ class Machine:
         self.calls += 1
         self._operation = operation
 
-    def _stream(self, role: Role) -> int:
-        return stream(self.calls, role, self.unit)
+    def _draws(self, role: Role) -> Draws:
+        return draws(self.source, self.seed, stream(self.calls, role, self.unit))
 
     def _values(self, x: Any) -> Any:
         on_device = self.backend.xp is not np and self.backend.is_native(x)
@@ -268,7 +275,7 @@ class Machine:
         out = self.backend.xp.empty(x.size)
         random = self._scratch(x.size) if t.random_bits else out
         args = (int(op), x, y, z, out, self._no_flags, 0, self._scratch(x.size), random)
-        self.backend.launch("compute", x.size, *args, self.seed, self._stream(role), int(path), t)
+        self.backend.launch("compute", x.size, *args, self._draws(role), int(path), t)
         return out
 
     def _operand(self, x: ArrayLike, fmt: Format, role: Role) -> Any:
@@ -327,7 +334,7 @@ class Machine:
             dp.b.emin,
             accumulator.emin,
         )
-        return self.seed, self._stream(Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
+        return self._draws(Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():

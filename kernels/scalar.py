@@ -15,6 +15,7 @@ from .subset import (
     bits_of,
     copysign,
     device,
+    device_call,
     f64,
     floor,
     fma,
@@ -24,9 +25,10 @@ from .subset import (
     like,
     multiply_high,
     multiply_low,
+    quotient,
     sqrt,
 )
-from .target import SIGN, Target
+from .target import SIGN, Draws, Target
 
 MAGNITUDE = (1 << 63) - 1
 SIGN_BIT = SIGN
@@ -117,7 +119,8 @@ def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
     flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
     small = flushed or (inexact and not normal)
     flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
-    flags = t.infinity_flags if y == t.infinity else flags
+    flags = t.infinity_flags if x == t.infinity else flags
+    flags = t.negative_infinity_flags if x == -t.infinity else flags
     return t.nan_flags if x != x else flags
 
 
@@ -191,14 +194,14 @@ def mac_native(c: f64, a: f64, b: f64) -> f64:
 
 
 @device
-def random_word(seed: i64, stream: i64, block: i64, step: i64, which: i64) -> i64:
+def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
     """One of the four words of a Philox block."""
     c0 = step & WORD
     c1 = block & WORD
-    c2 = stream & WORD
-    c3 = (block >> 32) | ((stream >> 32) << 8) | ((step >> 32) << 16)
-    k0 = seed & WORD
-    k1 = seed >> 32
+    c2 = d.stream & WORD
+    c3 = (block >> 32) | ((d.stream >> 32) << 8) | ((step >> 32) << 16)
+    k0 = d.seed & WORD
+    k1 = d.seed >> 32
     for _ in range(10):
         h0 = multiply_high(PHILOX_M0, c0)
         l0 = multiply_low(PHILOX_M0, c0)
@@ -220,6 +223,45 @@ def fraction_of(word: i64, t: Target) -> f64:
 
 
 @device
-def random_fraction(seed: i64, stream: i64, element: i64, step: i64, t: Target) -> f64:
-    """``emulator.random.random_bits`` as a fraction of 2^k; seed in [0, 2^62)."""
-    return fraction_of(random_word(seed, stream, element >> 2, step, element & 3), t)
+def times(a: i64, b: i64, d: Draws) -> i64:
+    """The product of two states of an LFSR: polynomials over GF(2) modulo its own."""
+    product = 0
+    for i in range(d.lfsr):
+        product = product ^ (a if ((b >> i) & 1) != 0 else 0)
+        a = a << 1
+        a = a ^ (d.polynomial if (a >> d.lfsr) != 0 else 0)
+    return product
+
+
+@device
+def product_modulo(a: i64, b: i64, modulus: i64) -> i64:
+    """a * b modulo ``modulus``; all three below 2^32."""
+    high = a * (b >> 16)
+    high = (high - modulus * quotient(high, modulus)) << 16
+    total = high + a * (b & 0xFFFF)
+    return total - modulus * quotient(total, modulus)
+
+
+@device_call
+def lfsr_state(element: i64, step: i64, d: Draws) -> i64:
+    """``emulator.random.LFSR.state``."""
+    period = (1 << d.lfsr) - 1
+    unit = element - d.units * quotient(element, d.units)
+    unit = unit - period * quotient(unit, period)
+    clocks = product_modulo(unit, d.stride, period) + d.clocks * step
+    state = d.state
+    power = 2
+    while clocks > 0:
+        if (clocks & 1) != 0:
+            state = times(state, power, d)
+        power = times(power, power, d)
+        clocks = clocks >> 1
+    return state
+
+
+@device
+def random_fraction(d: Draws, element: i64, step: i64, t: Target) -> f64:
+    """The random bits of a position as a fraction of 2^k."""
+    if d.lfsr > 0:
+        return float(lfsr_state(element, step, d) >> (d.lfsr - t.random_bits)) * t.random_unit
+    return fraction_of(random_word(d, element >> 2, step, element & 3), t)

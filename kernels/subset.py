@@ -106,6 +106,11 @@ def _width(kind: types.Float) -> ir.IntType:
     return ir.IntType(kind.bitwidth)
 
 
+def compiled(function: Callable) -> Callable:
+    """Compile a function for the CPU alone: one outside the subset, which is not emitted."""
+    return _cached(numba.njit(**_OPTIONS)(function))
+
+
 @intrinsic
 def bits_of(typing, x):
     """The bits of a float, as a signed integer of its width."""

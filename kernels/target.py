@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from ..emulator.arithmetic import Flags
+from ..emulator.arithmetic import Flags, round_pack
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
+from ..emulator.random import LFSR, Source
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -72,7 +73,8 @@ class Target(NamedTuple):
     tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
     tiny_quantum: f64  #: and its quantum
     nan_flags: i64  #: of a NaN that the format does not hold
-    infinity_flags: i64  #: of an infinity that it does not hold
+    infinity_flags: i64  #: of infinities
+    negative_infinity_flags: i64
     # the integer route (wide.py)
     precision: i64  #: p: significant bits kept
     quantum: i64  #: exponent below which no bit is kept
@@ -113,14 +115,42 @@ class Codec(NamedTuple):
     scale_more: f64
     unscale: f64  #: their reciprocals; in fixed point scale is 2^-FL
     unscale_more: f64
+    zero: f64  #: as in Target
     infinity: i64  #: code of +infinity; -1 where there is none
     nan_from: i64  #: magnitudes of codes from it on are NaNs
     nan: i64  #: the canonical NaN; -1 where there is none
     quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
 
 
-Struct = Target | FusedUnit | Codec
-STRUCTS = (Target, FusedUnit, Codec)  #: handed to kernels by pointer
+class Draws(NamedTuple):
+    """Where a call's random bits come from (``emulator.random``): a Philox stream, or LFSRs."""
+
+    seed: i64  #: in [0, 2^62); or GIVEN, where the random fractions are handed over
+    stream: i64
+    lfsr: i64  #: width of the LFSRs; 0: Philox
+    polynomial: i64 = 0
+    units: i64 = 1
+    stride: i64 = 0
+    clocks: i64 = 0
+    state: i64 = 0  #: of register 0 at step 0
+
+
+GIVEN = -1
+GIVEN_DRAWS = Draws(GIVEN, 0, 0)
+
+
+@lru_cache(maxsize=1024)
+def draws(source: Source, seed: int, stream: int) -> Draws:
+    """The Draws of a random source."""
+    if not isinstance(source, LFSR):
+        return Draws(seed, stream, 0)
+    units = 1 << 40 if source.units is None else source.units
+    first = source.state(seed, stream, 0, 0)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+
+
+Struct = Target | FusedUnit | Codec | Draws
+STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
 
 _NEVER = 2.0
 _THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd
@@ -141,29 +171,26 @@ def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
     return max(min(int(threshold * UNIT), UNIT + 1) - 1, 0)
 
 
-def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, float]:
-    """Range of a format, and what lies beyond it."""
-    low, high = fmt.min_finite, fmt.max_finite
+def has_kernels(fmt: Format) -> bool:
+    """Whether a Target holds the format's rules: not those of scale types without zero, nor P3109's of p = 1."""
     if isinstance(fmt, FixedFormat):
-        over = infinity = (low, high)
-        nan = high
-    else:
-        beyond = (-INFINITY, INFINITY) if fmt.has_infinity else (float("nan"),) * 2
-        overflow = (low, high) if fmt.saturate or not (fmt.has_infinity or fmt.has_nan) else beyond
-        infinity = beyond if operand and fmt.has_infinity else overflow
-        up = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTN)
-        down = rounding.mode not in (Mode.RTZ, Mode.RTO, Mode.RTP)
-        over = (overflow[0] if down else low, overflow[1] if up else high)
-        nan = float("nan") if fmt.has_nan else high
-    return {
-        "low": low,
-        "high": high,
-        "over_low": over[0],
-        "over_high": over[1],
-        "infinity_low": infinity[0],
-        "infinity_high": infinity[1],
-        "nan": nan,
-    }
+        return fmt.bits <= 53
+    return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
+
+
+def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, float]:
+    """Range of a format and what the definition makes of what lies beyond it."""
+
+    def defined(datum: Unpacked) -> float:
+        return float(fmt.unpack(round_pack(datum, fmt, rounding, 0).code))
+
+    bounds = {"low": fmt.min_finite, "high": fmt.max_finite, "nan": defined(Unpacked(Kind.NAN))}
+    for name, negative in (("low", True), ("high", False)):
+        bounds[f"over_{name}"] = defined(Unpacked(Kind.FINITE, negative, 1, 5000))
+        bounds[f"infinity_{name}"] = defined(Unpacked(Kind.INFINITY, negative))
+        if operand and fmt.has_infinity and (negative is False or fmt.min_finite < 0):
+            bounds[f"infinity_{name}"] = -INFINITY if negative else INFINITY
+    return bounds
 
 
 @lru_cache(maxsize=4096)
@@ -178,12 +205,10 @@ def target(
     Raises
     ------
     HalfulpError
-        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its ends or
-        ties follow rules that a Target does not hold (unsigned floats, P3109's extended ones).
+        Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
+        are not those of a Target (``has_kernels``).
     """
-    if isinstance(fmt, FloatFormat) and (
-        not fmt.signed or fmt.specials is Specials.EXTENDED or fmt.parity(fmt.emin + 1)
-    ):
+    if isinstance(fmt, FloatFormat) and not has_kernels(fmt):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
@@ -191,12 +216,14 @@ def target(
     flush = not fixed and not integral and (conventions.ftz or not fmt.subnormals)
     before = conventions.tininess == "before" and (fixed or fmt.subnormals)
     # ftz: fine enough to round just below min_normal as if the exponent range went on
-    quantum = fmt.emin - fmt.precision if flush else fmt.quantum_exponent
-    quantum = max(quantum, 0) if integral else quantum
-    corrected, k = getattr(rounding, "corrected", False), rounding.random_bits
+    quantum = fmt.quantum_exponent
+    if flush:
+        quantum = fmt.emin - fmt.precision
+    elif integral:
+        quantum = max(quantum or 0, 0)
+    corrected, k = rounding.corrected, rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
     wrap = fixed and fmt.wrap
-    held = not fixed and fmt.has_infinity and not fmt.saturate
     edge = emin_edge = 0.0
     if not (fixed or integral):
         edge, emin_edge = _power(fmt.emin), _power(fmt.emin - fmt.precision)
@@ -222,7 +249,8 @@ def target(
         tiny_edge=INFINITY if before else edge - emin_edge,
         tiny_quantum=emin_edge,
         nan_flags=0 if fmt.has_nan else int(Flags.INVALID),
-        infinity_flags=0 if held else int(Flags.OVERFLOW | Flags.INEXACT),
+        infinity_flags=int(round_pack(Unpacked(Kind.INFINITY), fmt, rounding).flags),
+        negative_infinity_flags=int(round_pack(Unpacked(Kind.INFINITY, True), fmt, rounding).flags),
         precision=fmt.precision,
         quantum=quantum,
         wide_positive_even=_wide_threshold(rounding.mode, thresholds[0], False),
@@ -276,20 +304,19 @@ def codec(fmt: Format, daz: bool = False) -> Codec:
     if isinstance(fmt, FixedFormat):
         mask = (1 << fmt.bits) - 1
         scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
-        return Codec(
-            1, (mask + 1) >> 1 if fmt.signed else 0, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, -1, mask + 1, -1, 0
-        )
-    sign = 1 << (fmt.bits - 1)
+        sign = (mask + 1) >> 1 if fmt.signed else 0
+        return Codec(1, sign, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, 0.0, -1, mask + 1, -1, 0)
+    sign = fmt.sign_bit if fmt.signed else 0
     exponent = 1023 - fmt.bias
-    whole = fmt.pack(Unpacked(Kind.INFINITY)) if fmt.has_infinity else -1
-    first_nan = sign if not fmt.has_nan or fmt.nan_code == sign else fmt.nan_code
+    infinity = fmt.max_code + 1 if fmt.has_infinity else -1
+    first_nan = fmt.nan_code if fmt.has_nan and fmt.nan_code < fmt.sign_bit else fmt.sign_bit
     if fmt.specials is Specials.IEEE:
-        first_nan = whole + 1
+        first_nan = infinity + 1
     return Codec(
         fixed=0,
         sign=sign if sign < 1 << 63 else SIGN,
-        magnitude=sign - 1,
-        whole=2 * sign - 1 if sign < 1 << 63 else -1,
+        magnitude=fmt.sign_bit - 1,
+        whole=(1 << fmt.bits) - 1 if fmt.bits < 64 else -1,
         shift=52 - fmt.trailing_bits,
         offset=0,
         zero_below=0 if fmt.subnormals and not daz else 1 << fmt.trailing_bits,
@@ -297,7 +324,8 @@ def codec(fmt: Format, daz: bool = False) -> Codec:
         scale_more=_power(exponent // 2),
         unscale=_power(exponent // 2 - exponent),
         unscale_more=_power(-(exponent // 2)),
-        infinity=whole,
+        zero=-0.0 if fmt.has_negative_zero else 0.0,
+        infinity=infinity,
         nan_from=min(first_nan, (1 << 63) - 1),
         nan=fmt.nan_code if fmt.has_nan else -1,
         quiet=1 << (fmt.trailing_bits - 1) if fmt.specials is Specials.IEEE and fmt.trailing_bits else 0,
@@ -401,7 +429,7 @@ def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
-    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if getattr(rounding, "corrected", False) else 0.0
+    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
     hints = Target32.__annotations__
     return Target32(*(hints[name](value) for name, value in fields.items()))

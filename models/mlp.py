@@ -15,8 +15,9 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
-from ..emulator.names import format as parse_format
-from ..kernels.machine import Machine, quantize
+from ..emulator.names import scalar_format
+from ..kernels.machine import Machine
+from ..kernels.quantize import quantize
 from .data import Dataset
 
 
@@ -51,8 +52,8 @@ class Machines:
 
 
 #: How the images' pixels are stored: bytes.
-PIXELS = parse_format("uint8")
-_FP64 = parse_format("fp64")
+PIXELS = scalar_format("uint8")
+_FP64 = scalar_format("fp64")
 _TESTING_UNIT = 4  #: the machines of the four roles are units 0...3
 
 

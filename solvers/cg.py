@@ -16,7 +16,7 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
-from ..emulator.names import format as parse_format
+from ..emulator.names import scalar_format
 from ..kernels.machine import Machine
 from .problems import Problem, norm
 
@@ -59,7 +59,7 @@ class CGPrecision:
             first if dot is None else Datapath.parse(dot),
             first if axpy is None else Datapath.parse(axpy),
             None if residual is None else Datapath.parse(residual),
-            None if scalars is None else parse_format(scalars),
+            None if scalars is None else scalar_format(scalars),
         )
 
     def describe(self) -> dict[str, str | None]:
@@ -166,7 +166,7 @@ def cg(
     def keep(k: int) -> None:
         solution.x, solution.best, solution.ledger_of_x = x, k, ledger.copy()
 
-    r = residual_axpy.load(b, parse_format("fp64"), format_r)
+    r = residual_axpy.load(b, scalar_format("fp64"), format_r)
     p = axpy.load(r, format_r, format_p)
     rho = _dot(residual_dot, r, format_r, r, format_r)
     if not (np.isfinite(rho) and rho > 0.0):

@@ -10,6 +10,7 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.formats import Specials
 from halfulp.emulator.random import Role, random_bits, stream
+from halfulp.kernels.target import has_kernels
 
 SEED = 20240229
 
@@ -87,8 +88,8 @@ def directed_codes(fmt):
         one - 1,
         (one + (1 << t)) | (1 << t >> 1),
     ]
-    codes += [inf - 1, inf, inf + 1, top - 1, top - 2]
-    return sorted({c + s for c in codes if 0 <= c < top for s in (0, top)})
+    codes += [inf - 1, inf, inf + 1, *range(top - 4, top), fmt.max_code]
+    return sorted({c + s for c in codes if 0 <= c < top for s in (0, top)[: 1 + fmt.signed]})
 
 
 def defined_quantize(values, fmt, rounding, seed=SEED):
@@ -174,7 +175,8 @@ def tame_code(fmt, rng):
         return (-integer if fmt.signed and rng.random() < 0.5 else integer) & ((1 << fmt.bits) - 1)
     w, t = fmt.exponent_bits, fmt.trailing_bits
     field = int(np.clip(fmt.bias + rng.integers(-4, 4), 0, (1 << w) - 2))
-    return int(rng.integers(0, 2)) << (w + t) | field << t | int(rng.integers(0, 1 << t))
+    sign = int(rng.integers(0, 1 + fmt.signed))
+    return sign << (w + t) | field << t | int(rng.integers(0, 1 << t))
 
 
 def columns(quad):
@@ -195,18 +197,25 @@ def values(fmt, codes):
 
 
 def random_format(rng, widest=52):
-    """Any format that the grammar can name, narrow ones more often."""
+    """Any format that has kernels, narrow ones more often."""
     while True:
         try:
-            if rng.random() < 0.3:
-                bits = int(rng.integers(1, min(widest, 40)))
-                fraction = int(rng.integers(-3, bits + 3))
-                return hu.FixedFormat(bits - fraction, fraction, bool(rng.random() < 0.7), bool(rng.random() < 0.4))
-            exponent, trailing = int(rng.integers(2, 12)), int(min(rng.integers(0, 53), rng.integers(0, 53), widest))
-            bias = int(rng.integers(-20, 40)) if rng.random() < 0.2 else None
-            specials = Specials(str(rng.choice(["", "", "fn", "fnuz", "finite"])))
-            return hu.FloatFormat(
-                exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2)
-            )
+            fmt = _any_format(rng, widest)
         except hu.HalfulpError:
             continue
+        if has_kernels(fmt):
+            return fmt
+
+
+def _any_format(rng, widest):
+    if rng.random() < 0.3:
+        bits = int(rng.integers(1, min(widest, 40)))
+        fraction = int(rng.integers(-3, bits + 3))
+        return hu.FixedFormat(bits - fraction, fraction, bool(rng.random() < 0.7), bool(rng.random() < 0.4))
+    exponent, trailing = int(rng.integers(2, 12)), int(min(rng.integers(0, 53), rng.integers(0, 53), widest))
+    bias = int(rng.integers(-20, 40)) if rng.random() < 0.2 else None
+    specials = Specials(str(rng.choice(["", "", "fn", "fnuz", "finite", "extended"])))
+    signed = specials is Specials.IEEE or bool(rng.random() < 0.8)
+    return hu.FloatFormat(
+        exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2), signed
+    )

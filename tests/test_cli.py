@@ -66,6 +66,33 @@ def test_quantize_rounds_decimals_once_and_takes_seeds(run) -> None:
     assert len(outputs) == 2
 
 
+def test_block_formats_show_elements_and_scales(run) -> None:
+    code, text, _ = run("quantize", "--format", "mxfp4x4", *["1", "2.5", "-8.5", "7", "0.3"])
+    assert code == 0
+    assert [line.split() for line in text.splitlines()] == [
+        ["input", "value", "code", "block", "scale", "code", "scale"],
+        ["1", "1.0", "0x1", "0", "0x80", "1*2^1"],
+        ["2.5", "2.0", "0x2", "0", "0x80", "1*2^1"],
+        ["-8.5", "-8.0", "0xe", "0", "0x80", "1*2^1"],
+        ["7", "8.0", "0x6", "0", "0x80", "1*2^1"],
+        ["0.3", "0.25", "0x6", "1", "0x7b", "1*2^-4"],
+    ]
+    # 5 and 10^-30 lie above the tie of 4 and 6: decimals are taken exactly
+    text = run("quantize", "--format", "mxfp4", "5.000000000000000000000000000001", "--json")[1]
+    assert json.loads(text)[0]["value"] == "6.0"
+    text = run("quantize", "--format", "nvfp4", "--json", "2688", "nan")[1]
+    assert json.loads(text)[0] | {"input": ""} == {
+        **{"input": "", "value": "nan", "code": "0x0", "block": "0"},
+        **{"scale code": "0x7f", "scale": "nan", "tensor scale": "0x3f800000"},
+    }
+    by_cli = run("quantize", "--format", "mxfp4x8", "--rounding", "SR4", "--seed", "3", *["0.3"] * 20, "--json")[1]
+    by_api = hu.quantize([0.3] * 20, "mxfp4x8", "SR4", seed=3)
+    assert [float(row["value"]) for row in json.loads(by_cli)] == by_api.tolist()
+    code, text, _ = run("formats", "mxfp4", "nvfp4")
+    assert code == 0 and "4.25" in text and "e2m1finitex32+ue8m0+floor" in text
+    assert run("cost", "mxfp4/fp32")[2].startswith("error: mxfp4 is a block format")
+
+
 def test_json(run) -> None:
     code, text, _ = run("quantize", "--format", "fp16", "--json", "1")
     assert code == 0 and json.loads(text)[0]["code"] == "0x3c00"

@@ -218,4 +218,6 @@ def test_to_integer_rounds_in_every_mode():
 def test_to_integer_needs_an_integer_format_and_ignores_wrapping():
     with pytest.raises(hu.HalfulpError, match="its FL must be 0"):
         operations.to_integer(exact(1), hu.format("q4.4"))
+    with pytest.raises(hu.HalfulpError, match=r"SR3 takes a random integer below 2\*\*3"):
+        operations.to_integer(exact(1), I32, hu.SR(3), 8)
     assert operations.to_integer(exact(300), hu.format("q8.0w")) == (127, INVALID)

@@ -38,7 +38,7 @@ def test_testfloat_conversion(source: str, target: str) -> None:
     unit = function(f"{source}_to_{target}", "RTP")
     known = FLOATS | INTEGERS
     assert (str(unit.operands[0]), str(unit.result)) == (known[source], known[target])
-    assert unit.operation == ("to_integer" if target in INTEGERS else "convert")
+    assert unit.operation == ("convert_to_integer" if target in INTEGERS else "convert")
     if target in INTEGERS:
         assert str(function(f"{source}_to_{target}_r_minMag", "RTP").rounding) == "RTZ"
 
@@ -63,8 +63,8 @@ def test_testfloat_conversion(source: str, target: str) -> None:
         ("f16_classify", "classify", ["e5m10"], "uq10.0"),
         ("f16_compare", "compare", ["e5m10"] * 2, "uq2.0"),
         ("e8m13_next_up", "next_up", ["e8m13"], "e8m13"),
-        ("fp32_to_ui8", "to_integer", ["e8m23"], "uq8.0"),
-        ("i64_to_i32", "to_integer", ["q64.0"], "q32.0"),
+        ("fp32_to_ui8", "convert_to_integer", ["e8m23"], "uq8.0"),
+        ("i64_to_i32", "convert_to_integer", ["q64.0"], "q32.0"),
     ],
 )
 def test_our_names(name: str, operation: str, operands: list[str], result: str) -> None:
@@ -104,7 +104,7 @@ def test_wrong_operands() -> None:
 
 def test_every_operation_has_a_name_and_computes() -> None:
     for operation, unit in OPERATIONS.items():
-        name = {"convert": "f16_to_bf16", "to_integer": "f16_to_i32"}.get(operation, f"f16_{operation}")
+        name = {"convert": "f16_to_bf16", "convert_to_integer": "f16_to_i32"}.get(operation, f"f16_{operation}")
         name += "2" if operation in ("dot", "sum") else ""
         unit = function(name)
         assert unit.operation == operation

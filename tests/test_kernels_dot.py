@@ -220,7 +220,7 @@ def fuzz(first, count, backend):
         except pytest.fail.Exception as failure:
             wrong[seed] = str(failure)
         except hu.HalfulpError as error:
-            assert "aligned sums" in str(error), f"seed {seed}: {dp_id(dp)}: {error}"
+            assert any(why in str(error) for why in ("aligned sums", "do not round into")), f"seed {seed}: {dp_id(dp)}: {error}"
             continue
         ran += 1
     assert not wrong, f"seeds {list(wrong)}; the first: {next(iter(wrong.values()))}"
@@ -251,7 +251,7 @@ def test_matmul_paths_agree(dp, backend):
     b = values(dp.b, [operand_codes(dp.b, length, j % 3, rng) for j in range(width)]).T
     outs = []
     for p in (path, Path.WIDE):
-        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width), np.int64)
+        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width))
         streams = (SEED, stream(1, Role.ACCUMULATOR), stream(1, Role.PRODUCT))
         args = (
             machine.array(a.ravel()),

@@ -182,6 +182,53 @@ def test_dot_is_exact_until_its_one_rounding(name: str) -> None:
                     assert fmt.unpack(got.code).is_zero and not got.flags
 
 
+@pytest.mark.parametrize("name", ["e4m3fn", "fp64", "q8.8w", "binary8p3se"])
+def test_sum_is_exact_until_its_one_rounding(name: str) -> None:
+    """Whatever the order, and however much the terms cancel."""
+    fmt, draw = hu.format(name), cases.rng("sum", name)
+    finite = [d for d in (fmt.unpack(draw.randrange(1 << fmt.bits)) for _ in range(400)) if d.kind is Kind.FINITE]
+    for length in (0, 1, 3, 40):
+        for mode in cases.MODES:
+            rounding, terms = hu.Rounding.parse(mode), [draw.choice(finite) for _ in range(length)]
+            terms += [d._replace(negative=not d.negative) for d in terms[2:]]
+            draw.shuffle(terms)
+            total = sum((d.fraction for d in terms), Fraction(0))
+            got = operations.sum(terms, fmt, rounding)
+            if total:
+                assert got == arithmetic.round_pack(arithmetic.exact(total), fmt, rounding)
+            else:
+                assert fmt.unpack(got.code).is_zero and not got.flags
+    zeros = data_of([-0.0, -0.0])
+    assert fmt.unpack(operations.sum(zeros, fmt).code).negative == fmt.has_negative_zero
+    assert operations.sum(data_of([math.inf, 1.0, -math.inf, math.nan]), hu.format("fp16")) == (
+        0x7E00,
+        hu.Flags.INVALID,
+    )
+
+
+@pytest.mark.parametrize("k", [0, 1, 8, 32])
+def test_quotients_and_roots_keep_all_bits_that_rounding_looks_at(k: int) -> None:
+    """Into formats wider and narrower than the operands, with many random bits: as rounding a 4096-bit quotient."""
+    draw = cases.rng("quotients", k)
+    names = ["e11m52", "e4m3fn", "e2m1finite", "q4.12", "q32.32w", "uq60.-10w", "q-30.64", "e8m0", "binary8p1sf"]
+    for _ in range(1500):
+        sources = [hu.format(draw.choice(["e11m52", "e5m2", "q8.8", "e8m0"])) for _ in range(2)]
+        x, y = (fmt.unpack(draw.getrandbits(fmt.bits)) for fmt in sources)
+        if x.kind is not Kind.FINITE or y.kind is not Kind.FINITE or x.is_zero or y.is_zero:
+            continue
+        fmt, r = hu.format(draw.choice(names)), draw.choice([0, (1 << k) - 1, draw.getrandbits(k) if k else 0])
+        rounding = hu.SR(k, draw.random() < 0.5) if k else hu.Rounding.parse(draw.choice(cases.MODES))
+        wanted = arithmetic.round_pack(arithmetic.exact(x.fraction / y.fraction), fmt, rounding, r)
+        assert operations.div(x, y, fmt, rounding, r) == wanted, (x, y, str(fmt), str(rounding), r)
+        x = x._replace(negative=False)
+        shift = 4096 + (x.exponent & 1)
+        root = math.isqrt(x.significand << shift)
+        near = Unpacked(
+            Kind.FINITE, False, root << 1 | (root**2 != x.significand << shift), (x.exponent - shift) // 2 - 1
+        )
+        assert operations.sqrt(x, fmt, rounding, r) == arithmetic.round_pack(near, fmt, rounding, r)
+
+
 def test_dot_of_specials() -> None:
     fmt = hu.format("fp16")
     inf, minus, zero, one, nan = data_of([math.inf, -math.inf, 0.0, 1.0, math.nan])

@@ -1,4 +1,5 @@
-"""Random bits: Philox4x32-10 is the published one, and no two places draw from the same counter.
+"""Random bits: Philox4x32-10 is the published one, and no two places draw from the same counter; LFSRs are periodic
+as they should be, and their bits by position are those of stepping.
 
 Known answers: Random123 1.14, file ``tests/kat_vectors`` (Salmon et al., SC 2011, doi:10.1145/2063384.2063405).
 """
@@ -6,6 +7,7 @@ Known answers: Random123 1.14, file ``tests/kat_vectors`` (Salmon et al., SC 201
 import itertools
 
 import cases
+import halfulp as hu
 import halfulp.emulator.random as hr
 import pytest
 
@@ -126,3 +128,130 @@ def test_stream_numbers_never_meet():
     assert len(numbers) == 100 * len(hr.Role)
     assert hr.stream(3, hr.Role.OUTPUT) == 28
     assert [hr.stream(0, role) for role in hr.Role] == sorted(int(role) for role in hr.Role)
+
+
+# --------------------------------------------------------------------------------------------------------- LFSRs
+
+
+def clocked(state, lfsr):
+    """The next state of a Galois register, as its RTL has it: shift left, and on a carry out flip the taps."""
+    shifted = state << 1
+    return shifted ^ lfsr.polynomial if shifted >> lfsr.width else shifted
+
+
+def prime_factors(n):
+    factors, p = set(), 2
+    while p * p <= n:
+        while n % p == 0:
+            factors.add(p)
+            n //= p
+        p += 1
+    return factors | ({n} - {1})
+
+
+@pytest.mark.parametrize("width", range(2, 17))
+def test_tabled_registers_run_through_every_state(width):
+    lfsr = hr.LFSR(width)
+    state, clocks = clocked(1, lfsr), 1
+    while state != 1:
+        state, clocks = clocked(state, lfsr), clocks + 1
+    assert clocks == 2**width - 1
+
+
+@pytest.mark.parametrize("width", hr.TAPS)
+def test_tabled_polynomials_are_primitive(width):
+    """x has order 2^w - 1: x^(2^w - 1) = 1, and x^((2^w - 1) / q) is not, for every prime factor q."""
+    lfsr, period = hr.LFSR(width), 2**width - 1
+    assert lfsr.after(period) == 1
+    assert all(lfsr.after(period // q) != 1 for q in prime_factors(period))
+
+
+@pytest.mark.parametrize(
+    "lfsr", [hr.LFSR(5), hr.LFSR(16, seed=0xACE1), hr.LFSR(8, 0x11D, 0x5A), hr.LFSR(32), hr.LFSR(4, 0x1F)]
+)
+def test_jumping_ahead_is_stepping(lfsr):
+    state = lfsr.seed
+    for clocks in range(300):
+        assert lfsr.after(clocks) == state
+        assert lfsr.after(clocks, state) == lfsr.after(2 * clocks)
+        state = clocked(state, lfsr)
+
+
+@pytest.mark.parametrize("clocks", [1, 3, 16])
+def test_a_sum_draws_the_top_bits_of_its_register(clocks):
+    lfsr = hr.LFSR(16, clocks=clocks, units=4)
+    state = lfsr.state(7, 12, 6, 0)
+    for step in range(50):
+        for k in (1, 5, 16):
+            assert lfsr.random_bits(7, 12, 6, step, k) == state >> (16 - k)
+        for _ in range(clocks):
+            state = clocked(state, lfsr)
+
+
+def test_registers_are_shared_by_units():
+    def drawn(lfsr):
+        return [lfsr.random_bits(0, 4, element, 9, 8) for element in range(12)]
+
+    shared, columns, own = (drawn(hr.LFSR(16, units=units)) for units in (1, 3, None))
+    assert len(set(shared)) == 1
+    assert columns == columns[:3] * 4 and len(set(columns)) == 3
+    assert len(set(own)) > 8
+
+
+def test_registers_start_in_different_states():
+    lfsr = hr.LFSR(10)
+    assert len({lfsr.state(0, 0, element, 0) for element in range(1023)}) == 1023
+    assert hr.LFSR(10, seed=77).state(0, 0, 0, 0) == 77
+    starts = {
+        hr.LFSR(32, units=8).state(seed, stream, u, 0) for seed in (0, 5) for stream in (8, 9, 17) for u in range(8)
+    }
+    assert len(starts) == 48
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"width": 1}, "2 to 32 bits, not 1"),
+        ({"width": 33}, "2 to 32 bits, not 33"),
+        ({"width": 8, "polynomial": 0x1D}, r"has x\^8, 1 and nothing above"),
+        ({"width": 8, "polynomial": 0x11C}, r"has x\^8, 1 and nothing above"),
+        ({"width": 8, "polynomial": 0x31D}, r"has x\^8, 1 and nothing above"),
+        ({"width": 8, "seed": 0}, r"seed of a 8-bit LFSR lies in 1\.\.\.2\*\*8 - 1"),
+        ({"width": 8, "seed": 256}, "seed of a 8-bit LFSR"),
+        ({"width": 8, "units": 0}, "at least one unit"),
+        ({"width": 8, "clocks": 0}, "at least one clock"),
+    ],
+)
+def test_what_is_no_register_is_refused(fields, why):
+    with pytest.raises(hu.HalfulpError, match=why):
+        hr.LFSR(**fields)
+
+
+def test_more_bits_than_the_register_has_are_refused():
+    with pytest.raises(hu.HalfulpError, match="8-bit LFSR gives at most 8 random bits, not 9"):
+        hr.LFSR(8).random_bits(0, 0, 0, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("philox", hr.Philox()),
+        ("lfsr16", hr.LFSR(16)),
+        ("lfsr16:units=8", hr.LFSR(16, units=8)),
+        ("lfsr8:polynomial=0x11d:seed=0x5a:units=1:clocks=8", hr.LFSR(8, 0x11D, 0x5A, 1, 8)),
+    ],
+)
+def test_sources_have_names(text, source):
+    assert hr.source(text) == source and str(source) == text and hr.source(source) is source
+
+
+@pytest.mark.parametrize(
+    "text", ["", "mt19937", "lfsr", "lfsr8:", "lfsr8:taps=3", "lfsr8:seed", "lfsr8:seed=1:seed=1", "philox:seed=1"]
+)
+def test_unknown_sources_are_refused(text):
+    with pytest.raises(hu.HalfulpError, match=r"unknown random source .*: use philox or lfsr<width>"):
+        hr.source(text)
+
+
+def test_philox_is_a_source():
+    assert hr.Philox().random_bits(7, 3, 5, 2, 9) == hr.random_bits(7, 3, 5, 2, 9)

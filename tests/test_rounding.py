@@ -1,8 +1,11 @@
 """Names of roundings: what is accepted, what comes back, and what is refused with a sentence that helps."""
 
+from fractions import Fraction
+
 import cases
 import halfulp as hu
 import pytest
+from halfulp.emulator.arithmetic import exact, round_pack
 from halfulp.emulator.rounding import Mode
 
 BUILT_IN = {"RNE": hu.RNE, "RNA": hu.RNA, "RTZ": hu.RTZ, "RTP": hu.RTP, "RTN": hu.RTN, "RTO": hu.RTO}
@@ -36,13 +39,16 @@ def test_sr_carries_its_random_bits(bits):
         ("sr(BITS=5)", hu.SR(5)),
         (" SR3\n", hu.SR(3)),
         ("SR", hu.SR(32)),
+        ("SR8c", hu.SR(8, corrected=True)),
+        ("sr(bits=5)C", hu.SR(5, True)),
+        ("SRc", hu.SR(32, True)),
     ],
 )
 def test_case_and_blanks_do_not_matter(text, rounding):
     assert hu.Rounding.parse(text) == rounding
 
 
-@pytest.mark.parametrize("rounding", [*BUILT_IN.values(), hu.SR(1), hu.SR(32)], ids=str)
+@pytest.mark.parametrize("rounding", [*BUILT_IN.values(), hu.SR(1), hu.SR(32), hu.SR(8, corrected=True)], ids=str)
 def test_a_rounding_parses_to_itself(rounding):
     assert hu.Rounding.parse(rounding) is rounding
     assert hu.Rounding.parse(str(rounding)) == rounding
@@ -54,7 +60,7 @@ def test_a_rounding_parses_to_itself(rounding):
     ["", "RN", "nearest", "RNE8", "RNZ", "SR-1", "SR()", "SR(bits=)", "SR8.5", "SR 8 8", "SR(8", "RNE RTZ", None, 3],
 )
 def test_unknown_names_are_refused_and_the_known_ones_listed(text):
-    with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k>"):
+    with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c"):
         hu.Rounding.parse(text)
 
 
@@ -75,6 +81,8 @@ def test_sr_needs_1_to_32_random_bits(bits):
 def test_other_modes_take_no_random_bits(mode):
     with pytest.raises(hu.HalfulpError, match=f"{mode.value} takes no random bits"):
         hu.Rounding(mode, 4)
+    with pytest.raises(hu.HalfulpError, match=f"{mode.value} takes no random bits"):
+        hu.Rounding(mode, corrected=True)
 
 
 def test_a_rounding_cannot_be_changed():
@@ -120,3 +128,46 @@ def test_rounding_constants_and_orders_are_what_their_names_say():
         "SR4",
     ]
     assert isinstance(hu.sequential, hu.Sequential) and isinstance(hu.fused(4, guard_bits=1), hu.Fused)
+
+
+def nearest_even(x):
+    return round(x)  # of a Fraction: ties to even
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_corrected_stochastic_rounding(k):
+    """arXiv:2504.20634: the part cut off is rounded to k bits, to nearest even, before the random integer is added."""
+    fmt = hu.format("q4.0")
+    for part in range(0, 129):
+        f = Fraction(part, 128)
+        for sign in (1, -1):
+            ups = [round_pack(exact(sign * (2 + f)), fmt, hu.SR(k, corrected=True), r).code for r in range(2**k)]
+            ups = [abs(float(fmt.unpack(code))) == 3 for code in ups]
+            assert ups == [nearest_even(f * 2**k) + r >= 2**k for r in range(2**k)]
+
+
+def test_corrected_stochastic_rounding_has_no_bias_where_plain_has():
+    fmt, k = hu.format("e4m3"), 2
+    points = [1 + Fraction(i, 8 * 64) for i in range(64)]
+    for corrected, bias in ((False, Fraction(-1, 8) + Fraction(1, 128)), (True, 0)):
+        rounding = hu.SR(k, corrected)
+        errors = [
+            fmt.unpack(round_pack(exact(x), fmt, rounding, r).code).fraction - x for x in points for r in range(4)
+        ]
+        assert sum(errors) / len(errors) * 8 == bias
+
+
+def test_gfloat_rounds_stochastically_alike():
+    """gfloat's StochasticFastest is plain SR, its Stochastic the corrected one."""
+    gfloat = pytest.importorskip("gfloat")
+    from gfloat.formats import format_info_ocp_e4m3
+
+    fmt, modes = hu.format("e4m3fn"), gfloat.RoundMode
+    draw = cases.rng("gfloat stochastic")
+    for _ in range(3000):
+        k, x = draw.randint(1, 8), draw.uniform(-400, 400) * 2.0 ** draw.randint(-16, 0)
+        x = draw.choice([x, round(x * 2**12) / 2**12, round(x * 4) / 4])
+        r = draw.randrange(2**k)
+        for corrected, mode in ((False, modes.StochasticFastest), (True, modes.Stochastic)):
+            theirs = gfloat.round_float(format_info_ocp_e4m3, x, mode, srbits=r, srnumbits=k)
+            assert float(fmt.unpack(round_pack(exact(x), fmt, hu.SR(k, corrected), r).code)) == theirs

@@ -1,0 +1,50 @@
+"""What the sub-commands share: where they print, and options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+#: stdout for results, stderr for progress
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Node = Annotated[str, typer.Option(help="Technology node of the cost table.")]
+
+
+def progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, sort_keys=True))
+
+
+def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key, title in columns.items():
+        table.add_column(title, justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row[key]) for key in columns))
+    wide = Console(width=200, highlight=False) if not out.is_terminal else out
+    wide.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,89 @@
+"""Block formats over arrays: the codes that ``emulator.blocks`` defines, by the kernels' correctly rounded division."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..emulator.blocks import (
+    BlockFormat,
+    Blocks,
+    Rule,
+    block_axis,
+    choose_tensor_scale,
+    saturating,
+    tensor_scale_value,
+    top_precision,
+)
+from ..emulator.formats import carrier
+from ..emulator.names import block_format
+from ..emulator.rounding import RNE, RTO, RTP, Rounding
+from .arrays import div, encode, quantize
+from .target import FP64
+
+
+def encode_blocks(
+    values: ArrayLike,
+    fmt: BlockFormat | str,
+    axis: int = -1,
+    rounding: Rounding | str = RNE,
+    seed: int = 0,
+    backend: str = "cpu",
+    *,
+    tensor_scale: int | None = None,
+    threads: int | None = None,
+) -> Blocks:
+    """Values put into blocks; ``fmt.decode`` gives the values back that they have there.
+
+    Parameters
+    ----------
+    values : real array of at least one axis. axis : the axis that is cut into blocks.
+    rounding : of the elements; the scale is rounded as its rule says. seed : of stochastic rounding.
+    tensor_scale : code of a tensor scale that was found elsewhere; default: picked by the largest magnitude.
+    """
+    fmt, array = block_format(fmt), carrier(values)
+    axis = block_axis(array, axis)
+    amax = np.maximum.reduceat(np.abs(array), np.arange(0, array.shape[axis], fmt.size), axis)
+    finite = np.isfinite(amax)
+    amax = np.where(finite, amax, 0.0)
+    if tensor_scale is None:
+        tensor_scale = choose_tensor_scale([Fraction(float(amax.max()))], fmt)
+    outer = float(tensor_scale_value(tensor_scale, fmt))
+    scales = _scales(amax, outer, fmt, backend, threads)
+
+    within = np.arange(array.shape[axis]) // fmt.size  # the block of each place
+    divisors = np.take(scales * outer, within, axis)
+    nothing = (divisors == 0) | ~np.isfinite(array)
+    divided = np.where(nothing, np.copysign(0.0, array), array), np.where(nothing, 1.0, divisors)
+    elements = div(*divided, saturating(fmt.element), rounding, seed, backend, threads=threads)
+    codes, scale_codes = encode(elements, fmt.element, threads), fmt.scale.encode(scales)
+    if not finite.all():
+        codes[~np.take(finite, within, axis)] = 0
+        scale_codes[~finite] = fmt.nan_scale
+    return Blocks(codes, scale_codes, tensor_scale, axis)
+
+
+def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str, threads: int | None) -> np.ndarray:
+    """Each block's scale, a value of the scale format, which is to be multiplied by ``outer``."""
+    nearest = fmt.rule in (Rule.RCEIL, Rule.AMAX)
+    unit = (fmt.element.max_finite if nearest else 2.0**fmt.emax) * outer
+    way = RTP if fmt.rule is Rule.RCEIL else RNE
+    has_zero = fmt.scale.unpack(0).is_zero
+    if nearest and has_zero:
+        return div(amax, unit, saturating(fmt.scale), way, 0, backend, threads=threads)
+    # a power of two, below the wanted scale or above it; rounding to odd keeps the quotient off the threshold
+    significand, exponent = np.frexp(div(amax, unit, FP64, RTO, 0, backend, threads=threads))  # in [1/2, 1)
+    up = {
+        Rule.FLOOR: np.zeros(amax.shape, bool),
+        Rule.CEIL: significand > 0.5,
+        Rule.EVEN: significand >= 1 - 0.5 ** (top_precision(fmt.element) + 1),  # a tie goes up: kept bits are ones
+        Rule.RCEIL: significand > 0.5,
+        Rule.AMAX: significand >= 0.75,  # a tie goes up, as of one-bit significands both are odd
+    }[fmt.rule]
+    power = np.clip(exponent - 1 + up, -500, 500)  # beyond the reach of every scale format
+    powers = np.where(amax > 0, np.ldexp(1.0, power), 0.0)
+    if has_zero:
+        return quantize(powers, saturating(fmt.scale), way, 0, backend, threads=threads)
+    return np.clip(powers, fmt.scale.min_subnormal, fmt.scale.max_finite)

@@ -1,0 +1,80 @@
+"""A stream of results against the definition's, at the speed of the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BufferedIOBase
+
+import numpy as np
+
+from ..emulator.explain import Difference, explain
+from ..emulator.formats import Format
+from ..emulator.functions import Function
+from ..emulator.scoreboard import Scoreboard
+from .evaluate import evaluate
+from .lines import Batch, records
+
+FLAG_BITS = 5
+
+
+def columns(function: Function) -> tuple[list[int], list[str]]:
+    """Widths and names of the columns of a line: operands, random bits where there are any, result, flags."""
+    random = function.random_bits
+    bits = [*(fmt.bits for fmt in function.operands), *([random] if random else []), function.result.bits, FLAG_BITS]
+    return bits, [*function.operand_names, *(["random"] if random else []), "result", "flags"]
+
+
+def answered(function: Function, cases: np.ndarray) -> np.ndarray:
+    """Cases (uint64: a row per operand, and one of random bits if they are needed) with rows of results and flags."""
+    operands, random = cases[: len(function.operands)], cases[-1] if function.random_bits else None
+    codes, flags = evaluate(function, *operands, random=random)
+    return np.concatenate([cases, codes[None].astype(np.uint64), flags[None].astype(np.uint64)])
+
+
+def verify(
+    scoreboard: Scoreboard, stream: BufferedIOBase, skip: int = 0, progress: Callable[[], None] = lambda: None
+) -> None:
+    """Check a stream of lines, in constant memory; what is found is counted on the scoreboard.
+
+    Parameters
+    ----------
+    stream : lines of operands, random bits where there are any, result and flags, as ``columns`` tells.
+    skip : lines at the beginning that are not looked at.
+    progress : called from time to time.
+
+    Raises
+    ------
+    Malformed
+        A line is not what was expected; the lines before it are counted.
+    """
+    for batch in records(stream, *columns(scoreboard.function), skip):
+        _check(scoreboard, batch)
+        progress()
+
+
+def _check(scoreboard: Scoreboard, batch: Batch) -> None:
+    function = scoreboard.function
+    *rows, theirs, raised = batch.columns
+    operands, random = rows[: len(function.operands)], rows[-1] if function.random_bits else None
+    codes, flags = evaluate(function, *operands, random=random)
+    if scoreboard.ignore_flags:
+        raised = flags
+    scoreboard.checked += len(theirs)
+    same, same_flags = codes == theirs, flags == raised
+    if np.all(same & same_flags):
+        return
+    alike = same | _is_nan(function.result, codes) & _is_nan(function.result, theirs)
+    found = {Difference.RESULT: ~alike, Difference.FLAGS: alike & ~same_flags}
+    if not scoreboard.ignore_nan_payload:
+        found[Difference.NAN_PAYLOAD] = ~same & alike & same_flags
+    for difference, places in found.items():
+        scoreboard.mismatches[difference] += int(np.count_nonzero(places))
+    for place in np.flatnonzero(np.any(list(found.values()), axis=0))[: scoreboard.wanted]:
+        their = int(theirs[place]), int(raised[place])
+        bits = 0 if random is None else int(random[place])
+        told = explain(function, [int(row[place]) for row in operands], their, bits)
+        scoreboard.note(f"line {batch.line(place)}", told)
+
+
+def _is_nan(fmt: Format, codes: np.ndarray) -> np.ndarray:
+    return np.isnan(fmt.decode(codes)) if fmt.has_nan else np.zeros(codes.shape, bool)

@@ -1,0 +1,172 @@
+"""Lines of hexadecimal codes, as Berkeley TestFloat's programs write and read them, to and from columns of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
+from typing import NamedTuple
+
+import numpy as np
+
+from ..emulator.errors import HalfulpError
+from .subset import compiled
+
+CHUNK = 1 << 20  #: bytes read and parsed at a time
+
+_SEPARATOR, _NEWLINE, _SLASH, _OTHER = 16, 17, 18, 19
+_LINE_END = 10
+_CLASS = np.full(256, _OTHER, np.uint8)  #: a digit's value, or what else a character is
+for _characters, _values in (
+    ("0123456789", range(10)),
+    ("abcdef", range(10, 16)),
+    ("ABCDEF", range(10, 16)),
+    (" \t\r,_", [_SEPARATOR] * 5),
+    ("\n/", [_NEWLINE, _SLASH]),
+):
+    _CLASS[[ord(character) for character in _characters]] = list(_values)
+_DIGITS = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+
+
+def hex_digits(bits: int) -> int:
+    """How many digits a code of ``bits`` bits is written with."""
+    return -(-bits // 4)
+
+
+class Malformed(HalfulpError):
+    """A line that is not what was announced; the sentence gives its number and what is wrong."""
+
+
+class Batch(NamedTuple):
+    """The records of some whole lines."""
+
+    columns: np.ndarray  #: uint64, columns x records
+    starts: np.ndarray  #: where in ``text`` each record begins
+    text: bytes
+    lines: int  #: lines before ``text``
+
+    def line(self, record: int) -> int:
+        """The number, from 1, of the line that holds a record."""
+        return self.lines + self.text.count(b"\n", 0, self.starts[record]) + 1
+
+
+@compiled
+def _parse(text, digits, largest, columns, starts):  # type: ignore[no-untyped-def]
+    """Fill ``columns`` (uint64, columns x records) from whole lines of ``text`` (uint8), which ends with a newline.
+
+    A slash begins a comment. Blank lines hold no record. Returns the number of records, the
+    bytes used up (all, or to the start of a bad line), and whether a line is bad.
+    """
+    records, at, used = 0, 0, 0
+    while used < text.size:
+        column = 0
+        while True:
+            kind = _CLASS[text[at]]
+            if kind == _SEPARATOR:
+                at += 1
+                continue
+            if kind > _SEPARATOR or column == digits.size:
+                break
+            end = min(at + digits[column], text.size)
+            value = np.uint64(0)
+            while at < end:
+                kind = _CLASS[text[at]]
+                if kind >= _SEPARATOR:
+                    break
+                value = value << np.uint64(4) | np.uint64(kind)
+                at += 1
+            if value > largest[column] or _CLASS[text[at]] < _SEPARATOR:
+                return records, used, True
+            columns[column, records] = value
+            column += 1
+        if kind == _SLASH and column in (0, digits.size):
+            while text[at] != _LINE_END:
+                at += 1
+            kind = _NEWLINE
+        if kind != _NEWLINE or 0 < column < digits.size:
+            return records, used, True
+        at += 1
+        if column:
+            starts[records] = used
+            records += 1
+        used = at
+    return records, used, False
+
+
+@compiled
+def _write(columns, digits, separator, text):  # type: ignore[no-untyped-def]
+    """Write the records of ``columns`` (uint64, columns x records) as lines into ``text`` (uint8)."""
+    at = 0
+    last = digits.size - 1
+    for record in range(columns.shape[1]):
+        for column in range(digits.size):
+            value = columns[column, record]
+            for place in range(at + digits[column] - 1, at - 1, -1):
+                text[place] = _DIGITS[value & np.uint64(15)]
+                value >>= np.uint64(4)
+            at += digits[column] + 1
+            text[at - 1] = _LINE_END if column == last else separator
+
+
+def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> bytes:
+    """Records as text: every code in upper-case hexadecimal of its full width, a record a line.
+
+    Parameters
+    ----------
+    columns : uint64 array, columns x records.
+    bits : the width of each column's codes.
+    """
+    digits = np.array([hex_digits(width) for width in bits])
+    text = np.empty(columns.shape[1] * int((digits + 1).sum()), np.uint8)
+    _write(np.ascontiguousarray(columns, np.uint64), digits, ord(separator), text)
+    return text.tobytes()
+
+
+def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+    """Read lines of hexadecimal codes, separated by white space, commas or underscores, in constant memory.
+
+    Parameters
+    ----------
+    bits, names : width and name of each column.
+    skip : lines at the beginning that are not looked at.
+
+    Raises
+    ------
+    Malformed
+        After the records before the malformed line were handed on.
+    """
+    digits = np.array([hex_digits(width) for width in bits])
+    largest = np.array([(1 << width) - 1 for width in bits], np.uint64)
+    rest, done, ended = b"", 0, False
+    while not ended:
+        read = stream.read1(CHUNK)  # what there is, so that a slow pipe is checked as it goes
+        ended = not read
+        rest += read if read else b"\n" if rest and not rest.endswith(b"\n") else b""
+        while skip and (end := rest.find(b"\n") + 1):
+            rest, done, skip = rest[end:], done + 1, skip - 1
+        whole = rest.rfind(b"\n") + 1
+        text, rest = rest[:whole], rest[whole:]
+        columns = np.empty((len(bits), len(text) // (2 * len(bits)) + 1), np.uint64)
+        starts = np.empty(columns.shape[1], np.int64)
+        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, largest, columns, starts)
+        if found:
+            yield Batch(columns[:, :found], starts[:found], text, done)
+        done += text.count(b"\n", 0, used)
+        if bad or len(rest) > CHUNK:
+            raise Malformed(f"line {done + 1}: {_fault(text[used:] or rest, bits, names)}")
+
+
+def _fault(text: bytes, bits: Sequence[int], names: Sequence[str]) -> str:
+    """What is wrong with the line that ``text`` begins with."""
+    line = text.partition(b"\n")[0].decode("ascii", "replace")
+    words = line.replace(",", " ").replace("_", " ").split()
+    expected = f"{len(names)} columns are expected ({', '.join(names)})"
+    for word, width, name in zip(words, bits, names, strict=False):
+        shown = word if len(word) <= 24 else word[:20] + "..."
+        if not all(digit in "0123456789abcdefABCDEF" for digit in word):
+            unknown = " (unknown bits of a simulation?)" if set(word.lower()) <= set("0123456789abcdefxz") else ""
+            return f"{shown!r} in column {name!r} is not hexadecimal{unknown}; {expected}."
+        if len(word) > hex_digits(width):
+            return f"{shown!r} in column {name!r} has {len(word)} digits; its {width} bits take {hex_digits(width)}."
+        if int(word, 16) >> width:
+            return f"{shown!r} in column {name!r} is not a code of {width} bits."
+    return f"{len(words)} columns are here; {expected}."
