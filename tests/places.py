@@ -112,7 +112,7 @@ def _float(places, format, negative, mode, k, r, tininess, ftz):
         kind = np.where(places.raised & DIVIDE_BY_ZERO, NAN, kind)
     # with p = 1 all significands are odd; P3109, and fnuz with it, go by the codes instead, as other precisions do
     by_code = format.p > 1 or format.specials in ("p3109", "fnuz")
-    odd = step & 1 == 1 if by_code else step > 0
+    odd = step - (flushes(format) and format.t == 0) & 1 == 1 if by_code else step > 0
     target = step + _increments(part, guard, odd, negative, mode, k, r)
     nonzero = (step > 0) | (part > 0)
 

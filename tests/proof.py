@@ -40,7 +40,7 @@ class How(NamedTuple):
 
 
 #: Every mode; both tininess rules where results are tiny in different ways; flushing of results.
-EVERY = [How(mode) for mode in cases.MODES] + [How("SR", 1), How("SR", 3)]
+EVERY = [How(mode) for mode in cases.MODES] + [How("SR", 1), How("SR", 3), How("SRC", 3)]
 EVERY += [How("RNE", tininess="before"), How("RTP", tininess="before"), How("SR", 3, "before")]
 EVERY += [How("RNE", ftz=True), How("RTN", ftz=True, tininess="before")]
 
