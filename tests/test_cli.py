@@ -10,22 +10,8 @@ from pathlib import Path
 
 import halfulp as hu
 import pytest
-from halfulp import cli
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["halfulp", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-            raise SystemExit(0)
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_quantize_prints_value_code_exact_value_and_flags(run) -> None:
