@@ -48,7 +48,6 @@ def fields(fmt: Format, code: int) -> str:
     if isinstance(fmt, FixedFormat):
         place = fmt.integer_bits
         return f"{text[:place]}.{text[place:]}" if 0 < place < fmt.bits else text
-    ends: tuple[int, ...]
     if isinstance(fmt, FloatFormat):
         ends = [0, fmt.bits - fmt.exponent_bits - fmt.trailing_bits, fmt.bits - fmt.trailing_bits, fmt.bits]
     else:  # a posit

@@ -209,7 +209,7 @@ def target(
         Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
         are not those of a Target (``has_kernels``).
     """
-    if isinstance(fmt, PositFormat) or not (isinstance(fmt, FixedFormat) or has_kernels(fmt)):
+    if not (isinstance(fmt, FixedFormat) or has_kernels(fmt)):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
