@@ -7,7 +7,8 @@ import numpy as np
 from ..emulator.arithmetic import Flags
 from ..emulator.formats import PositFormat
 from ..emulator.rounding import Rounding
-from .target import FP64, target
+from .paths import FP64
+from .target import target
 
 _UNDERFLOW = int(Flags.UNDERFLOW | Flags.INEXACT)
 _OVERFLOW = int(Flags.OVERFLOW | Flags.INEXACT)
