@@ -239,7 +239,7 @@ def test_many_mismatches_are_counted_but_not_kept() -> None:
 
 def test_titles_tell_what_is_not_usual() -> None:
     conventions = hu.Conventions(tininess="before", nan="x86", daz=True, ftz=True)
-    assert hu.RISCV == hu.Conventions() and hu.X86.nan == "x86" and hu.ARM.tininess == "before"
+    assert hu.Conventions() == hu.RISCV and hu.X86.nan == "x86" and hu.ARM.tininess == "before"
     unit = function("f32_to_i32", "RTZ", conventions, exact=True)
     assert Scoreboard(unit).title == "f32_to_i32 RTZ tininess before x86 NaNs DAZ FTZ exact"
     assert Scoreboard(function("f32_le")).title == "f32_le"
