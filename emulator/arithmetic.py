@@ -18,7 +18,7 @@ Rules where standards leave a choice
 * P3109 formats: p = 1 makes ties go to the even code; RTO overflows to infinity where infinity's code is the odd one;
   x / 0 is NaN in extended formats, zero having no sign. (Its finite formats share the layout of ``fnuz`` and stop at
   the end in RTO, where the report has NaN.)
-* E8M0 and its like have no zero: what is less than half their least value, zero too, becomes that and raises
+* E8M0 and its like have no zero: what rounds below their least value, zero too, becomes that and raises
   underflow|inexact (OCP MX is silent; in its scales, too, a block of zeros takes the least one).
 * ``ftz`` formats: a result that is tiny after rounding becomes a zero of its sign.
 * Fixed point: negative zero becomes zero; an infinity saturates, also in a wrapping format.

@@ -25,7 +25,7 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .paths import FP64, Op, Path, path_of
-from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, target, target32
+from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_kernels, target, target32
 
 FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
@@ -72,7 +72,7 @@ def run(
     t = target(fmt, rounding, False, integral, conventions)
     x, y, z = (*operands, operands[0], operands[0])[:3]
     flagged = flags is not None
-    flags = backend.array([0], np.int64) if flags is None else flags
+    flags = backend.array([0], np.uint8) if flags is None else flags
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, d, int(path), t)
@@ -151,16 +151,16 @@ def _apply(
         shapes = [str(x.shape) for x in arrays]
         raise HalfulpError(f"shapes {', '.join(shapes[:-1])} and {shapes[-1]} do not broadcast together.") from None
     where = make_backend(backend, threads)
-    narrow = where.name == "cpu" and all(x.dtype == np.float32 for x in arrays)
-    kind = np.float32 if narrow and fits_binary32(fmt) else np.float64
+    single = all(x.dtype == np.float32 for x in arrays)
+    kind = np.float32 if single and fits_binary32(fmt) else np.float64
     if out is not None and (out.shape != shape or out.dtype != kind or not out.flags.c_contiguous):
         raise HalfulpError(f"out must be a contiguous {np.dtype(kind)} array of shape {shape}.")
     out = np.empty(shape, kind) if out is None else out
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:
-        operand = np.float32 if narrow else np.float64
+        operand = np.float32 if single and where.name == "cpu" else np.float64
         flat = tuple(_broadcast(x, shape, operand) for x in arrays)
-        formats = (FP32 if narrow else FP64,) * len(flat)
+        formats = (FP32 if single else FP64,) * len(flat)
         d = draws(random, seed, stream(1, Role.OUTPUT))
         if where.name == "cpu":
             run(op, flat, formats, fmt, rounding, None, d, out.reshape(-1), _flat(raised), where)

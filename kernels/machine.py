@@ -58,7 +58,7 @@ class Machine:
             raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
         self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
-        self._no_flags = self.backend.array([0], np.int64)
+        self._no_flags = self.backend.array([0], np.uint8)
         self.seed = int(seed)
         self.unit = unit
         self.source = source(random)

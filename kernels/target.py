@@ -213,7 +213,11 @@ def target(
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
-    rules = _fixed_rules(fmt) if isinstance(fmt, FixedFormat) else _float_rules(fmt, conventions, integral)
+    if isinstance(fmt, FixedFormat):
+        rules = _fixed_rules(fmt)
+    else:
+        assert isinstance(fmt, FloatFormat)
+        rules = _float_rules(fmt, conventions, integral)
     rules["quantum"] = max(rules["quantum"], 0) if integral else rules["quantum"]
     k = rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
