@@ -16,7 +16,7 @@ from ..emulator.arithmetic import exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials, carrier
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, random_bits, stream
 from ..emulator.rounding import RNE, Rounding
@@ -43,8 +43,11 @@ ONE = FixedFormat(2, 0)
 def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
     """The fastest path proven for an operation on values of these formats, or None where kernels have none.
 
-    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root. In P3109's
+    extended formats x / 0 is not an infinity.
     """
+    if op is Op.DIV and isinstance(result, FloatFormat) and result.specials is Specials.EXTENDED:
+        return None
     if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
         return None
     if op in (Op.ADD, Op.SUB):
