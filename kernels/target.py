@@ -242,12 +242,12 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
     """
     fixed = isinstance(fmt, FixedFormat)
-    top = (fmt.integer_bits if fixed else fmt.emax + 1) + 1  # magnitudes are clamped to 2^top
+    top = max(fmt.integer_bits if fixed else fmt.emax + 1, quantum) + 1  # magnitudes are clamped to 2^top
     room = 0 if fixed else trailing + 1 - fmt.precision
     highest, lowest = max(top + room, quantum + trailing), quantum - 34
     small = large = 0
     if highest > emax or lowest < 1 - emax:
-        small = large = -((highest + lowest) // 2)  # the whole range fits after one shift
+        small = large = max(min(-((highest + lowest) // 2), emax), -emax)  # the whole range fits after one shift
         if highest - lowest > 2 * emax - 2:
             small, large = trailing + 10, -trailing - 10
     return {
@@ -318,11 +318,13 @@ FP64 = FloatFormat(11, 52)
 def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
     """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
 
-    Its flags also look at one quantum below the smallest normal number, and k bits below that.
+    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
+    divided by the range of a wrapping format must stay finite.
     """
     if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50
-    return fmt.precision <= 52 and (not flags or fmt.emin - fmt.precision - rounding.random_bits >= -1022)
+        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
+    tiny = fmt.emin - fmt.precision
+    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
 
 
 def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
@@ -397,7 +399,8 @@ Target32 = NamedTuple(
 def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    if fmt.precision > limit or rounding.random_bits > 22 or not fits_binary32(fmt):
+    fits = fits_binary32(fmt) and _fits_float(fmt, rounding, False)
+    if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)

@@ -165,8 +165,7 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -
     z = copysign(y, -1.0 if negative else 1.0)
     small = top + e < t.emin
     if small:
-        # flushed: compared where no bit of a subnormal is lost
-        below = t.flush_below > 0.0 and float(kept) * power_of_two(q + 200) < t.flush_below * power_of_two(200)
+        below = t.flush_below > 0.0 and float(kept) * power_of_two(q - t.emin) < 1.0
         if below or t.flush_exact > 0.0:
             return limited(copysign(0.0, z), t), UNDERFLOW | INEXACT
     if z > t.high or z < t.low:
