@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
 from ..emulator.rounding import Mode, Rounding
 from .target import exponents, has_kernels
 
@@ -39,11 +39,13 @@ ONE = FixedFormat(2, 0)
 def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
     """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
 
-    Its flags also look at one quantum below the smallest normal number, and k bits below that.
+    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
+    divided by the range of a wrapping format must stay finite.
     """
     if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50
-    return fmt.precision <= 52 and (not flags or fmt.emin - fmt.precision - rounding.random_bits >= -1022)
+        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
+    tiny = fmt.emin - fmt.precision
+    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
 
 
 def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
@@ -111,8 +113,11 @@ def accumulate_path(datapath: Datapath) -> Path:
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
     """The fastest path proven for an operation on values of these formats, or None where kernels have none.
 
-    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root. In P3109's
+    extended formats x / 0 is not an infinity.
     """
+    if op is Op.DIV and isinstance(result, FloatFormat) and result.specials is Specials.EXTENDED:
+        return None
     if not has_kernels(result):
         return None
     if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:

@@ -284,12 +284,13 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
     """
     fixed = isinstance(fmt, FixedFormat)
-    top = (fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1) + 1  # magnitudes are clamped to 2^top
+    reach = fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1
+    top = max(reach, quantum) + 1  # magnitudes are clamped to 2^top
     room = 0 if fixed else trailing + 1 - fmt.precision
     highest, lowest = max(top + room, quantum + trailing), quantum - 34
     small = large = 0
     if highest > emax or lowest < 1 - emax:
-        small = large = -((highest + lowest) // 2)  # the whole range fits after one shift
+        small = large = max(min(-((highest + lowest) // 2), emax), -emax)  # the whole range fits after one shift
         if highest - lowest > 2 * emax - 2:
             small, large = trailing + 10, -trailing - 10
     unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
@@ -366,7 +367,8 @@ Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[
 def target32(fmt: Format, rounding: Rounding) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    if fmt.precision > limit or rounding.random_bits > 22 or not fits_binary32(fmt):
+    fits = fits_binary32(fmt) and _fits_float(fmt, rounding, False)
+    if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
