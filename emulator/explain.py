@@ -49,10 +49,10 @@ def fields(fmt: Format, code: int) -> str:
         place = fmt.integer_bits
         return f"{text[:place]}.{text[place:]}" if 0 < place < fmt.bits else text
     if isinstance(fmt, FloatFormat):
-        ends = (0, fmt.bits - fmt.exponent_bits - fmt.trailing_bits, fmt.bits - fmt.trailing_bits, fmt.bits)
+        ends = [0, fmt.bits - fmt.exponent_bits - fmt.trailing_bits, fmt.bits - fmt.trailing_bits, fmt.bits]
     else:  # a posit
         run = fmt.bits - 1 - len(text[1:].lstrip(text[1]))
-        ends = (0, 1, run + 2, run + 2 + fmt.exponent_bits, fmt.bits)
+        ends = [0, 1, run + 2, run + 2 + fmt.exponent_bits, fmt.bits]
     parts = [text[begin:end] for begin, end in itertools.pairwise(ends)]
     return "|".join(part for part in parts if part)
 

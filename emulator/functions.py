@@ -113,7 +113,7 @@ def _to_integer(operation: Callable[..., Result]) -> _Operation:
 def _relation(relations: str, signaling: bool) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
         x, y = unit.unpack(codes)
-        relation, flags = comparison.compare(x, y, signaling)
+        relation, flags = comparison.compare(x, y, signaling, unit.operands[0])
         return Result(int(relation.value in relations.split()), flags)
 
     return _Operation(apply, 2, result=BOOLEAN)
@@ -132,7 +132,7 @@ def _neighbour(operation: Callable[[int, Format, Conventions], Result]) -> _Oper
 
 def _compare(unit: Function, codes: Sequence[int], random: int) -> Result:
     x, y = unit.unpack(codes)
-    relation, flags = comparison.compare(x, y)
+    relation, flags = comparison.compare(x, y, fmt=unit.operands[0])
     return Result(list(Relation).index(relation), flags)
 
 

@@ -6,6 +6,7 @@ of threads draws the same ones. A Machine opens one *call* per operation; a call
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -66,7 +67,7 @@ def random_bits(seed: int, stream: int, element: int, step: int, k: int) -> int:
     return block[element & 3] >> (32 - k)
 
 
-class Source(Protocol):
+class Source(Hashable, Protocol):
     """Where the random bits of stochastic rounding come from; ``source`` finds one by name."""
 
     def random_bits(self, seed: int, stream: int, element: int, step: int, k: int) -> int:

@@ -8,8 +8,7 @@ but ``rounded`` and ``settle`` is asked for.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from .paths import Op, Path
 from .scalar import (
     DIVIDE_BY_ZERO,
     INFINITY_BITS,
@@ -29,24 +28,11 @@ from .scalar import (
     sqrt_odd,
 )
 from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, like, sqrt, word
-from .target import GIVEN, Codec, Draws, Path, Target
+from .target import GIVEN, Codec, Draws, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
 CHUNK = 1024
-
-
-class Op(IntEnum):
-    """Operations of ``compute``."""
-
-    CONVERT = 0
-    ADD = 1
-    MUL = 2
-    FMA = 3
-    DIV = 4
-    SQRT = 5
-    REM = 6
-    SUB = 7
 
 
 CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)

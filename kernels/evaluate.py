@@ -12,10 +12,10 @@ from ..emulator.comparison import Relation
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FloatFormat, Specials
 from ..emulator.functions import OPERATIONS, Function
-from .arrays import path_of, run, signed_words
+from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
-from .elementwise import Op
+from .paths import Op, path_of
 from .target import GIVEN_DRAWS, codec, has_kernels
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache

@@ -119,8 +119,8 @@ def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
     flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
     small = flushed or (inexact and not normal)
     flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
-    flags = t.infinity_flags if x == t.infinity else flags
-    flags = t.negative_infinity_flags if x == -t.infinity else flags
+    flags = t.infinity_high_flags if x == t.infinity else flags
+    flags = t.infinity_low_flags if x == -t.infinity else flags
     return t.nan_flags if x != x else flags
 
 

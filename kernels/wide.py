@@ -179,7 +179,7 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -
 @device_call
 def special_result(x: f64, invalid: bool, t: Target) -> tuple[f64, i64]:
     """An infinity or a NaN as a result, and its flags."""
-    flags = t.nan_flags if x != x else (t.infinity_flags if x > 0.0 else t.negative_infinity_flags)
+    flags = t.nan_flags if x != x else (t.infinity_high_flags if x > 0.0 else t.infinity_low_flags)
     return settle(0.0, x, t), flags | (INVALID if invalid else 0)
 
 

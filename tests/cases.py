@@ -18,7 +18,9 @@ MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO")
 ROUNDINGS = [(hu.Rounding.parse(mode), mode, 0, 0) for mode in MODES]
 ROUNDINGS += [(hu.SR(k), "SR", k, r) for k in (1, 3) for r in range(2**k)]
 
-_NAME = re.compile(r"e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?|(u?)q(-?\d+)\.(-?\d+)(w?)")
+_FLOAT = re.compile(r"([us]?)e(\d+)m(\d+)(fnuz|finite|fn)?(ftz)?(?:b(-?\d+))?(sat)?")
+_P3109 = re.compile(r"binary(\d+)p(\d+)([us])([ef])(sat)?")
+_FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
 _FLAGS = {
     "inexact": hu.Flags.INEXACT,
     "underflow": hu.Flags.UNDERFLOW,
@@ -36,10 +38,15 @@ def rng(*key):
 @cache
 def oracle_format(name):
     """The oracle's format of a canonical name such as e5m10, e4m3fnsat or q4.12w (no aliases)."""
-    w, t, specials, ftz, bias, sat, unsigned, il, fl, wrap = _NAME.fullmatch(name).groups()
-    if w is None:
+    if match := _P3109.fullmatch(name):
+        width, precision, sign, domain, sat = match.groups()
+        return oracle.P3109(int(width), int(precision), sign == "s", domain == "e", bool(sat))
+    if match := _FIXED.fullmatch(name):
+        unsigned, il, fl, wrap = match.groups()
         return oracle.Fixed(int(il), int(fl), not unsigned, bool(wrap))
-    return oracle.Float(int(w), int(t), bias and int(bias), specials or "ieee", not ftz, bool(sat))
+    sign, w, t, specials, ftz, bias, sat = _FLOAT.fullmatch(name).groups()
+    specials = specials or ("fn" if sign == "u" else "ieee")
+    return oracle.Float(int(w), int(t), bias and int(bias), specials, not ftz, bool(sat), sign != "u")
 
 
 @cache

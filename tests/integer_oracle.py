@@ -23,8 +23,10 @@ def read(codes, format):
 
 def _read(code, format):
     field, trailing = divmod(code % format.sign_bit, 2**format.t)
-    if code % format.sign_bit > format.max_finite_code or not field:
+    if code % format.sign_bit > format.max_finite_code or not field or not format.has_zero:
         x = oracle.decode(code, format)
+        if not format.has_zero and x.kind == "finite":
+            return FINITE, False, 1, code - format.bias, False
         integer = trailing if x.magnitude else 0
         return ("finite", "inf", "nan").index(x.kind), x.negative, integer, format.emin - format.t, x.signaling
     return FINITE, code >= format.sign_bit, 2**format.t + trailing, field - format.bias - format.t, False

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import itertools
+import subprocess
 
 import halfulp as hu
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.formats import Specials
 from halfulp.emulator.random import Role, random_bits, stream
+from halfulp.kernels.elementwise import GIVEN
 from halfulp.kernels.target import has_kernels
 
 SEED = 20240229
@@ -32,11 +34,18 @@ ONE = hu.FixedFormat(2, 0)
 MODES = [hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
 
 
-ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32)]
+ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32), hu.SR(3, corrected=True)]
 
 
 def f(name):
     return hu.format(name)
+
+
+def build(text, folder, *flags):
+    """C++ compiled by g++ as the cxx backend would, into ``folder``/built.so."""
+    (folder / "source.cpp").write_text(text)
+    command = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", *flags]
+    return subprocess.run([*command, "source.cpp", "-o", "built.so"], cwd=folder, capture_output=True, text=True)
 
 
 def drawn(rounding, seed, role, element=0, step=0, call=1):
@@ -62,6 +71,22 @@ def assert_same_bits(x, y):
     x, y = np.asarray(x).ravel(), np.asarray(y).ravel()
     differ = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
     assert not differ.size, f"first at {differ[0]}: {x[differ[0]]!r} and {y[differ[0]]!r}"
+
+
+def compute(machine, op, path, operands, t, u=None):
+    """(values, flags) of the kernel of that name, on a path; u: the random fractions of SR."""
+    size = operands[0].size
+    x, y, z = (machine.array(v) for v in (*operands, *operands[:1] * 2)[:3])
+    out, scratch, u = (machine.array(np.zeros(size) if v is None else v) for v in (None, None, u))
+    flags = machine.array(np.zeros(size), np.uint8 if machine.name == "cpu" else np.int64)
+    machine.launch("compute", size, int(op), x, y, z, out, flags, 1, scratch, u, GIVEN, 0, int(path), t)
+    return machine.to_host(out), machine.to_host(flags)
+
+
+def fractions(rounding, size, rng):
+    """Random fractions of SR: multiples of 2^-k; None for other modes."""
+    k = rounding.random_bits
+    return rng.integers(0, 1 << k, size) * 2.0**-k if k else None
 
 
 def directed_codes(fmt):

@@ -62,7 +62,7 @@ def floor_log2(magnitude):
 
 @dataclass(frozen=True)
 class Float:
-    """1 sign bit, w exponent bits, t trailing significand bits."""
+    """1 sign bit (if signed), w exponent bits, t trailing significand bits."""
 
     w: int
     t: int
@@ -70,20 +70,23 @@ class Float:
     specials: str = "ieee"  # 'ieee', 'fn', 'fnuz' or 'finite'
     subnormals: bool = True
     saturate: bool = False
+    signed: bool = True
 
     def __post_init__(self):
-        assert 2 <= self.w <= 11 and 0 <= self.t <= 52
+        assert 1 <= self.w <= 11 and 0 <= self.t <= 52 and (self.signed or self.specials in ("fn", "finite"))
         assert self.specials in ("ieee", "fn", "fnuz", "finite")
         if self.bias is None:
             bias = 2 ** (self.w - 1) - (self.specials != "fnuz")
             object.__setattr__(self, "bias", bias)
 
     p = property(lambda self: self.t + 1)
-    emin = property(lambda self: 1 - self.bias)
-    width = property(lambda self: 1 + self.w + self.t)
-    sign_bit = property(lambda self: 2 ** (self.w + self.t))
+    emin = property(lambda self: self.has_zero - self.bias)
+    width = property(lambda self: self.signed + self.w + self.t)
+    sign_bit = property(lambda self: 2 ** (self.w + self.t))  # how many codes have no sign bit
     has_infinity = property(lambda self: self.specials == "ieee")
-    has_negative_zero = property(lambda self: self.specials != "fnuz")
+    has_negative_zero = property(lambda self: self.signed and self.specials != "fnuz")
+    # OCP MX v1.0 section 5.4.1: E8M0 is 2^(code - 127), all ones being NaN
+    has_zero = property(lambda self: self.signed or self.t > 0 or self.specials == "finite")
     # Exponent all ones, trailing zero: where the special codes of 'ieee' begin.
     inf_code = property(lambda self: (2**self.w - 1) * 2**self.t)
     max_finite = property(lambda self: _magnitude(self.max_finite_code, self))
@@ -120,7 +123,7 @@ class P3109:
     def __post_init__(self):
         assert 1 <= self.P < self.K + (not self.signed)
 
-    specials, subnormals, has_negative_zero = "p3109", True, False
+    specials, subnormals, has_negative_zero, has_zero = "p3109", True, False, True
     p, width = property(lambda self: self.P), property(lambda self: self.K)
     t = property(lambda self: self.P - 1)
     bias = property(lambda self: 2 ** (self.K - self.P) // (1 + self.signed))
@@ -154,7 +157,7 @@ def all_codes(format):
 def _magnitude(magnitude_code, format):
     """The magnitude of a code that denotes a number, less its sign bit."""
     exponent, trailing = divmod(magnitude_code, 2**format.t)
-    if exponent == 0:
+    if exponent == 0 and format.has_zero:
         return trailing * format.subnormals * power_of_two(format.emin - format.t)
     return (2**format.t + trailing) * power_of_two(exponent - format.bias - format.t)
 
@@ -250,16 +253,16 @@ def _round_float(value, format, mode, k, r, tininess, ftz):
             return format.max_finite_code, flags("invalid")
         return format.nan_code, flags("invalid") if value.signaling else flags()
 
-    sign = format.sign_bit if value.negative else 0
+    sign = format.sign_bit if value.negative and format.signed else 0
     zero = sign if format.has_negative_zero else 0
     if value.kind == "inf":
-        held = format.has_infinity and not format.saturate
+        held = format.has_infinity and not format.saturate and (format.signed or not value.negative)
         return _beyond(value, format), flags() if held else flags("overflow", "inexact")
     if value.is_zero:
-        return zero, flags()
+        return zero, flags() if format.has_zero else flags("underflow", "inexact")
 
-    def is_odd(lo, quantum):  # with p = 1 all significands are odd: P3109 then goes by the codes
-        if format.specials == "p3109" and format.p == 1:
+    def is_odd(lo, quantum):  # with p = 1 all significands are odd: P3109, and fnuz with it, then go by the codes
+        if format.specials in ("p3109", "fnuz") and format.p == 1:
             return lo > 0 and (floor_log2(quantum) + format.bias) % 2 == 1
         return lo % 2 == 1
 
@@ -267,27 +270,39 @@ def _round_float(value, format, mode, k, r, tininess, ftz):
     quantum = power_of_two(floor_log2(exact) - format.p + 1)
     unbounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r, is_odd)
     tiny = (exact if tininess == "before" and format.subnormals else unbounded) < smallest_normal
-    if tiny and (ftz or not format.subnormals):
+    if tiny and (ftz or not (format.subnormals and format.has_zero)):
         return zero, flags("underflow", "inexact")
     if format.subnormals:
         quantum = max(quantum, power_of_two(format.emin - format.p + 1))
     rounded = _round_to_quantum(exact, quantum, value.negative, mode, k, r, is_odd)
 
-    if rounded > format.max_finite:
+    if rounded == 0:
+        return zero, flags("underflow", "inexact")
+    if rounded > format.max_finite or (value.negative and not format.signed):
         inward = {"RTZ": True, "RTO": True, "RTP": value.negative, "RTN": not value.negative}.get(mode, False)
-        return sign + format.max_finite_code if inward else _beyond(value, format), flags("overflow", "inexact")
-    code = zero if rounded == 0 else sign + _find_magnitude(rounded, format)
+        if mode == "RTO" and format.specials == "p3109" and format.extended:  # ends at the odd one of the two codes
+            inward = _end(value, format) % 2 == 1
+        return _end(value, format) if inward else _beyond(value, format), flags("overflow", "inexact")
+    code = sign + _find_magnitude(rounded, format)
     if rounded == exact:
         return code, flags()
     return code, flags("underflow", "inexact") if tiny else flags("inexact")
 
 
+def _end(value, format):
+    """The last number on the side of a value; of unsigned formats the least one is the end on the negative side."""
+    if format.signed:
+        return format.max_finite_code + format.sign_bit * value.negative
+    return 0 if value.negative else format.max_finite_code
+
+
 def _beyond(value, format):
     """Where an infinity, or a number too large for a float format, lands."""
-    sign = format.sign_bit if value.negative else 0
     if format.saturate or not (format.has_infinity or format.nan_code is not None):
-        return sign + format.max_finite_code
-    return sign + format.inf_code if format.has_infinity else format.nan_code
+        return _end(value, format)
+    if format.has_infinity and (format.signed or not value.negative):
+        return format.inf_code + format.sign_bit * value.negative
+    return format.nan_code
 
 
 def encode(value, format):
@@ -427,7 +442,10 @@ def fma(x, y, z, format, mode, *rounding, **conventions):
 
 
 def div(x, y, format, mode, *rounding, **conventions):
-    return finish((x, y), exact_div(x, y), format, mode, *rounding, **conventions)
+    quotient, raised = exact_div(x, y)
+    if "divide_by_zero" in raised and getattr(format, "specials", None) == "p3109" and format.extended:
+        quotient = NAN  # its zero has no sign, so that neither infinity is right
+    return finish((x, y), (quotient, raised), format, mode, *rounding, **conventions)
 
 
 def sqrt(x, format, mode, k=0, *rounding, **conventions):

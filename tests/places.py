@@ -33,6 +33,14 @@ class Places:
     def __getitem__(self, at):
         return Places(self.kind[at], self.sign[at], self.step[at], self.part[at], self.guard, self.raised[at])
 
+    def distinct(self):
+        """The different places among them, and the index that leads from these back to all."""
+        key = self.kind.astype(np.int64)
+        for column, size in ((self.sign, 3), (self.step, 2**20), (self.part, 2 << self.guard), (self.raised, 32)):
+            key = key * size + column
+        _, first, back = np.unique(key, return_index=True, return_inverse=True)
+        return self[first], back
+
 
 def flushes(format):
     return not isinstance(format, oracle.Fixed) and not format.subnormals
@@ -46,6 +54,8 @@ def magnitude(format, step):
     """
     if isinstance(format, oracle.Fixed):
         return step * oracle.power_of_two(-format.fl)
+    if not format.has_zero:
+        return oracle._magnitude(step - 1, format) if step else Fraction(0)
     if not flushes(format):
         return oracle._magnitude(step, format)
     smallest = oracle.power_of_two(format.emin)
@@ -97,9 +107,12 @@ def _fixed(places, format, negative, mode, k, r):
 
 
 def _float(places, format, negative, mode, k, r, tininess, ftz):
-    step, part, guard = places.step, places.part, places.guard
-    # with p = 1 all significands are odd; P3109 goes by the codes instead, as other precisions do
-    odd = step > 0 if format.p == 1 and format.specials != "p3109" else step & 1 == 1
+    step, part, guard, kind = places.step, places.part, places.guard, places.kind
+    if format.specials == "p3109" and format.extended:  # x / 0: zero has no sign, so that neither infinity is right
+        kind = np.where(places.raised & DIVIDE_BY_ZERO, NAN, kind)
+    # with p = 1 all significands are odd; P3109, and fnuz with it, go by the codes instead, as other precisions do
+    by_code = format.p > 1 or format.specials in ("p3109", "fnuz")
+    odd = step - (flushes(format) and format.t == 0) & 1 == 1 if by_code else step > 0
     target = step + _increments(part, guard, odd, negative, mode, k, r)
     nonzero = (step > 0) | (part > 0)
 
@@ -109,30 +122,37 @@ def _float(places, format, negative, mode, k, r, tininess, ftz):
         tiny = nonzero & (target < normal)
     elif tininess == "after":  # with p bits there is one more value halfway up the last step, and that is odd
         upper = part - (1 << guard)
-        p1_odd = format.specials != "p3109" or format.p > 1 or (format.emin - 1 + format.bias) % 2 == 1
+        p1_odd = format.p > 1 or not by_code or (format.emin - 1 + format.bias) % 2 == 1
         carried = _increments(2 * upper - (upper & 1), guard, np.full(step.shape, p1_odd), negative, mode, k, r)
         tiny &= (step < normal - 1) | (upper < 0) | ~carried
 
-    code = np.where(target < 2, 0, target + 2**format.t - 2) if flushes(format) else target
-    over = (places.kind == INFINITE) | (code > format.max_finite_code)
-    inward = {"RTZ": True, "RTO": True, "RTP": negative, "RTN": ~negative}.get(mode, False)
-    inward = (places.kind == FINITE) & (inward | np.zeros_like(negative))
-    unbounded = format.has_infinity and not format.saturate
-    has_end = unbounded or not (format.saturate or format.nan_code is None)
-    beyond = (format.inf_code if unbounded else format.nan_code) if has_end else format.max_finite_code
-    to_nan = has_end and not unbounded
+    offset = 2**format.t - 2 if flushes(format) else 0 if format.has_zero else -1  # of codes from steps
+    code = np.maximum(target + offset, 0)
+    code = np.where(target < 2, 0, code) if flushes(format) else code
+    lost = tiny & ((target == 0) | ftz | flushes(format) | (not format.has_zero)) | ~(nonzero | format.has_zero)
+    lost &= kind == FINITE
+    code = np.where(lost, 0, code)
 
-    flushed = tiny & (ftz or flushes(format)) & (places.kind == FINITE)
-    code = np.where(flushed, 0, code)
+    infinite, below = kind == INFINITE, negative & (not format.signed) & nonzero
+    over = ~lost & (infinite | below | (code > format.max_finite_code))
+    side = negative & (not format.signed)
+    end = np.where(side, 0, format.max_finite_code)
+    inward = {"RTZ": True, "RTO": True, "RTP": negative, "RTN": ~negative}.get(mode, False)
+    if mode == "RTO" and format.specials == "p3109" and format.extended:
+        inward = end & 1 == 1
+    inward = ~infinite & inward
+    to_infinity = format.has_infinity & (not format.saturate) & ~side
+    to_nan = ~to_infinity & (not format.saturate) & (format.nan_code is not None)
+    nan_code = format.max_finite_code if format.nan_code is None else format.nan_code
+    beyond = np.where(to_infinity, getattr(format, "inf_code", 0), np.where(to_nan, nan_code, end))
+
     raised = np.where(part > 0, INEXACT | tiny * UNDERFLOW, 0)
-    raised = np.where(flushed, UNDERFLOW | INEXACT, raised)
-    raised = np.where(over, OVERFLOW | INEXACT, raised)
-    if unbounded:
-        raised = np.where(places.kind == INFINITE, 0, raised)
-    code = np.where(over, np.where(inward, format.max_finite_code, beyond), code)
-    signed = negative & ((code != 0) | format.has_negative_zero) & ~(over & ~inward & to_nan)
+    raised = np.where(lost, UNDERFLOW | INEXACT, raised)
+    raised = np.where(over, np.where(infinite & to_infinity, 0, OVERFLOW | INEXACT), raised)
+    code = np.where(over, np.where(inward, end, beyond), code)
+    signed = negative & ((code != 0) | format.has_negative_zero) & ~(over & ~inward & to_nan) & format.signed
     code = code.astype(np.uint64) + signed * np.uint64(format.sign_bit % 2**format.width)
-    nan = places.kind == NAN
+    nan = kind == NAN
     if format.nan_code is None:
         return np.where(nan, np.uint64(format.max_finite_code), code), np.where(nan, INVALID, raised)
     return np.where(nan, np.uint64(format.nan_code), code), np.where(nan, 0, raised)

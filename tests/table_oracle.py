@@ -1,161 +1,205 @@
 """The oracle for formats of at most 8 bits: all pairs (or triples) of codes at once, by search in a sorted table.
 
-Operands are exact integers, with one scale for the whole format. Where the exact result lies is found by bisection:
-a sum or product is compared with values of the table as an integer, a quotient by cross multiplication, a root by
-squaring; nothing is ever divided. Integers of NumPy where they suffice, else Python's in object arrays.
+Magnitudes are exact integers, with one scale for the whole format. Where the magnitude of a result lies is found by
+bisection: a sum or product is compared with values of the table as an integer, a quotient by cross multiplication, a
+root by squaring; nothing is ever divided. Formats whose numbers are the same share the search. Integers are NumPy's
+where those suffice, else Python's in object arrays.
 """
 
 import functools
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import oracle
 from places import BY_MODE, DIVIDE_BY_ZERO, FINITE, INFINITE, INVALID, NAN, Places, magnitude
 
 GUARD = 6  # up to SR(4)
+ARITY = {"sqrt": 1, "fma": 3}  # of the others 2
 
 
-class Operand:
-    """The codes of a format as columns: kind, sign, whether signaling, and the magnitude times 2^scale."""
+# --------------------------------------------------------------------------------------------- magnitudes by search
 
-    def __init__(self, format):
+
+def _numbers_of(format):
+    """A format with the magnitudes of this one as its only codes, in their order, whatever the special codes are."""
+    if isinstance(format, oracle.Fixed):
+        return format
+    if isinstance(format, oracle.P3109):
+        exponent_bits = (format.sign_bit >> format.t).bit_length() - 1
+        return oracle.Float(exponent_bits, format.t, format.bias, "finite", signed=False)
+    return replace(format, specials="finite" if format.has_zero else "fn", saturate=False, signed=False)
+
+
+def _integers(fractions):
+    """Fractions times 2^scale, as integers, and the scale."""
+    scale = max(x.denominator.bit_length() - 1 for x in fractions)
+    return np.array([int(x * 2**scale) for x in fractions], dtype=object), scale
+
+
+@functools.cache
+def _magnitudes(numbers):
+    if isinstance(numbers, oracle.Fixed):
+        quantum = oracle.power_of_two(-numbers.fl)
+        return _integers([i * quantum for i in range(max(numbers.highest, -numbers.lowest) + 1)])
+    return _integers([oracle._magnitude(code, numbers) for code in range(numbers.sign_bit)])
+
+
+@functools.cache
+def _ladder(numbers, top):
+    """The magnitudes of the steps 0 ... top + 1."""
+    return _integers([magnitude(numbers, step) for step in range(top + 2)])
+
+
+def _search(numerator, denominator, scale, power, numbers, top):
+    """(step, part) of the number whose power is numerator / denominator / 2^scale."""
+    ladder, unit = _ladder(numbers, top)
+    # candidate^power * denominator <= numerator, the candidates being in units of 2^-(unit + GUARD)
+    shift = power * (unit + GUARD) - scale
+    numerator, denominator = numerator * 2 ** max(shift, 0), denominator * 2 ** max(-shift, 0)
+    rungs = ladder * 2**GUARD
+    end = rungs[-1] ** power * denominator
+    beyond = (end <= numerator).astype(bool)
+    numerator = np.where(beyond, end, numerator)
+    if rungs[-1] ** power * denominator.max() < 2**62:
+        numerator, denominator, rungs = (array.astype(np.int64) for array in (numerator, denominator, rungs))
+    gaps = np.append(rungs[1:] - rungs[:-1], rungs[-1]) >> GUARD
+
+    def candidate(at):
+        return (rungs[at >> GUARD] + gaps[at >> GUARD] * (at & (2**GUARD - 1))) ** power * denominator
+
+    low, last = np.zeros(numerator.shape, np.int64), (top + 1) << GUARD
+    width = 1 << last.bit_length()
+    while width := width >> 1:
+        middle = low + width
+        inside = middle <= last
+        below = inside & (candidate(np.where(inside, middle, 0)) <= numerator).astype(bool)
+        low = np.where(below, middle, low)
+    more = (candidate(low) < numerator).astype(bool) | beyond
+    return low >> GUARD, 2 * (low & (2**GUARD - 1)) + more
+
+
+@functools.lru_cache(256)
+def _results(operation, numbers, top):
+    """(step, part, order) of the results for all magnitudes, or pairs or triples of them, as arrays of that many axes.
+
+    ``order`` is the sign of the first term less the second, where the operation is a difference.
+    """
+    values, scale = _magnitudes(numbers)
+    x, y, z = values[:, None], values[None, :], None
+    one = np.ones(1, dtype=object)
+    order = np.zeros((), np.int8)
+    match operation:
+        case "sum":
+            exact = x + y, one, scale, 1
+        case "difference":
+            exact, order = (abs(x - y), one, scale, 1), np.sign(x - y).astype(np.int8)
+        case "product":
+            exact = x * y, one, 2 * scale, 1
+        case "quotient":
+            exact = np.where(y == 0, 0, x), np.where(y == 0, 1, y), 0, 1
+        case "root":
+            exact = values, one, scale, 2
+        case "product plus" | "product minus":
+            product, z = x[..., None] * y[..., None], values * 2**scale
+            total = product + z if operation == "product plus" else product - z
+            exact, order = (abs(total), one, 2 * scale, 1), np.sign(total).astype(np.int8)
+    return *_search(*exact, numbers, top), order
+
+
+# ------------------------------------------------------------------------------------------------ signs and specials
+
+
+class Column:
+    """Codes of a format: what each of them denotes. ``rank`` is the place of its magnitude among all of them."""
+
+    def __init__(self, format, codes):
         values = [oracle.decode(code, format) for code in oracle.all_codes(format)]
-        self.kind = np.array([("finite", "inf", "nan").index(x.kind) for x in values])
-        self.negative = np.array([x.negative for x in values])
-        self.signaling = np.array([x.signaling for x in values])
-        finite = [x.magnitude if x.kind == "finite" else oracle.Fraction(0) for x in values]
-        self.scale = max(x.denominator.bit_length() - 1 for x in finite)
-        self.integer = np.array([int(x * 2**self.scale) for x in finite], dtype=object)
-
-    def __getitem__(self, codes):
-        """The columns of an array of codes."""
-        picked = object.__new__(Operand)
-        for name in ("kind", "negative", "signaling", "integer"):
-            setattr(picked, name, getattr(self, name)[codes])
-        picked.scale = self.scale
-        return picked
-
-    zero = property(lambda self: (self.kind == FINITE) & (self.integer == 0).astype(bool))
-    signed = property(lambda self: np.where(self.negative, -self.integer, self.integer))
-
-
-operand = functools.cache(Operand)
-
-
-def _specials(nan, invalid, infinite, sign, signaling):
-    """(kind, sign, raised); a NaN among the operands goes before everything but an invalid product."""
-    kind = np.where(nan | invalid, NAN, np.where(infinite, INFINITE, FINITE))
-    return kind, sign, np.where(invalid | signaling, INVALID, 0)
+        self.kind = np.array([("finite", "inf", "nan").index(x.kind) for x in values])[codes]
+        self.negative = np.array([x.negative for x in values])[codes]
+        self.signaling = np.array([x.signaling for x in values])[codes]
+        self.zero = np.array([x.is_zero for x in values])[codes]
+        if isinstance(format, oracle.Fixed):
+            self.rank = np.array([int(abs(x.magnitude) * Fraction(2) ** format.fl) for x in values])[codes]
+        else:
+            self.rank = codes % format.sign_bit
 
 
 def _product(x, y):
-    """(nan, invalid, infinite, sign) of x * y."""
+    """(nan, invalid, infinite, negative) of x * y."""
     nan = (x.kind == NAN) | (y.kind == NAN)
     infinite = (x.kind == INFINITE) | (y.kind == INFINITE)
     invalid = ~nan & infinite & (x.zero | y.zero)
     return nan, invalid, infinite & ~invalid, x.negative != y.negative
 
 
-def _sum(nan, infinite, negative, y, total):
-    """(nan, invalid, infinite, sign) of the sum of something and y; ``total`` is the finite sum."""
+def _sum(nan, infinite, negative, y, y_negative, order):
+    """(nan, invalid, infinite, sign) of a term plus y; ``order``: the sign of the difference of their magnitudes."""
     nan = nan | (y.kind == NAN)
-    y_infinite = y.kind == INFINITE
-    invalid = ~nan & infinite & y_infinite & (negative != y.negative)
-    sign = np.where(negative == y.negative, negative, np.where(total == 0, BY_MODE, total < 0))
-    sign = np.where(infinite, negative, np.where(y_infinite, y.negative, sign))
-    return nan, invalid, infinite | y_infinite, sign
+    other = y.kind == INFINITE
+    invalid = ~nan & infinite & other & (negative != y_negative)
+    sign = np.where(order > 0, negative, np.where(order < 0, y_negative, BY_MODE))
+    sign = np.where(negative == y_negative, negative, sign)
+    return nan, invalid, infinite | other, np.where(infinite, negative, np.where(other, y_negative, sign))
 
 
-def _exact(operation, x, y, z):
-    """(kind, sign, raised), n, d, scale, power: |result|^power = n / d / 2^scale."""
-    one = np.full(x.kind.shape, 1, dtype=object)
-    if operation == "sqrt":
-        bad = (x.kind != NAN) & x.negative & ~x.zero
-        return _specials(x.kind == NAN, bad, x.kind == INFINITE, x.negative, x.signaling), x.integer, one, x.scale, 2
-    signaling = x.signaling | y.signaling
-    if operation in ("add", "sub"):
-        if operation == "sub":
-            y = y[...]
-            y.negative = ~y.negative
-        total = x.signed + y.signed
-        rules = _sum(x.kind == NAN, x.kind == INFINITE, x.negative, y, total)
-        return _specials(*rules, signaling), abs(total), one, x.scale, 1
-    if operation == "mul":
-        return _specials(*_product(x, y), signaling), x.integer * y.integer, one, x.scale + y.scale, 1
-    if operation == "fma":
-        nan, invalid, infinite, negative = _product(x, y)
-        product = np.where(negative, -x.integer * y.integer, x.integer * y.integer)
-        total = product + z.signed * 2 ** (x.scale + y.scale - z.scale)
-        nan, bad, infinite, sign = _sum(nan, infinite, negative, z, total)
-        rules = _specials(nan, invalid | (bad & ~invalid), infinite, sign, signaling | z.signaling)
-        return rules, abs(total), one, x.scale + y.scale, 1
-    nan, negative = (x.kind == NAN) | (y.kind == NAN), x.negative != y.negative
+def _quotient(x, y):
+    """(nan, invalid, infinite, negative) of x / y, and where it is x / 0."""
+    nan = (x.kind == NAN) | (y.kind == NAN)
     invalid = ~nan & (((x.kind == INFINITE) & (y.kind == INFINITE)) | (x.zero & y.zero))
-    by_zero = ~nan & ~invalid & (x.kind == FINITE) & y.zero
-    kind, sign, raised = _specials(nan, invalid, (x.kind == INFINITE) | by_zero, negative, signaling)
-    dividend = np.where(y.kind == INFINITE, 0, x.integer)
-    divisor = np.where(y.integer == 0, 1, y.integer)
-    return (kind, sign, raised | by_zero * DIVIDE_BY_ZERO), dividend, divisor, x.scale - y.scale, 1
+    pole = ~nan & ~invalid & (x.kind == FINITE) & y.zero
+    return (nan, invalid, (x.kind == INFINITE) | pole, x.negative != y.negative), pole
 
 
-@functools.cache
-def _ladder(format, top):
-    """(magnitudes of the steps 0 ... top + 1 times 2^scale, scale)."""
-    values = [magnitude(format, step) for step in range(top + 2)]
-    scale = max(x.denominator.bit_length() - 1 for x in values)
-    return np.array([int(x * 2**scale) for x in values], dtype=object), scale
+def _either(choice, first, second):
+    return [np.where(choice, a, b) for a, b in zip(first, second, strict=True)]
 
 
-def _narrowed(*arrays):
-    """int64 arrays, if the largest product of their elements is one, else the arrays as they are."""
-    largest = 1
-    for array in arrays:
-        largest *= max(int(array.max()), 1)
-    return [array.astype(np.int64) for array in arrays] if largest < 2**62 else arrays
+def _rules(operation, columns, of):
+    """(nan, invalid, infinite, sign), (step, part), flags; ``of`` gives the results of an operation on magnitudes."""
+    ranks = tuple(column.rank for column in columns)
+    x, y, z = [*columns, None, None][:3]
+    if operation == "sqrt":
+        negative = x.negative & ~x.zero & (x.kind != NAN)
+        return (x.kind == NAN, negative, x.kind == INFINITE, x.negative), of("root", ranks)[:2], 0
+    if operation in ("add", "sub"):
+        other = y.negative ^ (operation == "sub")
+        *place, order = _either(x.negative == other, of("sum", ranks), of("difference", ranks))
+        return _sum(x.kind == NAN, x.kind == INFINITE, x.negative, y, other, order), place, 0
+    if operation == "mul":
+        return _product(x, y), of("product", ranks)[:2], 0
+    if operation == "div":
+        rules, pole = _quotient(x, y)
+        place = [np.where(y.kind == INFINITE, 0, part) for part in of("quotient", ranks)[:2]]
+        return rules, place, pole * DIVIDE_BY_ZERO
+    nan, invalid, infinite, negative = _product(x, y)
+    *place, order = _either(negative == z.negative, of("product plus", ranks), of("product minus", ranks))
+    nan, bad, infinite, sign = _sum(nan, infinite, negative, z, z.negative, order)
+    return (nan, invalid | bad, infinite, sign), place, 0
 
 
-def place(operation, x, y, z, format, top=None):
-    """Places on a format's ladder of the exact results for three arrays of operands (those not needed are ignored).
+def all_operands(format, operation):
+    """Every code, pair or triple of codes that the operation takes: a list of integer arrays."""
+    n = ARITY.get(operation, 2)
+    return [axis.ravel() for axis in np.meshgrid(*[np.arange(2**format.width)] * n, indexing="ij")]
+
+
+def all_places(format, operation, top=None):
+    """Places of the results for ``all_operands``.
 
     ``top`` is the last step of the table, for formats that wrap and so need more than their own.
     """
     if top is None:
         top = format.highest + 1 if isinstance(format, oracle.Fixed) else format.sign_bit
-    (kind, sign, raised), numerator, denominator, scale, power = _exact(operation, x, y, z)
-    ladder, unit = _ladder(format, top)
-    # candidate^power * denominator <= numerator, the candidates being in units of 2^-(unit + GUARD)
-    shift = power * (unit + GUARD) - scale
-    numerator = numerator * 2 ** max(shift, 0)
-    denominator = denominator * 2 ** max(-shift, 0)
-    rungs = ladder * 2**GUARD
-    beyond = rungs[-1] ** power * denominator <= numerator
-    numerator = np.where(beyond, rungs[-1] ** power * denominator, numerator)  # at the end of the table
-    if power == 1:
-        numerator, denominator, rungs = _narrowed(numerator, denominator, rungs)
-        numerator = numerator.astype(rungs.dtype)
-    gaps = rungs[1:] - rungs[:-1]
-    gaps = np.append(gaps, gaps[-1])
+    columns = [Column(format, codes) for codes in all_operands(format, operation)]
+    numbers = _numbers_of(format)
 
-    def candidate(at):
-        return rungs[at >> GUARD] + (gaps[at >> GUARD] >> GUARD) * (at & (2**GUARD - 1))
+    def of(name, ranks):
+        step, part, order = _results(name, numbers, top)
+        return step[ranks], part[ranks], order[ranks] if order.ndim else order
 
-    low, width = np.zeros(kind.shape, np.int64), 1 << ((top + 1) << GUARD).bit_length()
-    while width := width >> 1:
-        middle = low + width
-        inside = middle <= (top + 1) << GUARD
-        below = candidate(np.where(inside, middle, 0)) ** power * denominator <= numerator
-        low = np.where(inside & below.astype(bool), middle, low)
-    more = (candidate(low) ** power * denominator < numerator).astype(bool)
-    part = 2 * (low & (2**GUARD - 1)) + more
-    return Places(kind, np.asarray(sign, np.int8), low >> GUARD, np.where(beyond, 1, part), GUARD, raised)
-
-
-def all_operands(format, operation):
-    """Every code, pair or triple of codes that the operation takes: a list of integer arrays."""
-    n = {"sqrt": 1, "fma": 3}.get(operation, 2)
-    return [axis.ravel() for axis in np.meshgrid(*[np.arange(2**format.width)] * n, indexing="ij")]
-
-
-def all_places(format, operation, top=None):
-    """Places of the results for ``all_operands``."""
-    columns = [operand(format)[codes] for codes in all_operands(format, operation)]
-    return place(operation, *columns, *[None] * (3 - len(columns)), format, top)
+    (nan, invalid, infinite, sign), (step, part), raised = _rules(operation, columns, of)
+    signaling = functools.reduce(np.logical_or, [column.signaling for column in columns])
+    kind = np.where(nan | invalid, NAN, np.where(infinite, INFINITE, FINITE))
+    raised = np.where(invalid | signaling, INVALID, 0) | raised
+    return Places(kind, np.asarray(sign, np.int8), step, part, GUARD, raised)

@@ -12,7 +12,8 @@ from halfulp.emulator import datapath
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import Role, random_bits, stream
 from halfulp.kernels import backends, loops
-from halfulp.kernels.target import Path, accumulate_path, target
+from halfulp.kernels.paths import Path, accumulate_path
+from halfulp.kernels.target import target
 from kernel_cases import (
     BACKENDS,
     MODES,
@@ -220,7 +221,9 @@ def fuzz(first, count, backend):
         except pytest.fail.Exception as failure:
             wrong[seed] = str(failure)
         except hu.HalfulpError as error:
-            assert any(why in str(error) for why in ("aligned sums", "do not round into")), f"seed {seed}: {dp_id(dp)}: {error}"
+            assert any(why in str(error) for why in ("aligned sums", "do not round into")), (
+                f"seed {seed}: {dp_id(dp)}: {error}"
+            )
             continue
         ran += 1
     assert not wrong, f"seeds {list(wrong)}; the first: {next(iter(wrong.values()))}"

@@ -1,5 +1,6 @@
 """Machines: threads never change a bit, seeds decide all, ledgers equal an instrumented run, errors are sentences."""
 
+import ctypes
 import functools
 import itertools
 import subprocess
@@ -12,13 +13,15 @@ import scipy.sparse
 from halfulp.emulator import arithmetic, datapath
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import random_bits
-from halfulp.kernels import backends
-from halfulp.kernels.target import product_is_exact, target
+from halfulp.kernels import backends, emit, scalar
+from halfulp.kernels.elementwise import Op
+from halfulp.kernels.target import Path, product_is_exact, target
 from kernel_cases import (
     BACKENDS,
     SEED,
     UBSAN,
     assert_codes,
+    build,
     defined_quantize,
     directed_codes,
     dp_id,
@@ -76,10 +79,10 @@ def test_large_arrays_are_split(threads, monkeypatch):
     """What the tests above take for granted."""
     spans = []
     monkeypatch.setattr(backends.CpuBackend, "run", lambda self, kernel, begin, end, *args: spans.append((begin, end)))
-    backends.backend("cpu", threads).launch("draw", 1_000_001)
+    backends.backend("cpu", threads).launch("convert", 1_000_001)
     spans.sort()
     assert len(spans) == threads and spans[0][0] == 0 and spans[-1][1] == 1_000_001
-    assert all(left[1] == right[0] for left, right in itertools.pairwise(spans))
+    assert all(left[1] == right[0] and left[1] % 4 == 0 for left, right in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -96,19 +99,67 @@ def test_seeds(backend):
         )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_draw_equals_random_bits(backend):
-    """The kernels' Philox, at steps, streams and seeds beyond 32 bits."""
-    machine = backends.backend(backend, 1)
-    seeds, streams, steps = (
+PLACES = list(
+    itertools.product(
         [0, 7, (1 << 62) - 1, 0xDEADBEEF << 20],
         [0, 8 + 3, (1 << 40) - 1],
-        [0, 1, 2, 3, 4, (1 << 40) - 1],
+        [0, 1, 2, 7, (1 << 34) + 1, (1 << 40) - 1],
+        [0, 1, 4, 1 << 32, (1 << 40) - 1],
     )
-    for k, seed, number, step in itertools.product([1, 8, 32], seeds, streams, steps):
-        out = machine.array(np.zeros(9), np.int64)
-        machine.launch("draw", 9, out, seed, number, step, target(f("fp16"), hu.SR(k)))
-        assert (machine.to_host(out) >> (62 - k)).tolist() == [random_bits(seed, number, i, step, k) for i in range(9)]
+)
+
+
+@functools.cache
+def random_fraction(backend, folder):
+    """A function of the kernels, called alone: (seed, stream, element, step, t) -> u."""
+    if backend == "cpu":
+        return scalar.random_fraction
+    text = (
+        'extern "C" f64 call(i64 a, i64 b, i64 c, i64 d, const Target* t) { return random_fraction(a, b, c, d, *t); }'
+    )
+    result = build(f"{emit.source()}\n{text}\n", folder)
+    assert result.returncode == 0, result.stderr
+    call = ctypes.CDLL(str(folder / "built.so")).call
+    call.restype, call.argtypes = ctypes.c_double, [ctypes.c_longlong] * 4 + [ctypes.c_char_p]
+    return lambda *args: call(*args[:4], backends.pack_struct(args[4]))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cxx"])
+def test_random_fractions_equal_random_bits(backend, tmp_path):
+    """The kernels' Philox, at steps, elements, streams and seeds beyond 32 bits."""
+    call = random_fraction(backend, tmp_path)
+    for k in (1, 8, 32):
+        t = target(f("fp16"), hu.SR(k))
+        for place in PLACES:
+            assert call(*place, t) * 2.0**k == random_bits(*place, k), place
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kernels_draw_by_position(backend):
+    """The random integer r of each element, told from outside: 1 + f goes up if and only if f * 2^k + r >= 2^k.
+
+    A range may begin and end anywhere in a block of four elements, or of a chunk.
+    """
+    machine = backends.backend(backend, 1)
+    fmt = f("q4.0")
+    for k, (seed, number) in itertools.product(
+        [1, 8, 32], [(0, 0), (0xDEADBEEF << 20, 11), ((1 << 62) - 1, (1 << 40) - 1)]
+    ):
+        t, size = target(fmt, hu.SR(k)), 1100
+        r = np.array([random_bits(seed, number, i, 0, k) for i in range(size)])
+        for beyond, expected in ((0, 2.0), (1, 1.0)):
+            x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
+            for path, begin, end in itertools.product(Path, *([(0, 1, 2, 3, 1023), (size, size - 1, 1024, 1026)])):
+                if path is Path.NATIVE or (backend == "gpu" and (begin, end) != (0, size)):
+                    continue
+                out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
+                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u)
+                if backend == "gpu":
+                    machine.launch("compute", size, *args, seed, number, int(path), t)
+                else:
+                    machine.run("compute", begin, end, *args, seed, number, int(path), t)
+                out = machine.to_host(out)
+                assert (out[begin:end] == expected).all() and not out[:begin].any() and not out[end:].any()
 
 
 def counted(dp, lengths):
@@ -267,7 +318,7 @@ ERRORS = {
     "add shapes": lambda: hu.Machine("fp16").add(np.ones(3), np.ones(4)),
     "fma shapes": lambda: hu.Machine("fp16").fma(np.ones(3), np.ones(3), np.ones(2)),
     "add empty": lambda: hu.Machine("fp16").add([], []),
-    "quantize empty": lambda: hu.quantize(np.ones((0, 3)), "fp16"),
+    "quantize empty": lambda: hu.Machine("fp16").quantize(np.ones((0, 3))),
     "quantize text": lambda: hu.quantize(["one"], "fp16"),
     "quantize ragged": lambda: hu.quantize([[1.0, 2.0], [3.0]], "fp16"),
     "unknown backend": lambda: hu.Machine("fp16", backend="tpu"),

@@ -34,8 +34,27 @@ def fixed(bits):
     return [f"{u}q{il}.{bits - il}{w}" for il, u, w in itertools.product(lengths, ("", "u"), ("", "w"))]
 
 
+def p3109(bits):
+    """Names of IEEE P3109's formats of this width, all precisions."""
+    formats = itertools.product(range(1, bits + 1), ("s", "u"), ("e", "f"), ("", "sat"))
+    return [f"binary{bits}p{p}{s}{e}{sat}" for p, s, e, sat in formats if p < bits or s == "u"]
+
+
+def unsigned(bits):
+    """Names of unsigned formats in OCP's manner; those of p = 1 have no zero (E8M0)."""
+    formats = itertools.product(range(max(bits - 5, 1), bits + 1), ("", "finite"), ("", "ftz"), ("", "sat"))
+    return [f"ue{w}m{bits - w}{specials}{ftz}{sat}" for w, specials, ftz, sat in formats if _exists(w, bits - w, ftz)]
+
+
+def _exists(w, t, ftz):
+    return (w > 1 or t > 0) and not (ftz and t == 0)
+
+
 FIELDS = [(w, t) for w in range(2, 8) for t in range(6) if 1 + w + t <= 8]
-GROUPS = {f"e{w}m{t}": floats(w, t) for w, t in FIELDS} | {f"fixed{bits}": fixed(bits) for bits in range(1, 9)}
+GROUPS = {f"e{w}m{t}": floats(w, t) for w, t in FIELDS}
+GROUPS |= {f"binary{bits}": p3109(bits) for bits in range(3, 9)}
+GROUPS |= {f"ue{bits}": unsigned(bits) for bits in range(3, 9)}
+GROUPS |= {f"fixed{bits}": fixed(bits) for bits in range(1, 9)}
 SMALL = [group for group, names in GROUPS.items() if cases.oracle_format(names[0]).width <= 5]
 
 
@@ -50,14 +69,17 @@ def table_top(format):
 
 @functools.lru_cache(64)
 def places_of(format, operation):
-    return table_oracle.all_places(format, operation, table_top(format))
+    """Places of all results, and the different ones among them."""
+    found = table_oracle.all_places(format, operation, table_top(format))
+    return found, found.distinct()
 
 
 def check_every(asked, name, operation, hows):
     format = cases.oracle_format(name)
     columns = [column.astype(np.uint8) for column in table_oracle.all_operands(format, operation)]
-    shared = replace(format, saturate=False) if isinstance(format, oracle.Float) else format
-    check_places(asked, f"{name}_{operation}", places_of(shared, operation), format, columns, hows)
+    shared = format if isinstance(format, oracle.Fixed) else replace(format, saturate=False)
+    found, few = places_of(shared, operation)
+    check_places(asked, f"{name}_{operation}", found, format, columns, hows, few)
 
 
 @pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
@@ -92,7 +114,7 @@ def test_definition_on_every_pair_of_eight_bit_codes(name, operation):
     """Each pair in one rounding; the same for every 14th pair."""
     format = cases.oracle_format(name)
     columns = table_oracle.all_operands(format, operation)
-    found = places_of(format, operation)
+    found, _ = places_of(format, operation)
     for i, how in enumerate(EVERY):
         at = slice(i, None, len(EVERY))
         check_places("definition", f"{name}_{operation}", found[at], format, [c[at] for c in columns], [how])

@@ -18,7 +18,7 @@ from proof import EVERY, How, by_rationals, check_places, compare, hard_columns
 FORMATS = ["e5m10", "e8m7", "e8m10", "e8m23", "e11m52", "e6m20", "e11m40"]
 OPERATIONS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "sqrt": 1, "fma": 3}
 DIRECTED, RANDOM = 4000, 100_000
-HOWS = [*EVERY, How("SR", 8), How("SR", 32), How("SR", 17, "before")]
+HOWS = [*EVERY, How("SR", 8), How("SR", 32), How("SR", 17, "before"), How("SRC", 5)]
 
 #: Conversions between wide formats: from, to.
 CONVERSIONS = [
