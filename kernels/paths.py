@@ -8,7 +8,7 @@ from typing import Any
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents, has_kernels
+from .target import exponents, fits_float, has_kernels
 
 
 class Path(IntEnum):
@@ -36,18 +36,6 @@ FP64 = FloatFormat(11, 52)
 ONE = FixedFormat(2, 0)
 
 
-def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
-    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
-
-    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
-    divided by the range of a wrapping format must stay finite.
-    """
-    if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
-    tiny = fmt.emin - fmt.precision
-    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
-
-
 def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
     """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
 
@@ -56,7 +44,7 @@ def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
     """
     if isinstance(fmt, FixedFormat) and fmt.wrap:
         return False
-    return fmt.precision + rounding.random_bits + 2 <= 53 and _fits_float(fmt, rounding, flags)
+    return fmt.precision + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
 
 
 def product_is_exact(a: Format, b: Format) -> bool:
@@ -100,7 +88,7 @@ def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False
 
 def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to round any binary64 value once into ``result``."""
-    return Path.ODD if _fits_float(result, rounding, flags) else Path.WIDE
+    return Path.ODD if fits_float(result, rounding, flags) else Path.WIDE
 
 
 def accumulate_path(datapath: Datapath) -> Path:

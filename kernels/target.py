@@ -358,6 +358,18 @@ def exponents(fmt: Format) -> tuple[int, int]:
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
+def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
+    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
+
+    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
+    divided by the range of a wrapping format must stay finite.
+    """
+    if isinstance(fmt, FixedFormat):
+        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
+    tiny = fmt.emin - fmt.precision
+    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
+
+
 _FIELDS32 = {name: np.float32 if kind is float else int for name, kind in get_type_hints(Target).items()}
 #: Target on a binary32 carrier: the same fields, the floats of 32 bits.
 Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[misc]
@@ -367,7 +379,7 @@ Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[
 def target32(fmt: Format, rounding: Rounding) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    fits = fits_binary32(fmt) and _fits_float(fmt, rounding, False)
+    fits = fits_binary32(fmt) and fits_float(fmt, rounding, False)
     if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
