@@ -206,7 +206,7 @@ def test_unknown_options_and_missing_arguments_exit_with_2(run) -> None:
 
 
 def test_help_of_every_command(run) -> None:
-    for command in ("formats", "quantize", "cost", "solve", "train", "report", "doctor"):
+    for command in ("formats", "quantize", "cost", "solve", "train", "report", "bench", "doctor"):
         code, text, _ = run(command, "--help")
         assert code == 0 and "Usage: " in text
 

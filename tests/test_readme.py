@@ -41,9 +41,10 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "train",
         "solve",
         "report",
+        "bench",
         "doctor",
     }
-    assert listed == shown and len(listed) == 7
+    assert listed == shown and len(listed) == 8
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])
