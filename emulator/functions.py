@@ -53,11 +53,9 @@ class Function:
     exact: bool  #: rounding to an integer raises inexact (IEEE 754's roundToIntegralExact, convertToIntegerExact)
 
     @property
-    def number(self) -> Format:
-        """The format of the first operand, which is a number."""
-        fmt = self.operands[0]
-        assert not isinstance(fmt, BlockFormat)
-        return fmt
+    def numbers(self) -> tuple[Format, ...]:
+        """The formats of those operands that are numbers, not blocks: all of them, or none."""
+        return tuple(fmt for fmt in self.operands if not isinstance(fmt, BlockFormat))
 
     @property
     def random_bits(self) -> int:
@@ -130,7 +128,7 @@ def _to_integer(operation: Callable[..., Result]) -> _Operation:
 def _relation(relations: str, signaling: bool) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
         x, y = unit.unpack(codes)
-        relation, flags = comparison.compare(x, y, signaling, unit.number)
+        relation, flags = comparison.compare(x, y, signaling, unit.numbers[0])
         return Result(int(relation.value in relations.split()), flags)
 
     return _Operation(apply, 2, result=BOOLEAN)
@@ -149,13 +147,13 @@ def _neighbour(operation: Callable[[int, Format, Conventions], Result]) -> _Oper
 
 def _compare(unit: Function, codes: Sequence[int], random: int) -> Result:
     x, y = unit.unpack(codes)
-    relation, flags = comparison.compare(x, y, fmt=unit.number)
+    relation, flags = comparison.compare(x, y, fmt=unit.numbers[0])
     return Result(list(Relation).index(relation), flags)
 
 
 def _classify(unit: Function, codes: Sequence[int], random: int) -> Result:
     (x,) = unit.unpack(codes)
-    kind = comparison.classify(x, unit.number)
+    kind = comparison.classify(x, unit.numbers[0])
     return Result(1 << RISCV_CLASSES.index(kind), arithmetic.Flags.NONE)
 
 

@@ -80,7 +80,8 @@ def evaluate(
 
 def _evaluator(function: Function) -> Any:
     """How a function unit is evaluated: by kernels if every format and the rounding has them."""
-    if not all(has_kernels(fmt) for fmt in (*function.operands, function.result)):
+    formats = (*function.numbers, function.result)
+    if not function.numbers or not all(map(has_kernels, formats)):
         return _by_definition
     if function.operation in _PREDICATES:
         return _by_comparison
@@ -92,7 +93,7 @@ def _evaluator(function: Function) -> Any:
     ):
         return _by_definition  # its integers are rounded again
     op, rounding = _OPS[function.operation], function.rounding
-    path = path_of(op, function.operands, function.result, rounding, flags=True)
+    path = path_of(op, function.numbers, function.result, rounding, flags=True)
     return _by_definition if path is None else _by_kernels
 
 
@@ -112,7 +113,7 @@ def _by_definition(
 
 def _decoded(function: Function, operands: list[np.ndarray], backend: Backend) -> list[np.ndarray]:
     values = []
-    for fmt, x in zip(function.operands, operands, strict=True):
+    for fmt, x in zip(function.numbers, operands, strict=True):
         values.append(np.empty(x.size))
         backend.launch("decode", x.size, signed_words(x), values[-1], codec(fmt, function.conventions.daz))
     return values
@@ -130,7 +131,7 @@ def _by_kernels(
     op, k = _OPS[function.operation], function.random_bits
     u = random * 2.0**-k if k else None
     integral = function.operation == "round_to_integral"
-    formats = function.operands
+    formats = function.numbers
     results = run(
         op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
         function.conventions, integral,

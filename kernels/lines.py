@@ -76,10 +76,10 @@ class Batch(NamedTuple):
 
 
 @compiled
-def _parse(text, digits, largest, last, columns, starts):  # type: ignore[no-untyped-def]
+def _parse(text, digits, fewest, largest, last, columns, starts):  # type: ignore[no-untyped-def]
     """Fill ``columns`` (uint64, limbs x records) from whole lines of ``text`` (uint8), which ends with a newline.
 
-    ``last`` tells which limbs end their column; any other must have all its digits, and the next limb's follow.
+    ``fewest`` are the digits that each limb must have, ``last`` tells which limbs end their column.
     A slash begins a comment. Blank lines hold no record. Returns the number of records, the
     bytes used up (all, or to the start of a bad line), and whether a line is bad.
     """
@@ -93,7 +93,7 @@ def _parse(text, digits, largest, last, columns, starts):  # type: ignore[no-unt
                 continue
             if kind > _SEPARATOR or column == digits.size:
                 break
-            end = min(at + digits[column], text.size)
+            begin, end = at, min(at + digits[column], text.size)
             value = np.uint64(0)
             while at < end:
                 kind = _CLASS[text[at]]
@@ -101,7 +101,9 @@ def _parse(text, digits, largest, last, columns, starts):  # type: ignore[no-unt
                     break
                 value = value << np.uint64(4) | np.uint64(kind)
                 at += 1
-            if value > largest[column] or (_CLASS[text[at]] < _SEPARATOR) == last[column]:
+            if at - begin < fewest[column] or value > largest[column]:
+                return records, used, True
+            if (_CLASS[text[at]] < _SEPARATOR) == last[column]:
                 return records, used, True
             columns[column, records] = value
             column += 1
@@ -136,12 +138,14 @@ def _write(columns, digits, last, separator, text):  # type: ignore[no-untyped-d
         text[at - 1] = _LINE_END
 
 
-def _layout(bits: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each limb: its digits, its largest value, and whether it is the last of its column."""
-    widths = limbs(bits)
-    last = np.zeros(len(widths), bool)
-    last[np.cumsum([len(limbs([width])) for width in bits]) - 1] = True
-    return np.array([hex_digits(width) for width in widths]), np.array([(1 << w) - 1 for w in widths], np.uint64), last
+def _layout(bits: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each limb: its digits, how few of them will do, its largest value, and whether it ends its column."""
+    parts = [(part, len(limbs([width])) > 1) for width in bits for part in limbs([width])]
+    digits = np.array([hex_digits(part) for part, _ in parts])
+    fewest = np.where([several for _, several in parts], digits, 1)
+    largest = np.array([(1 << part) - 1 for part, _ in parts], np.uint64)
+    last = np.isin(np.arange(len(parts)), np.cumsum([len(limbs([width])) for width in bits]) - 1)
+    return digits, fewest, largest, last
 
 
 def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> bytes:
@@ -152,7 +156,7 @@ def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> byt
     columns : uint64 array, limbs x records.
     bits : the width of each column's codes.
     """
-    digits, _, last = _layout(bits)
+    digits, _, _, last = _layout(bits)
     text = np.empty(columns.shape[1] * int(digits.sum() + len(bits)), np.uint8)
     _write(np.ascontiguousarray(columns, np.uint64), digits, last, ord(separator), text)
     return text.tobytes()
@@ -171,7 +175,7 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
     Malformed
         After the records before the malformed line were handed on.
     """
-    digits, largest, last = _layout(bits)
+    digits, fewest, largest, last = _layout(bits)
     rest, done, ended = b"", 0, False
     while not ended:
         read = stream.read1(CHUNK)  # what there is, so that a slow pipe is checked as it goes
@@ -183,7 +187,7 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
         text, rest = rest[:whole], rest[whole:]
         columns = np.empty((len(digits), len(text) // (2 * len(bits)) + 1), np.uint64)
         starts = np.empty(columns.shape[1], np.int64)
-        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, largest, last, columns, starts)
+        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, fewest, largest, last, columns, starts)
         if found:
             yield Batch(columns[:, :found], starts[:found], text, done)
         done += text.count(b"\n", 0, used)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import halfulp as hu
 import pytest
 from halfulp.emulator import arithmetic, names, operations
 from halfulp.emulator.arithmetic import Flags
@@ -25,6 +26,7 @@ ARITY = {
 @pytest.mark.parametrize(("fmt", "operation"), [*itertools.product(FLOATS, ARITY)])
 def test_testfloat_operation(fmt: str, operation: str) -> None:
     unit = function(f"{fmt}_{operation}")
+    assert isinstance(unit, hu.Function) and unit.numbers == unit.operands
     assert [str(operand) for operand in unit.operands] == [FLOATS[fmt]] * ARITY[operation]
     relation = operation[:2] in ("eq", "le", "lt")
     assert str(unit.result) == ("uq1.0" if relation else FLOATS[fmt])
