@@ -249,7 +249,8 @@ def lfsr_state(element: i64, step: i64, d: Draws) -> i64:
     period = (1 << d.lfsr) - 1
     unit = element - d.units * quotient(element, d.units)
     unit = unit - period * quotient(unit, period)
-    clocks = product_modulo(unit, d.stride, period) + d.clocks * step
+    clocks = d.first + product_modulo(unit, d.stride, period)
+    clocks = (clocks - period if clocks >= period else clocks) + d.clocks * step
     state = d.state
     power = 2
     while clocks > 0:

@@ -134,7 +134,8 @@ class Draws(NamedTuple):
     units: i64 = 1
     stride: i64 = 0
     clocks: i64 = 0
-    state: i64 = 0  #: of register 0 at step 0
+    state: i64 = 0  #: the source's seed
+    first: i64 = 0  #: clocks from there to register 0 at step 0, less than 2^lfsr - 1
 
 
 GIVEN = -1
@@ -147,8 +148,8 @@ def draws(source: Source, seed: int, stream: int) -> Draws:
     if not isinstance(source, LFSR):
         return Draws(seed, stream, 0)
     units = 1 << 40 if source.units is None else source.units
-    first = source.state(seed, stream, 0, 0)
-    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+    first = source.stride * (seed << 40 | stream) * units % ((1 << source.width) - 1)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, source.seed, first)
 
 
 Struct = Target | FusedUnit | Codec | Draws
@@ -179,6 +180,13 @@ def has_kernels(fmt: Format) -> bool:
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
+
+
+def has_codec(fmt: Format) -> bool:
+    """Whether a Codec reads the format's codes: binary64's exponent field needs room for those of all its numbers."""
+    return has_kernels(fmt) and not (
+        isinstance(fmt, FloatFormat) and fmt.exponent_bits == 11 and fmt.specials is not Specials.IEEE
+    )
 
 
 def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, Any]:
