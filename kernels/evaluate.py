@@ -10,7 +10,6 @@ from ..emulator.arithmetic import Flags
 from ..emulator.codec import code_dtype
 from ..emulator.comparison import Relation
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FloatFormat, Specials
 from ..emulator.functions import OPERATIONS, Function
 from .arrays import run, signed_words
 from .backends import Backend
@@ -62,7 +61,7 @@ def evaluate(
     codes, flags = np.empty(shape, code_dtype(function.result.bits)), np.zeros(shape, np.uint8)
     columns = [np.ascontiguousarray(x).reshape(-1) for x in operands]
     for fmt, x in zip(function.operands, columns, strict=True):
-        if x.dtype.kind != "u" or (x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits):
+        if x.dtype.kind != ("u" if fmt.bits <= 64 else "O") or (x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits):
             raise HalfulpError(f"{function.name}: codes of {fmt} are unsigned integers below 2**{fmt.bits}.")
     bits = np.zeros(columns[0].size, np.uint64) if random is None else np.ascontiguousarray(random).reshape(-1)
     if bits.size and int(bits.max()) >> function.random_bits:
@@ -83,7 +82,7 @@ def _evaluator(function: Function) -> Any:
         return _by_definition
     if function.operation in _PREDICATES:
         return _by_comparison
-    if function.operation not in _OPS or _has_own_rules(function):
+    if function.operation not in _OPS:
         return _by_definition
     if (
         function.operation == "round_to_integral"
@@ -93,16 +92,6 @@ def _evaluator(function: Function) -> Any:
     op, rounding = _OPS[function.operation], function.rounding
     path = path_of(op, function.operands, function.result, rounding, flags=True)
     return _by_definition if path is None else _by_kernels
-
-
-def _has_own_rules(function: Function) -> bool:
-    """P3109's x / 0 in extended formats, and unsigned formats where tiny results are flushed."""
-    fmt = function.result
-    if not isinstance(fmt, FloatFormat):
-        return False
-    return (fmt.specials is Specials.EXTENDED and function.operation == "div") or (
-        not fmt.signed and function.conventions.ftz
-    )
 
 
 def _by_definition(

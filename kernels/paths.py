@@ -6,9 +6,9 @@ from enum import IntEnum
 from typing import Any
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents, has_kernels
+from .target import exponents, fits_float, has_kernels
 
 
 class Path(IntEnum):
@@ -36,16 +36,6 @@ FP64 = FloatFormat(11, 52)
 ONE = FixedFormat(2, 0)
 
 
-def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
-    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
-
-    Its flags also look at one quantum below the smallest normal number, and k bits below that.
-    """
-    if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50
-    return fmt.precision <= 52 and (not flags or fmt.emin - fmt.precision - rounding.random_bits >= -1022)
-
-
 def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
     """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
 
@@ -54,7 +44,7 @@ def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
     """
     if isinstance(fmt, FixedFormat) and fmt.wrap:
         return False
-    return fmt.precision + rounding.random_bits + 2 <= 53 and _fits_float(fmt, rounding, flags)
+    return fmt.precision + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
 
 
 def product_is_exact(a: Format, b: Format) -> bool:
@@ -98,7 +88,7 @@ def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False
 
 def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to round any binary64 value once into ``result``."""
-    return Path.ODD if _fits_float(result, rounding, flags) else Path.WIDE
+    return Path.ODD if fits_float(result, rounding, flags) else Path.WIDE
 
 
 def accumulate_path(datapath: Datapath) -> Path:
@@ -111,8 +101,11 @@ def accumulate_path(datapath: Datapath) -> Path:
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
     """The fastest path proven for an operation on values of these formats, or None where kernels have none.
 
-    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root. In P3109's
+    extended formats x / 0 is not an infinity.
     """
+    if op is Op.DIV and isinstance(result, FloatFormat) and result.specials is Specials.EXTENDED:
+        return None
     if not has_kernels(result):
         return None
     if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:

@@ -111,12 +111,12 @@ def settle(m: f64, x: f64, t: Target) -> f64:
 def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
     """The flags of rounding x, whose ``rounded`` is m, into the format."""
     y = abs(x)
-    z = copysign(m, x)
+    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
+    z = copysign(t.nothing if flushed else m, x)
     over = z > t.high or z < t.low
     inexact = m != y
     rest = y - t.tiny_edge
     normal = y >= t.min_normal or (rest >= 0.0 and goes_up(rest, t.tiny_quantum, True, x < 0.0, t, u))
-    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
     small = flushed or (inexact and not normal)
     flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
     flags = t.infinity_high_flags if x == t.infinity else flags

@@ -284,12 +284,13 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
     """
     fixed = isinstance(fmt, FixedFormat)
-    top = (fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1) + 1  # magnitudes are clamped to 2^top
+    reach = fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1
+    top = max(reach, quantum) + 1  # magnitudes are clamped to 2^top
     room = 0 if fixed else trailing + 1 - fmt.precision
     highest, lowest = max(top + room, quantum + trailing), quantum - 34
     small = large = 0
     if highest > emax or lowest < 1 - emax:
-        small = large = -((highest + lowest) // 2)  # the whole range fits after one shift
+        small = large = max(min(-((highest + lowest) // 2), emax), -emax)  # the whole range fits after one shift
         if highest - lowest > 2 * emax - 2:
             small, large = trailing + 10, -trailing - 10
     unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
@@ -357,6 +358,18 @@ def exponents(fmt: Format) -> tuple[int, int]:
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
+def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
+    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
+
+    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
+    divided by the range of a wrapping format must stay finite.
+    """
+    if isinstance(fmt, FixedFormat):
+        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
+    tiny = fmt.emin - fmt.precision
+    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
+
+
 _FIELDS32 = {name: np.float32 if kind is float else int for name, kind in get_type_hints(Target).items()}
 #: Target on a binary32 carrier: the same fields, the floats of 32 bits.
 Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[misc]
@@ -366,7 +379,8 @@ Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[
 def target32(fmt: Format, rounding: Rounding) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    if fmt.precision > limit or rounding.random_bits > 22 or not fits_binary32(fmt):
+    fits = fits_binary32(fmt) and fits_float(fmt, rounding, False)
+    if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)

@@ -61,8 +61,8 @@ def test_values(fmt: str, code: int, shown: str) -> None:
             """
   a        39  0|0111|001  1.125
   b        3B  0|0111|011  1.375
-  theirs   40  0|1000|000  2      -
-  ours     3C  0|0111|100  1.5    inexact
+  theirs   40  0|1000|000  2    -
+  ours     3C  0|0111|100  1.5  inexact
   exact    99/64 = 1.546875
   apart    theirs 4 ulps above ours, the exact result 0.375 ulp above ours
   flags    theirs lack inexact""",
@@ -109,6 +109,19 @@ def test_values(fmt: str, code: int, shown: str) -> None:
   apart    theirs 1 ulp above ours, the exact result 0.1547 ulp above ours""",
         ),
         (
+            "mxint8x2_dot2",
+            "RNE",
+            (0x7F40C0, 0x802001),
+            (0, 0),
+            """
+  a        7F40C0    01111111                            1 x [-1, 1]
+  b        802001    10000000                            2 x [0.015625, 0.5]
+  theirs   00000000  0|00000000|00000000000000000000000  0        -
+  ours     3F780000  0|01111110|11110000000000000000000  0.96875  -
+  exact    31/32 = 0.96875
+  apart    theirs 16252928 ulps below ours, the exact result = ours""",
+        ),
+        (
             "f16_lt",
             "RNE",
             (0x3C00, 0x7E00),
@@ -116,8 +129,8 @@ def test_values(fmt: str, code: int, shown: str) -> None:
             """
   a        3C00  0|01111|0000000000  1
   b        7E00  0|11111|1000000000  NaN
-  theirs   1     1                   1    -
-  ours     0     0                   0    invalid
+  theirs   1     1                   1  -
+  ours     0     0                   0  invalid
   flags    theirs lack invalid""",
         ),
         (
@@ -141,7 +154,7 @@ def test_values(fmt: str, code: int, shown: str) -> None:
   b        3FF0000000000001  0|01111111111|0000000000000000000000000000000000000000000000000001  1.000000000000000222...
   theirs   0000000000000000  0|00000000000|0000000000000000000000000000000000000000000000000000  0                              inexact|underflow
   ours     0000000000000001  0|00000000000|0000000000000000000000000000000000000000000000000001  4.9406564584124654417...e-324  inexact|underflow
-  exact    4503599627370497*2^-1126 = 4.9406564584124665387...e-324
+  exact    4503599627370497*2^-1126 = 4.9406564584124665388...e-324
   apart    theirs 1 ulp below ours, the exact result 2.22e-16 ulp above ours""",  # noqa: E501
         ),
     ],

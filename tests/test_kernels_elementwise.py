@@ -7,7 +7,6 @@ format does not hold and tells -0 from +0.
 
 import functools
 import itertools
-import sys
 import warnings
 from collections import Counter
 
@@ -31,7 +30,7 @@ from kernel_cases import (
     columns,
     compute,
     defined_quantize,
-    directed_codes,
+    directed_doubles,
     drawn,
     f,
     fractions,
@@ -100,31 +99,6 @@ FORMATS = [
         "q10.40",
     ),
 ]
-
-
-def directed_doubles(fmt):
-    """Doubles around everything at which a rounding into ``fmt`` can turn."""
-    codes = sorted(
-        set(directed_codes(fmt)) | {c % (1 << fmt.bits) for d in directed_codes(fmt) for c in (d - 1, d + 1, d + 2)}
-    )
-    values = fmt.decode(np.array(codes, dtype=np.uint64))
-    values = np.unique(np.abs(values[np.isfinite(values)]))
-    top = fmt.max_finite
-    step = top - float(np.max(values[values < top], initial=0.0))
-    small = fmt.min_subnormal
-    edges = [top + step * s for s in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 100.0)] + [
-        abs(fmt.min_finite) + small * s for s in (0.5, 1, 2)
-    ]
-    edges += [small * s for s in (2.0**-60, 2.0**-31, 2.0**-9, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5)]
-    edges += [5e-324, 1e-323, 1.5e-310, 2.0**-1022, 2.0**-1022 - 5e-324, 2.0**-1021]
-    edges += [2.0**62 + 2.0**10, 2.0**119 + 2.0**70, 1e300, sys.float_info.max, np.inf]
-    between = [lo / 2 + hi / 2 for lo, hi in itertools.pairwise(values)]
-    quarters = [lo / 4 * 3 + hi / 4 for lo, hi in itertools.pairwise(values)]
-    points = np.array([*values, *between, *quarters, *edges], dtype=np.float64)
-    with np.errstate(over="ignore"):
-        points = np.concatenate([points, np.nextafter(points, 0.0), np.nextafter(points, np.inf)])
-    points = np.unique(points[~np.isnan(points)])
-    return np.concatenate([points, -points, [0.0, -0.0, np.nan]])
 
 
 @functools.cache

@@ -37,6 +37,23 @@ def test_what_is_written_is_read_back(bits: list[int], chunk: int, monkeypatch: 
     assert numbers == list(range(1, 501))
 
 
+def test_columns_wider_than_a_word() -> None:
+    bits, rng = [136, 64, 200, 5], np.random.default_rng(5)
+    assert lines.limbs(bits) == [8, 64, 64, 64, 8, 64, 64, 64, 5]
+    codes = [np.array([int.from_bytes(rng.bytes(32)) >> (256 - w) for _ in range(50)], object) for w in bits]
+    rows = np.concatenate([lines.split(column, width) for column, width in zip(codes, bits, strict=True)])
+    for column, back in zip(codes, lines.joined(rows, bits), strict=True):
+        assert column.tolist() == back.tolist()
+    text = lines.lines(rows, bits)
+    assert text.decode().splitlines()[0] == " ".join(
+        f"{column[0]:0{-(-width // 4)}X}" for column, width in zip(codes, bits, strict=True)
+    )
+    assert np.array_equal(np.concatenate([batch.columns for batch in read(text, bits, "abcd")], axis=1), rows)
+    for wrong, digits in ((text.replace(b" ", b"", 1), 50), (text[1:], 33)):
+        with pytest.raises(Malformed, match=f"in column 'a' has {digits} digits; its 136 bits take 34"):
+            read(wrong, bits, "abcd")
+
+
 @pytest.mark.parametrize(
     "text",
     [
