@@ -61,7 +61,9 @@ def evaluate(
     codes, flags = np.empty(shape, code_dtype(function.result.bits)), np.zeros(shape, np.uint8)
     columns = [np.ascontiguousarray(x).reshape(-1) for x in operands]
     for fmt, x in zip(function.operands, columns, strict=True):
-        if x.dtype.kind != ("u" if fmt.bits <= 64 else "O") or (x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits):
+        if x.dtype.kind != ("u" if fmt.bits <= 64 else "O") or (
+            x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits
+        ):
             raise HalfulpError(f"{function.name}: codes of {fmt} are unsigned integers below 2**{fmt.bits}.")
     bits = np.zeros(columns[0].size, np.uint64) if random is None else np.ascontiguousarray(random).reshape(-1)
     if bits.size and int(bits.max()) >> function.random_bits:
