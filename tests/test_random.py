@@ -45,9 +45,14 @@ def test_k_bits_are_in_range_and_are_the_top_bits_of_the_word(k):
         assert bits == word >> (32 - k)
 
 
-def test_four_elements_share_one_block():
-    block = hr.philox4x32((2, 5, 3, 0), (7, 0))
-    assert tuple(hr.random_bits(7, 3, 20 + i, 2, 32) for i in range(4)) == block
+@pytest.mark.parametrize(("k", "width"), [(1, 8), (8, 8), (9, 16), (16, 16), (17, 32), (32, 32)])
+def test_pieces_of_a_block_are_dealt_in_runs_of_16_elements(k, width):
+    """The fifth elements of the runs of a group share a block: words in turn, the upper pieces of all of them first."""
+    pieces = 128 // width
+    block = hr.philox4x32((2, 3 * 16 + 5, 3, 0), (7, 0))
+    dealt = [word >> (32 - width * (part + 1)) & ((1 << width) - 1) for part in range(32 // width) for word in block]
+    drawn = [hr.random_bits(7, 3, 3 * 16 * pieces + 16 * run + 5, 2, k) for run in range(pieces)]
+    assert drawn == [piece >> (width - k) for piece in dealt]
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
