@@ -25,7 +25,7 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .paths import FP64, Op, Path, path_of
-from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_kernels, target, target32
+from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_codec, target, target32
 
 FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
@@ -140,7 +140,7 @@ def _apply(
     random: Source | str,
 ) -> Any:
     fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
-    if not 0 <= seed < 1 << 62:
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
         raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
     if rounding.random_bits:
         random.random_bits(seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
@@ -153,13 +153,14 @@ def _apply(
     where = make_backend(backend, threads)
     single = all(x.dtype == np.float32 for x in arrays)
     kind = np.float32 if single and fits_binary32(fmt) else np.float64
-    if out is not None and (out.shape != shape or out.dtype != kind or not out.flags.c_contiguous):
-        raise HalfulpError(f"out must be a contiguous {np.dtype(kind)} array of shape {shape}.")
-    out = np.empty(shape, kind) if out is None else out
+    if out is None:
+        out = np.empty(shape, kind)
+    elif out.shape != shape or out.dtype != kind or not out.flags.carray:
+        raise HalfulpError(f"out must be a contiguous, writeable {np.dtype(kind)} array of shape {shape}.")
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:
         operand = np.float32 if single and where.name == "cpu" else np.float64
-        flat = tuple(_broadcast(x, shape, operand) for x in arrays)
+        flat = tuple(_apart(_broadcast(x, shape, operand), out, flags) for x in arrays)
         formats = (FP32 if single else FP64,) * len(flat)
         d = draws(random, seed, stream(1, Role.OUTPUT))
         if where.name == "cpu":
@@ -176,7 +177,20 @@ def _apply(
 
 def _broadcast(x: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     x = x if x.shape == shape else np.broadcast_to(x, shape)
-    return np.ascontiguousarray(x, dtype).reshape(-1)
+    return _plain(x, dtype).reshape(-1)
+
+
+def _plain(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """``x`` as Numba's plainest type of array, for which alone kernels are compiled: contiguous and writeable."""
+    return np.require(x, dtype, ["C", "W"])
+
+
+def _apart(x: np.ndarray, out: np.ndarray, flags: bool) -> np.ndarray:
+    """``x``, or a copy where writing ``out`` would change what is still to be read: flags look at operands last."""
+    if not np.may_share_memory(x, out):
+        return x
+    in_place = x.ctypes.data == out.ctypes.data and x.dtype == out.dtype
+    return x if in_place and not flags else x.copy()
 
 
 def _flat(array: np.ndarray | None) -> np.ndarray | None:
@@ -275,7 +289,7 @@ def sqrt(
     return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
-def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
+def decode(codes: ArrayLike, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
     """Values of codes: ``fmt.decode`` at speed.
 
     Parameters
@@ -283,17 +297,19 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
     codes : unsigned integer array, any shape, every element in [0, 2**bits).
     dtype : float64, or float32 where binary32 holds the format.
     """
-    fmt = scalar_format(fmt)
+    fmt, codes, dtype = scalar_format(fmt), np.asarray(codes), np.dtype(dtype)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
-    if np.dtype(dtype) == np.float32 and not fits_binary32(fmt):
+    if dtype not in (np.float32, np.float64):
+        raise HalfulpError(f"values come as float32 or float64, not {dtype}.")
+    if dtype == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
-    if not has_kernels(fmt):
+    if not has_codec(fmt):
         return fmt.decode(codes).astype(dtype)
     if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
         raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
     out = np.empty(codes.shape, dtype)
-    flat = np.ascontiguousarray(codes).reshape(-1)
+    flat = _plain(codes).reshape(-1)
     make_backend("cpu", threads).launch("decode", flat.size, signed_words(flat), out.reshape(-1), codec(fmt))
     return out
 
@@ -306,9 +322,9 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
     fmt = scalar_format(fmt)
-    if not has_kernels(fmt):
+    if not has_codec(fmt):
         return fmt.encode(values)
-    x = np.ascontiguousarray(_operand(values))
+    x = _plain(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))
     where = make_backend("cpu", threads)
     misfits = np.zeros(1, np.int64)

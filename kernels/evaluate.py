@@ -15,7 +15,7 @@ from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
 from .paths import Op, path_of
-from .target import GIVEN_DRAWS, codec, has_kernels
+from .target import GIVEN_DRAWS, codec, has_codec
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {
@@ -81,7 +81,7 @@ def evaluate(
 def _evaluator(function: Function) -> Any:
     """How a function unit is evaluated: by kernels if every format and the rounding has them."""
     formats = (*function.numbers, function.result)
-    if not function.numbers or not all(map(has_kernels, formats)):
+    if not function.numbers or not all(map(has_codec, formats)):
         return _by_definition
     if function.operation in _PREDICATES:
         return _by_comparison

@@ -18,7 +18,7 @@ from ..emulator.arithmetic import round_pack
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
-from ..emulator.random import LFSR, Source
+from ..emulator.random import LFSR, Source, piece_bits
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -26,6 +26,7 @@ UNIT = 1 << 62  #: one quantum, as ``wide`` counts the cut-off part
 HALF = 1 << 61
 SIGN = -(1 << 63)
 INFINITY = float("inf")
+LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
 
 
 class Target(NamedTuple):
@@ -36,7 +37,7 @@ class Target(NamedTuple):
     grid_min: f64  #: 2^52 of the smallest quanta, times scale_small
     grid_quantum: f64  #: 2^-52
     clamp: f64  #: magnitudes beyond it overflow as it does, without overflowing the carrier on the way
-    scaled: i64  #: 1 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
+    scaled: i64  #: not 0 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
     scale_split: f64  #: magnitudes below it by scale_small, others by scale_large
     scale_small: f64
     scale_large: f64
@@ -53,6 +54,9 @@ class Target(NamedTuple):
     # both routes
     random_bits: i64  #: k of SR, else 0
     random_unit: f64  #: 2^-k of SR, else 0
+    random_mask: i64  #: 2^k - 1
+    piece_bits: i64  #: of a Philox word that a draw uses up
+    pieces_log2: i64  #: and how many of them a block has: 4, 8 or 16
     flush_below: f64  #: rounded magnitudes below it become zero (ftz), 0 if none do
     flush_exact: f64  #: magnitudes below it before rounding do (ftz, tininess before rounding), 0 if none do
     low: f64  #: smallest and largest finite value
@@ -130,7 +134,8 @@ class Draws(NamedTuple):
     units: i64 = 1
     stride: i64 = 0
     clocks: i64 = 0
-    state: i64 = 0  #: of register 0 at step 0
+    state: i64 = 0  #: the source's seed
+    first: i64 = 0  #: clocks from there to register 0 at step 0, less than 2^lfsr - 1
 
 
 GIVEN = -1
@@ -143,8 +148,8 @@ def draws(source: Source, seed: int, stream: int) -> Draws:
     if not isinstance(source, LFSR):
         return Draws(seed, stream, 0)
     units = 1 << 40 if source.units is None else source.units
-    first = source.state(seed, stream, 0, 0)
-    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+    first = source.stride * (seed << 40 | stream) * units % ((1 << source.width) - 1)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, source.seed, first)
 
 
 Struct = Target | FusedUnit | Codec | Draws
@@ -175,6 +180,13 @@ def has_kernels(fmt: Format) -> bool:
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
+
+
+def has_codec(fmt: Format) -> bool:
+    """Whether a Codec reads the format's codes: binary64's exponent field needs room for those of all its numbers."""
+    return has_kernels(fmt) and not (
+        isinstance(fmt, FloatFormat) and fmt.exponent_bits == 11 and fmt.specials is not Specials.IEEE
+    )
 
 
 def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, Any]:
@@ -228,6 +240,9 @@ def target(
         "correct_bits": k if rounding.corrected else 0,
         "random_bits": k,
         "random_unit": 2.0**-k if k else 0.0,
+        "random_mask": (1 << k) - 1,
+        "piece_bits": piece_bits(k),
+        "pieces_log2": (128 // piece_bits(k)).bit_length() - 1,
         **_bounds(fmt, rounding, operand),
         "nothing": 0.0,
         "zero": -0.0 if fmt.has_negative_zero else 0.0,
@@ -293,13 +308,14 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
         small = large = max(min(-((highest + lowest) // 2), emax), -emax)  # the whole range fits after one shift
         if highest - lowest > 2 * emax - 2:
             small, large = trailing + 10, -trailing - 10
+    lossy = small == large < 0
     unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
     return {
         "grid": 0.0 if fixed else _power(room),
         "grid_min": _power(trailing + quantum + small),
         "grid_quantum": _power(-trailing),
         "clamp": (2.0 - 2.0**-trailing) * _power(emax) if unclamped else _power(top),
-        "scaled": int(small != 0 or large != 0),
+        "scaled": LOSSY if lossy else int(small != 0 or large != 0),
         "scale_split": 1.0,
         "scale_small": _power(small),
         "scale_large": _power(large),

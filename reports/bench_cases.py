@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ FUNCTIONS = ("f16_add", "f32_mulAdd", "f64_mul")
 REFERENCES = ("fp16_fma", "fp32_fma", "fp64_fma", "e4m3fn_mul", "fp32_div")
 DATAPATHS = ("fp8_e4m3/fp32", "bf16/fp32", "fp16", "int8/int32", "fp8_e4m3/e8m13:fused32g2", "fp64")
 
+_CHUNK, _UNCOUNTED = 1 << 20, 2  #: bytes of lines that are passed on at a time; chunks before the clock starts
 _LONG = 0.5  #: seconds that one run may take before it gets fewer elements
 
 
@@ -149,42 +150,42 @@ def _checking() -> Iterator[Case]:
 
 
 def _stream(command: str, name: str, plan: Plan) -> Trial:
-    """A command in processes of its own; what one line alone takes, which is their start, is taken off."""
-    folder = tempfile.TemporaryDirectory()
-    shell = partial(_shell, threads=plan.threads)
+    """Commands in processes of their own; the clock starts when the lines flow, and stops when the last has ended."""
+    generate, check = ["vectors", name, "-n", str(plan.lines)], ["verify", name]
+    text = _ended(_started(generate, plan, stdout=subprocess.PIPE)) if command == "verify" else b""
 
-    def seconds(lines: int) -> float:
-        generate, file = ["vectors", name, "-n", str(lines)], Path(folder.name) / str(lines)
-        if command == "vectors":
-            return shell(generate)
-        if command == "vectors|verify":
-            return shell(generate, ["verify", name])
-        if not file.exists():
-            shell(generate, to=file)
-        return shell(["verify", name, str(file)])
+    def once() -> float:
+        generator = None if text else _started(generate, plan, stdout=subprocess.PIPE)
+        checker = _started(check, plan, stdin=subprocess.PIPE) if command != "vectors" else None
+        source = generator.stdout if generator else io.BytesIO(text)
+        marks = [(time.perf_counter(), 0)]
+        with contextlib.suppress(BrokenPipeError):  # the checker has failed, and tells why when it is ended
+            while chunk := source.read(_CHUNK):
+                if checker:
+                    checker.stdin.write(chunk)
+                marks.append((time.perf_counter(), marks[-1][1] + chunk.count(b"\n")))
+        for process in filter(None, (generator, checker)):
+            _ended(process)
+        start, before = marks[_UNCOUNTED] if len(marks) > _UNCOUNTED + 1 else marks[0]
+        return (time.perf_counter() - start) * plan.lines / (marks[-1][1] - before)
 
-    return Trial(lambda: max(seconds(plan.lines + 1) - seconds(1), 1e-6), plan.lines)
+    return Trial(once, plan.lines)
 
 
-def _shell(*commands: list[str], threads: int, to: Path | str = os.devnull) -> float:
-    """Run sub-commands of ours, each reading what the one before writes; the seconds until all have ended."""
-    program = [sys.executable, "-m", __name__.partition(".")[0]]
-    environment = os.environ | {"HALFULP_THREADS": str(threads)}
-    processes: list[Any] = []
-    start = time.perf_counter()
-    with open(to, "wb") as sink:
-        source: Any = subprocess.DEVNULL
-        for words in commands:
-            pipes = {"stdin": source, "stdout": sink if words is commands[-1] else subprocess.PIPE}
-            processes.append(subprocess.Popen([*program, *words], env=environment, stderr=subprocess.PIPE, **pipes))
-            source = processes[-1].stdout
-    for process in processes[:-1]:
-        process.stdout.close()  # its reader alone holds it
-    for words, process in zip(commands, processes, strict=True):
-        _, told = process.communicate()
-        if process.returncode:
-            raise HalfulpError(f"halfulp {' '.join(words)} failed: {told.decode().strip()}")
-    return time.perf_counter() - start
+def _started(words: list[str], plan: Plan, **pipes: int) -> Any:
+    """The process of a sub-command."""
+    environment = os.environ | {"HALFULP_THREADS": str(plan.threads)}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **pipes}
+    return subprocess.Popen([sys.executable, "-m", __name__.partition(".")[0], *words], env=environment, **pipes)  # type: ignore[call-overload]
+
+
+def _ended(process: Any) -> bytes:
+    """What a process has written, when it has ended well."""
+    written, told = process.communicate()
+    if process.returncode:
+        command = " ".join(process.args[2:])
+        raise HalfulpError(f"{command} failed with exit code {process.returncode}: {told.decode().strip()}")
+    return written
 
 
 def _referring() -> Iterator[Case]:

@@ -15,7 +15,8 @@ from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import random_bits
 from halfulp.kernels import backends, emit, scalar
 from halfulp.kernels.elementwise import Op
-from halfulp.kernels.target import Path, product_is_exact, target
+from halfulp.kernels.paths import Path, product_is_exact
+from halfulp.kernels.target import target
 from kernel_cases import (
     BACKENDS,
     SEED,
