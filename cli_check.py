@@ -18,19 +18,14 @@ from typer.core import TyperCommand
 from .console import Json, err, print_json
 from .emulator.conventions import Conventions
 from .emulator.errors import HalfulpError
-from .emulator.functions import function, type_format
+from .emulator.functions import ROUNDINGS, function, type_format
 from .emulator.scoreboard import Scoreboard
 
 _STEP = 1 << 16  #: lines generated and written together
 
 #: TestFloat's options (and the same with underscores, hyphens or two dashes), as ours.
 _SPELLINGS = {
-    "rnear_even": ["--rounding", "RNE"],
-    "rnear_maxmag": ["--rounding", "RNA"],
-    "rminmag": ["--rounding", "RTZ"],
-    "rmin": ["--rounding", "RTN"],
-    "rmax": ["--rounding", "RTP"],
-    "rodd": ["--rounding", "RTO"],
+    **{f"r{name}": ["--rounding", mode.value] for name, mode in ROUNDINGS.items()},
     "tininessbefore": ["--tininess", "before"],
     "tininess_before": ["--tininess", "before"],
     "tininessafter": ["--tininess", "after"],
@@ -38,6 +33,7 @@ _SPELLINGS = {
     "exact": ["--exact"],
     "notexact": ["--notexact"],
     "forever": ["--forever"],
+    "help": ["--help"],
     "checknans": ["--no-ignore-nan-payload"],
 }
 _WITH_VALUE = {"level": "--level", "seed": "--seed", "prefix": "--prefix", "errors": "--max-errors", "sr": "--sr"}

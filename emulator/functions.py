@@ -32,8 +32,16 @@ INTEGER = FixedFormat(32, 0)  #: scalb's second operand
 BLOCK_RESULT = FloatFormat(8, 23)  #: of dot products of blocks (MX section 6.1)
 MOST_TERMS = 4096  #: of a dot product or sum
 
-#: TestFloat's names of formats and operations, and ours.
+#: TestFloat's names of formats, operations and roundings, and ours.
 FORMATS = {"f16": "fp16", "f32": "fp32", "f64": "fp64"}
+ROUNDINGS = {
+    "near_even": Mode.RNE,
+    "near_maxmag": Mode.RNA,
+    "minmag": Mode.RTZ,
+    "min": Mode.RTN,
+    "max": Mode.RTP,
+    "odd": Mode.RTO,
+}
 OPERATION_NAMES = {"muladd": "fma", "roundtoint": "round_to_integral", "min": "minimum", "max": "maximum"}
 
 
@@ -227,6 +235,7 @@ OPERATIONS: dict[str, _Operation] = {
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
 _TERMS = re.compile(r"(dot|sum)(\d+)")
+_ROUNDED = re.compile(r"(?i)(.+)_r(x?)_(near_even|near_maxmag|minmag|min|max|odd)")
 _WIDE = re.compile(r"(^|_)(f128|extf80)(_|$)")
 
 
@@ -238,7 +247,7 @@ def function(
     Parameters
     ----------
     name : ``<format>_<operation>``, ``<a>_to_<b>``, or a name of TestFloat's; see the module.
-    rounding : ignored where nothing is rounded; a name ending in TestFloat's ``_r_minMag`` rounds toward zero.
+    rounding : ignored where nothing is rounded, or the name tells, as TestFloat's ``_r_minMag``, ``_rx_near_even`` ...
     exact : whether rounding to an integer raises inexact (TestFloat's ``-exact``).
 
     Raises
@@ -248,8 +257,8 @@ def function(
     """
     how = Rounding.parse(rounding)
     text = name.strip()
-    if text.lower().endswith("_r_minmag"):
-        text, how = text[: -len("_r_minmag")], Rounding(Mode.RTZ)
+    if match := _ROUNDED.fullmatch(text):
+        text, how, exact = match[1], Rounding(ROUNDINGS[match[3].lower()]), exact or bool(match[2])
     if _WIDE.search(text.lower()):
         raise HalfulpError(f"{name}: formats end at e11m52, so TestFloat's f128 and extF80 are not here; f64 is.")
     found = _operation(text) or _conversion(text)

@@ -76,7 +76,7 @@ class Batch(NamedTuple):
 
 
 @compiled
-def _parse(text, digits, fewest, largest, last, columns, starts):  # type: ignore[no-untyped-def]
+def _parse(text, digits, fewest, largest, last, columns, starts):
     """Fill ``columns`` (uint64, limbs x records) from whole lines of ``text`` (uint8), which ends with a newline.
 
     ``fewest`` are the digits that each limb must have, ``last`` tells which limbs end their column.
@@ -122,7 +122,7 @@ def _parse(text, digits, fewest, largest, last, columns, starts):  # type: ignor
 
 
 @compiled
-def _write(columns, digits, last, separator, text):  # type: ignore[no-untyped-def]
+def _write(columns, digits, last, separator, text):
     """Write the records of ``columns`` (uint64, limbs x records) as lines into ``text`` (uint8)."""
     at = 0
     for record in range(columns.shape[1]):

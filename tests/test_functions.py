@@ -162,6 +162,12 @@ def test_exact_raises_inexact_for_integers_only() -> None:
     assert function("f32_add", exact=True)(0x3F800000, 0x3F800000) == (0x40000000, Flags.NONE)
 
 
+def test_names_that_tell_the_rounding() -> None:
+    assert str(function("f32_to_i32_rx_near_maxMag").rounding) == "RNA"
+    assert function("f32_to_i32_rx_near_even")(0x40200000) == (2, Flags.INEXACT)
+    assert function("f32_roundToInt_r_max")(0x40200000) == (0x40400000, Flags.NONE)
+
+
 def test_conventions_reach_the_operation() -> None:
     nan, infinity = 0x7E01, 0x7C00
     assert function("f16_add")(nan, 0).code == 0x7E00
