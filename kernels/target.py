@@ -378,10 +378,10 @@ def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
     """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
 
     Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
-    divided by the range of a wrapping format must stay finite.
+    divided by the range of a wrapping format, and the multiple of the range next to a value, must stay finite.
     """
     if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50 and not (fmt.wrap and fmt.integer_bits < 0)
+        return fmt.precision <= 50 and (not fmt.wrap or 0 <= fmt.integer_bits <= 100)
     tiny = fmt.emin - fmt.precision
     return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
 

@@ -12,10 +12,9 @@ import pytest
 import scipy.sparse
 from halfulp.emulator import arithmetic, datapath
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.random import random_bits, source
+from halfulp.emulator.random import source
 from halfulp.kernels import backends, emit, scalar
-from halfulp.kernels.elementwise import Op
-from halfulp.kernels.paths import Path, product_is_exact
+from halfulp.kernels.paths import Op, Path, product_is_exact
 from halfulp.kernels.target import draws, target
 from kernel_cases import (
     BACKENDS,
@@ -110,15 +109,20 @@ PLACES = list(
 )
 
 
+SOURCES = [
+    *("philox", "lfsr2", "lfsr8", "lfsr16:units=8", "lfsr32", "lfsr32:units=1:clocks=32", "lfsr31:seed=0x1234567"),
+    *("lfsr16:polynomial=0x1100b:units=1000003:clocks=5", "lfsr4:polynomial=0x1f", "lfsr8:polynomial=0x101:units=300"),
+]
+
+
 @functools.cache
 def random_fraction(backend, folder):
-    """A function of the kernels, called alone: (Draws, element, step, Target) -> u."""
+    """A function of the kernels, called alone: (draws, element, step, t) -> u."""
     if backend == "cpu":
         return scalar.random_fraction
-    text = (
-        'extern "C" f64 call(const Draws* d, i64 element, i64 step, const Target* t) '
-        "{ return random_fraction(*d, element, step, *t); }"
-    )
+    text = """extern "C" f64 call(const Draws* d, i64 element, i64 step, const Target* t) {
+        return random_fraction(*d, element, step, *t);
+    }"""
     result = build(f"{emit.source()}\n{text}\n", folder)
     assert result.returncode == 0, result.stderr
     call = ctypes.CDLL(str(folder / "built.so")).call
@@ -126,48 +130,50 @@ def random_fraction(backend, folder):
     return lambda d, element, step, t: call(backends.pack_struct(d), element, step, backends.pack_struct(t))
 
 
-@pytest.mark.parametrize(
-    "name", ["philox", "lfsr32", "lfsr12:units=7", "lfsr8:polynomial=0x11b:seed=9:units=1:clocks=3"]
-)
 @pytest.mark.parametrize("backend", ["cpu", "cxx"])
-def test_random_fractions_equal_random_bits(backend, name, tmp_path):
-    """The kernels' random bits, at steps, elements, streams and seeds beyond 32 bits."""
-    call, where = random_fraction(backend, tmp_path), source(name)
-    for k in (1, 8, 32) if name == "philox" else (1, 8):
+@pytest.mark.parametrize("name", SOURCES)
+def test_random_fractions_equal_random_bits(name, backend, tmp_path_factory):
+    """The kernels' Philox and LFSRs, at steps, elements, streams and seeds beyond 32 bits."""
+    call = random_fraction(backend, tmp_path_factory.getbasetemp())
+    drawn = source(name)
+    for k in {1, min(8, getattr(drawn, "width", 8)), getattr(drawn, "width", 32)}:
         t = target(f("fp16"), hu.SR(k))
-        for seed, stream, element, step in PLACES:
-            if name != "philox" and step > 1 << 33:
-                continue  # the register's clocks are counted in 64 bits
-            u = call(draws(where, seed, stream), element, step, t)
-            assert u * 2.0**k == where.random_bits(seed, stream, element, step, k), (seed, stream, element, step)
+        for seed, number, element, step in PLACES:
+            found = call(draws(drawn, seed, number), element, step, t) * 2.0**k
+            assert found == drawn.random_bits(seed, number, element, step, k), (seed, number, element, step, k)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_kernels_draw_by_position(backend):
-    """The random integer r of each element, told from outside: 1 + f goes up if and only if f * 2^k + r >= 2^k.
+@pytest.mark.parametrize("name", ["philox", "lfsr3", "lfsr8:units=5"])
+def test_kernels_draw_by_position(name, backend):
+    """Ranges may begin and end anywhere in a block of four elements, or of a chunk.
 
-    A range may begin and end anywhere in a block of four elements, or of a chunk.
+    That ``compute`` uses what is drawn is told from outside: 1 + f goes up if and only if f * 2^k + r >= 2^k.
     """
-    machine = backends.backend(backend, 1)
-    fmt = f("q4.0")
-    for k, (seed, number) in itertools.product(
-        [1, 8, 32], [(0, 0), (0xDEADBEEF << 20, 11), ((1 << 62) - 1, (1 << 40) - 1)]
-    ):
-        t, size = target(fmt, hu.SR(k)), 1100
-        r = np.array([random_bits(seed, number, i, 0, k) for i in range(size)])
-        for beyond, expected in ((0, 2.0), (1, 1.0)):
-            x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
-            for path, begin, end in itertools.product(Path, *([(0, 1, 2, 3, 1023), (size, size - 1, 1024, 1026)])):
-                if path is Path.NATIVE or (backend == "gpu" and (begin, end) != (0, size)):
-                    continue
+    machine, drawn, size = backends.backend(backend, 1), source(name), 1100
+    for k, (seed, number) in ((1, (0, 0)), (getattr(drawn, "width", 32), ((1 << 62) - 1, (1 << 40) - 1))):
+        t, d = target(f("q4.0"), hu.SR(k)), draws(drawn, seed, number)
+        r, later = (np.array([drawn.random_bits(seed, number, i, step, k) for i in range(size)]) for step in (0, 3))
+        for begin, end in itertools.product((0, 1, 2, 3, 1023), (size, size - 1, 1024, 1026)):
+            if backend == "gpu" and (begin, end) != (0, size):
+                continue
+            u = machine.array(np.full(size, -1.0))
+            run_kernel(machine, "draw", begin, end, u, d, 3, t)
+            assert (machine.to_host(u)[begin:end] * 2.0**k == later[begin:end]).all()
+            for path, (beyond, expected) in itertools.product((Path.ODD, Path.WIDE), ((0, 2.0), (1, 1.0))):
+                x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
                 out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
-                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u)
-                if backend == "gpu":
-                    machine.launch("compute", size, *args, seed, number, int(path), t)
-                else:
-                    machine.run("compute", begin, end, *args, seed, number, int(path), t)
-                out = machine.to_host(out)
-                assert (out[begin:end] == expected).all() and not out[:begin].any() and not out[end:].any()
+                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u, d, int(path), t)
+                run_kernel(machine, "compute", begin, end, *args)
+                found = machine.to_host(out)
+                assert (found[begin:end] == expected).all() and not found[:begin].any() and not found[end:].any()
+
+
+def run_kernel(machine, kernel, begin, end, *args):
+    if machine.name == "gpu":
+        machine.launch(kernel, end, *args)
+    else:
+        machine.run(kernel, begin, end, *args)
 
 
 def counted(dp, lengths):
