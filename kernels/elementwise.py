@@ -24,6 +24,7 @@ from .scalar import (
     random_word,
     remainder,
     round_odd,
+    round_plain,
     rounded,
     sqrt_odd,
 )
@@ -47,7 +48,7 @@ from .target import GIVEN, Codec, Draws, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
-CHUNK = 1024
+CHUNK = 4096
 
 
 CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)
@@ -99,7 +100,13 @@ def draw(begin: i64, end: i64, u: f64s, d: Draws, step: i64, t: Target) -> None:
 @device_call
 def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     """out[i] = x[i] rounded into ``t``."""
-    if t.random_bits > 0:
+    if t.plain != 0 and t.random_bits > 0:
+        for i in range(n):
+            out[i] = round_plain(x[i], t, u[i])
+    elif t.plain != 0:
+        for i in range(n):
+            out[i] = round_plain(x[i], t, t.nothing)
+    elif t.random_bits > 0:
         for i in range(n):
             out[i] = round_odd(x[i], t, u[i])
     else:
@@ -199,7 +206,7 @@ def flag_chunk(n: i64, s: f64s, u: f64s, flags: i64s, t: Target) -> None:
     """flags[i] = those of rounding s[i]."""
     for i in range(n):
         v = u[i] if t.random_bits > 0 else 0.0
-        flags[i] = flags_of(rounded(s[i], t, v), s[i], t, v)
+        flags[i] = flags_of(rounded(s[i], t, v, True), s[i], t, v)
 
 
 @device

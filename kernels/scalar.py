@@ -53,8 +53,11 @@ def goes_up(rest: f64, quantum: f64, odd: bool, negative: bool, t: Target, u: f6
 
 
 @device
-def rounded(x: f64, t: Target, u: f64) -> f64:
-    """|x| rounded as if the range had no upper end; of an infinity or a NaN something large."""
+def rounded(x: f64, t: Target, u: f64, wraps: bool) -> f64:
+    """|x| rounded as if the range had no upper end; of an infinity or a NaN something large.
+
+    ``wraps``: False if ``t`` is known not to wrap.
+    """
     y = abs(like(x, t.nothing))
     y = y if y < t.clamp else t.clamp
     small = y < t.scale_split
@@ -128,7 +131,16 @@ def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
 @device
 def round_odd(x: f64, t: Target, u: f64) -> f64:
     """Round a carrier once into ``t``; u is SR's random fraction."""
-    return settle(rounded(x, t, u), like(x, t.nothing), t)
+    return settle(rounded(x, t, u, True), like(x, t.nothing), t)
+
+
+@device
+def round_plain(x: f64, t: Target, u: f64) -> f64:
+    """``round_odd`` into a ``plain`` Target."""
+    m = rounded(x, t, u, False)
+    v = like(x, t.nothing)
+    z = copysign(t.over_high if m > t.high else m, v)
+    return t.nan if v != v else z
 
 
 @device

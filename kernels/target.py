@@ -50,6 +50,7 @@ class Target(NamedTuple):
     negative_even: f64
     negative_odd: f64
     correction: f64  #: 2^(52 - k) of the bias-corrected SR, else 0
+    plain: i64  #: 1 if the ends mirror one another, infinities go where overflow goes, and nothing wraps or is flushed
     modulus: f64  #: 2^IL of a wrapping fixed format, else 0
     # both routes
     random_bits: i64  #: k of SR, else 0
@@ -251,10 +252,19 @@ def target(
         "precision": fmt.precision,
         **rules,
     }
+    fields["plain"] = int(_is_plain(fields))
     for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
         fields[name] = threshold
         fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
     return Target(**fields)
+
+
+def _is_plain(fields: dict[str, Any]) -> bool:
+    """Whether a rounded magnitude needs one comparison and a sign to be a result (but for NaNs)."""
+    same = {str(abs(fields[name])) for name in ("over_low", "over_high", "infinity_low", "infinity_high")}
+    mirrored = fields["low"] == -fields["high"] and math.copysign(1.0, fields["zero"]) < 0
+    flushes = fields["flush_below"] or fields["flush_exact"]
+    return len(same) == 1 and mirrored and not flushes and not fields["modulus"]
 
 
 def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
