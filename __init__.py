@@ -2,14 +2,17 @@
 
 from .emulator.arithmetic import Flags
 from .emulator.blocks import BlockFormat, Blocks
+from .emulator.conventions import ARM, RISCV, X86, Conventions
 from .emulator.cost import Cost, Technology, cost
 from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
 from .emulator.errors import HalfulpError
-from .emulator.formats import FixedFormat, FloatFormat
+from .emulator.formats import FixedFormat, FloatFormat, PositFormat
+from .emulator.functions import Function, function, reference
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
 from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
+from .emulator.scoreboard import Scoreboard
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
 from .kernels.machine import Machine
@@ -19,8 +22,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALIASES",
+    "ARM",
     "BLOCK_ALIASES",
     "LFSR",
+    "RISCV",
     "RNA",
     "RNE",
     "RTN",
@@ -28,19 +33,24 @@ __all__ = [
     "RTP",
     "RTZ",
     "SR",
+    "X86",
     "BlockFormat",
     "Blocks",
+    "Conventions",
     "Cost",
     "Datapath",
     "FixedFormat",
     "Flags",
     "FloatFormat",
+    "Function",
     "Fused",
     "HalfulpError",
     "Ledger",
     "Machine",
     "Operation",
+    "PositFormat",
     "Rounding",
+    "Scoreboard",
     "Sequential",
     "Technology",
     "add",
@@ -51,9 +61,11 @@ __all__ = [
     "encode_blocks",
     "fma",
     "format",
+    "function",
     "fused",
     "mul",
     "quantize",
+    "reference",
     "rem",
     "sequential",
     "sqrt",

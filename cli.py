@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, cli_check, cli_runs
+from . import __version__, cli_bench, cli_check, cli_runs
 from .console import Json, Node, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, names
 from .emulator.blocks import BlockFormat
@@ -187,6 +187,7 @@ app.command(cls=cli_check.TestFloatCommand)(cli_check.verify)
 app.command()(cli_runs.train)
 app.command()(cli_runs.solve)
 app.command()(cli_runs.report)
+app.command()(cli_bench.bench)
 
 
 @app.command()

@@ -18,19 +18,14 @@ from typer.core import TyperCommand
 from .console import Json, err, print_json
 from .emulator.conventions import Conventions
 from .emulator.errors import HalfulpError
-from .emulator.functions import function, type_format
+from .emulator.functions import ROUNDINGS, function, type_format
 from .emulator.scoreboard import Scoreboard
 
 _STEP = 1 << 16  #: lines generated and written together
 
 #: TestFloat's options (and the same with underscores, hyphens or two dashes), as ours.
 _SPELLINGS = {
-    "rnear_even": ["--rounding", "RNE"],
-    "rnear_maxmag": ["--rounding", "RNA"],
-    "rminmag": ["--rounding", "RTZ"],
-    "rmin": ["--rounding", "RTN"],
-    "rmax": ["--rounding", "RTP"],
-    "rodd": ["--rounding", "RTO"],
+    **{f"r{name}": ["--rounding", mode.value] for name, mode in ROUNDINGS.items()},
     "tininessbefore": ["--tininess", "before"],
     "tininess_before": ["--tininess", "before"],
     "tininessafter": ["--tininess", "after"],
@@ -38,6 +33,7 @@ _SPELLINGS = {
     "exact": ["--exact"],
     "notexact": ["--notexact"],
     "forever": ["--forever"],
+    "help": ["--help"],
     "checknans": ["--no-ignore-nan-payload"],
 }
 _WITH_VALUE = {"level": "--level", "seed": "--seed", "prefix": "--prefix", "errors": "--max-errors", "sr": "--sr"}
@@ -145,9 +141,7 @@ def _header(text_format: Format, name: str, bits: list[int], titles: list[str], 
         return ""
     widths = [-(-width // 4) * 4 for width in bits]
     ends = np.cumsum(widths[::-1])[::-1]
-    places = " ".join(
-        f"{title}[{end - 1}:{end - width}]" for title, end, width in zip(titles, ends, widths, strict=True)
-    )
+    places = [f"{title}[{end - 1}:{end - width}]" for title, end, width in zip(titles, ends, widths, strict=True)]
     depth = "" if total is None else f" [0:{total - 1}]"
     return f'// {name}: {" ".join(places)}\n// reg [{ends[0] - 1}:0] vectors{depth}; $readmemh("...", vectors);\n'
 
@@ -178,10 +172,8 @@ def verify(
     unit = function(name, rounding, Conventions(tininess, nan, daz, ftz), exact)
     scoreboard = Scoreboard(unit, ignore_nan_payload, ignore_flags, max_errors or sys.maxsize)
     reading = nullcontext(sys.stdin.buffer) if file is None or str(file) == "-" else file.open("rb")
-    with reading as stream, _Progress(scoreboard, quiet=as_json) as progress:
+    with reading as stream, _Progress(scoreboard, as_json) as progress:
         check.verify(scoreboard, stream, text_format is Format.CSV, progress.show)  # type: ignore[arg-type]
-    if as_json:
-        print_json(scoreboard.to_json())
     if not scoreboard.checked:
         raise HalfulpError("there was no line to check.")
     if scoreboard.failed:
@@ -191,8 +183,8 @@ def verify(
 class _Progress:
     """Prints mismatches as they are found, the rate on stderr meanwhile, and a summary at the end, however it comes."""
 
-    def __init__(self, scoreboard: Scoreboard, quiet: bool) -> None:
-        self.scoreboard, self.quiet = scoreboard, quiet
+    def __init__(self, scoreboard: Scoreboard, as_json: bool) -> None:
+        self.scoreboard, self.as_json = scoreboard, as_json
         self.status = err.status(scoreboard.title)
         self.began = self.shown = time.perf_counter()
         self.printed = 0
@@ -208,12 +200,14 @@ class _Progress:
             rate = board.checked / (now - self.began)
             self.status.update(f"{board.title}: {board.checked:,} lines, {rate:,.0f} a second, {board.failed:,} wrong")
         for where, found in self.scoreboard.first[self.printed :]:
-            if not self.quiet:
+            if not self.as_json:
                 print(f"{where}: {self.scoreboard.title}\n{found}")
             self.printed += 1
 
     def __exit__(self, *_: object) -> None:
         self.show()
         self.status.stop()
-        if not self.quiet:
+        if self.as_json:
+            print_json(self.scoreboard.to_json())
+        else:
             print(self.scoreboard.summary)

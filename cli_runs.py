@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .console import Json, Node, Seed, err, out, print_json, progress, table
+from .console import Json, Node, Seed, err, folder, out, print_json, progress, table
 from .emulator.cost import Technology
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
@@ -49,7 +48,7 @@ def solve(
 
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
     Technology(node)
-    _folder(out_dir)
+    folder(out_dir)
     system = problems.load(problem, side, seed)
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
     with err.status(title) as status:
@@ -96,23 +95,11 @@ def _print_energy(energy: dict[str, Any]) -> None:
     out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
 
 
-def _folder(folder: Path | None) -> None:
-    """Refuse an output folder that cannot be written to before any work is done."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HalfulpError(f"--out {folder} cannot be made a folder: {error.strerror}.") from None
-    if not os.access(folder, os.W_OK):
-        raise HalfulpError(f"--out {folder} cannot be written to.")
-
-
-def _save(record: Any, folder: Path | None) -> None:
-    if folder is not None:
+def _save(record: Any, out_dir: Path | None) -> None:
+    if out_dir is not None:
         from .reports.record import write_atomically
 
-        write_atomically(folder / "record.json", record.to_json() + "\n")
+        write_atomically(out_dir / "record.json", record.to_json() + "\n")
 
 
 def train(
@@ -155,7 +142,7 @@ def train(
 
     precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
     technology = Technology(node)
-    _folder(out_dir)
+    folder(out_dir)
     try:
         sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
     except ValueError:
@@ -233,7 +220,7 @@ def report(
     options = {"--seeds": (seeds, 3), "--epochs": (epochs, 8), "--node": (node, "45nm"), "--seed": (seed, 0)}
     given = "".join(f" {name} {value}" for name, (value, default) in options.items() if value != default)
     given += "".join(f" --datapath {shlex.quote(text)}" for text in datapath or [])
-    _folder(out_dir)
+    folder(out_dir)
     with progress() as bar:
         task = bar.add_task("starting", total=work.steps)
         records = work.run(out_dir, lambda what: bar.update(task, description=f"{what:<24}", advance=1))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from .emulator.errors import HalfulpError
 
 #: stdout for results, stderr for progress
 out = Console(soft_wrap=True, highlight=False, markup=False)
@@ -32,6 +36,18 @@ def progress() -> Progress:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True))
+
+
+def folder(path: Path | None) -> None:
+    """Refuse an output folder that cannot be written to before any work is done."""
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HalfulpError(f"--out {path} cannot be made a folder: {error.strerror}.") from None
+    if not os.access(path, os.W_OK):
+        raise HalfulpError(f"--out {path} cannot be written to.")
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:

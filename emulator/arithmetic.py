@@ -18,10 +18,11 @@ Rules where standards leave a choice
 * P3109 formats: p = 1 makes ties go to the even code; RTO overflows to infinity where infinity's code is the odd one;
   x / 0 is NaN in extended formats, zero having no sign. (Its finite formats share the layout of ``fnuz`` and stop at
   the end in RTO, where the report has NaN.)
-* E8M0 and its like have no zero: what is less than half their least value, zero too, becomes that and raises
+* E8M0 and its like have no zero: what rounds below their least value, zero too, becomes that and raises
   underflow|inexact (OCP MX is silent; in its scales, too, a block of zeros takes the least one).
 * ``ftz`` formats: a result that is tiny after rounding becomes a zero of its sign.
 * Fixed point: negative zero becomes zero; an infinity saturates, also in a wrapping format.
+* Posits: the code is rounded, see ``_round_posit``; negative zero becomes zero.
 * All modes, SR included, act on the magnitude.
 """
 
@@ -36,7 +37,7 @@ from typing import NamedTuple
 
 from .conventions import RISCV, Conventions
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
+from .formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
 from .rounding import RNE, Mode, Rounding
 
 
@@ -179,6 +180,8 @@ def round_pack(
         return _round_nan(datum, fmt, conventions)
     if isinstance(fmt, FixedFormat):
         return _round_fixed(datum, fmt, rounding, random)
+    if isinstance(fmt, PositFormat):
+        return _round_posit(datum, fmt, rounding, random)
     return _round_float(datum, fmt, rounding, random, conventions)
 
 
@@ -265,6 +268,35 @@ def _round_fixed(datum: Unpacked, fmt: FixedFormat, rounding: Rounding, random: 
     if fmt.wrap:
         return Result(integer & ((1 << fmt.bits) - 1), _OVERFLOWED)
     return Result(fmt.pack(exact_max(fmt, integer < 0)), _OVERFLOWED)
+
+
+def _round_posit(datum: Unpacked, fmt: PositFormat, rounding: Rounding, random: int) -> Result:
+    """Round the code as a real number (``PositFormat.body``) to an integer from minpos's to maxpos's.
+
+    RNE is the rounding of the Standard for Posit Arithmetic (2022), section 4.1: ties go to the even code; magnitudes
+    below minpos become minpos and those above maxpos maxpos, so that only zero becomes zero and no number NaR. It has
+    no other modes; here each acts on the code's magnitude between the same ends. RTZ thus never gives zero, RTO takes
+    the odd code, and SR goes up with the chance of the part of the code that is cut off, which is that of the value
+    where only fraction bits are cut off.
+
+    Nor has it flags. Here a changed value raises inexact, with underflow if it became minpos and overflow if it became
+    maxpos as said above; an infinity becomes NaR, as do invalid operations, and raises invalid.
+    """
+    if datum.kind is Kind.INFINITY:
+        return Result(fmt.nan_code, Flags.INVALID)
+    if not datum.significand:
+        return Result(0, Flags.NONE)
+    body = fmt.body(datum)
+    one = 1 << max(-body.exponent, 0)
+    magnitude = body.significand << max(body.exponent, 0)  # in units of 1 / one
+    if magnitude < one:
+        code, flags = 1, _UNDERFLOWED
+    elif magnitude > fmt.max_code * one:
+        code, flags = fmt.max_code, _OVERFLOWED
+    else:
+        code = round_at(body, 0, rounding, random)
+        flags = Flags.NONE if code * one == magnitude else Flags.INEXACT
+    return Result(fmt.with_sign(code, datum.negative), flags)
 
 
 def quantize(

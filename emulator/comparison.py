@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .arithmetic import Flags, Result, exact_max, exact_sum, propagated, round_pack
 from .conventions import RISCV, Conventions
-from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
+from .formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked
 
 
 class Relation(Enum):
@@ -39,9 +39,16 @@ class Class(Enum):
     POSITIVE_INFINITY = "positiveInfinity"
 
 
-def compare(x: Unpacked, y: Unpacked, signaling: bool = False) -> Compared:
-    """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=)."""
+def compare(x: Unpacked, y: Unpacked, signaling: bool = False, fmt: Format | None = None) -> Compared:
+    """The relation of x to y. A NaN is unordered; it raises invalid if it signals, or if ``signaling`` (<, <=).
+
+    Where ``fmt`` is a posit format, NaR is equal to itself and less than every number, and nothing is raised: the
+    order of codes as signed integers (Standard for Posit Arithmetic 2022).
+    """
     if Kind.NAN in (x.kind, y.kind):
+        if isinstance(fmt, PositFormat):
+            relation = Relation.EQUAL if x.kind is y.kind else Relation.LESS if x.kind is Kind.NAN else Relation.GREATER
+            return Compared(relation, Flags.NONE)
         invalid = signaling or x.signaling or y.signaling
         return Compared(Relation.UNORDERED, Flags.INVALID if invalid else Flags.NONE)
     difference = exact_sum(x, y._replace(negative=not y.negative))
@@ -90,16 +97,21 @@ def next_up(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
 
     +infinity, and the largest value of a format without infinity, stay as they are; so does a NaN (a signaling one
     raises invalid and becomes quiet). Above the largest negative value stands -0 where there is one.
+
+    Of posits it is the next code as a signed integer, wrapping around as the standard's ``next``: above maxpos
+    stands NaR, above NaR -maxpos.
     """
     return _next(code, fmt, conventions, upward=True)
 
 
 def next_down(code: int, fmt: Format, conventions: Conventions = RISCV) -> Result:
-    """The greatest value of ``fmt`` below the code's: -next_up(-x) where the format is signed."""
+    """The greatest value of ``fmt`` below the code's: -next_up(-x) where the format is signed (``prior`` of posits)."""
     return _next(code, fmt, conventions, upward=False)
 
 
 def _next(code: int, fmt: Format, conventions: Conventions, upward: bool) -> Result:
+    if isinstance(fmt, PositFormat):
+        return Result((code + (1 if upward else -1)) % (1 << fmt.bits), Flags.NONE)
     x = fmt.unpack(code)
     if x.kind is Kind.NAN:
         return round_pack(x, fmt, conventions=conventions)
@@ -132,7 +144,7 @@ def _inward(magnitude: int, fmt: FloatFormat) -> int:
 
 
 def classify(x: Unpacked, fmt: Format) -> Class:
-    """The class of a datum of ``fmt``. Fixed point has zeros and normal numbers only."""
+    """The class of a datum of ``fmt``. Fixed point and posits have zeros and normal numbers; NaR is a quiet NaN."""
     if x.kind is Kind.NAN:
         return Class.SIGNALING_NAN if x.signaling else Class.QUIET_NAN
     sign = "NEGATIVE" if x.negative else "POSITIVE"

@@ -102,6 +102,9 @@ class Datapath:
             fill("product", names.scalar_format, None)
         else:
             object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
+        for fmt in (self.a, self.b, self.accumulator, self.product or self.output, self.output):
+            if not isinstance(fmt, (FloatFormat, FixedFormat)):
+                raise HalfulpError(f"a datapath is built of floating-point and fixed-point formats; {fmt} is neither.")
         if not isinstance(self.order, (Sequential, Fused)):
             raise HalfulpError(f"order {self.order!r} is neither sequential nor fused(n, guard_bits=g).")
         if isinstance(self.order, Fused) and self.product is not None:

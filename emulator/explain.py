@@ -11,7 +11,8 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from .arithmetic import Flags, Result
+from .arithmetic import Flags, Result, exact_product
+from .blocks import Block, BlockFormat
 from .comparison import next_down, next_up
 from .fixed import FixedFormat
 from .floats import FloatFormat
@@ -42,23 +43,30 @@ class Case(Enum):
     INEXACT = "inexact result"
 
 
-def fields(fmt: Format, code: int) -> str:
-    """A code in binary, its fields apart: s|e|m of a float, s|regime|e|m of a posit, integer.fraction if fixed."""
+def fields(fmt: Format | BlockFormat, code: int) -> str:
+    """A code in binary, its fields apart: s|e|m of a float, s|regime|e|m of a posit, integer.fraction if fixed.
+
+    Of a block, the scale's.
+    """
+    if isinstance(fmt, BlockFormat):
+        return fields(fmt.scale, fmt.unpack_block(code)[1])
     text = f"{code:0{fmt.bits}b}"
     if isinstance(fmt, FixedFormat):
         place = fmt.integer_bits
         return f"{text[:place]}.{text[place:]}" if 0 < place < fmt.bits else text
     if isinstance(fmt, FloatFormat):
-        ends = (0, fmt.bits - fmt.exponent_bits - fmt.trailing_bits, fmt.bits - fmt.trailing_bits, fmt.bits)
+        ends = [0, fmt.bits - fmt.exponent_bits - fmt.trailing_bits, fmt.bits - fmt.trailing_bits, fmt.bits]
     else:  # a posit
         run = fmt.bits - 1 - len(text[1:].lstrip(text[1]))
-        ends = (0, 1, run + 2, run + 2 + fmt.exponent_bits, fmt.bits)
+        ends = [0, 1, run + 2, run + 2 + fmt.exponent_bits, fmt.bits]
     parts = [text[begin:end] for begin, end in itertools.pairwise(ends)]
     return "|".join(part for part in parts if part)
 
 
-def value(datum: Unpacked) -> str:
-    """The value of a datum as a decimal."""
+def value(datum: Unpacked | Block) -> str:
+    """The value of a datum as a decimal; of a block, its scale and elements."""
+    if isinstance(datum, Block):
+        return f"{value(datum.scale)} x [{', '.join(map(value, datum.elements))}]"
     if datum.kind is Kind.NAN:
         return "signaling NaN" if datum.signaling else "NaN"
     if datum.kind is Kind.INFINITY or datum.is_zero:
@@ -116,9 +124,14 @@ _EXACT: dict[str, Callable[..., Fraction]] = {
 }
 
 
+def _numbers(datum: Unpacked | Block) -> list[Unpacked]:
+    """A number, or those of a block, scaled."""
+    return [exact_product(x, datum.scale) for x in datum.elements] if isinstance(datum, Block) else [datum]
+
+
 def exact_result(function: Function, codes: Sequence[int]) -> Fraction | None:
     """The exact result, a root to 256 bits; None where the operation has no such thing, or it is no finite number."""
-    data = function.unpack(codes)
+    data = [x for datum in function.unpack(codes) for x in _numbers(datum)]
     if function.operation not in _EXACT or any(x.kind is not Kind.FINITE for x in data):
         return None
     if function.operation == "sqrt" and data[0].negative:
@@ -168,7 +181,7 @@ class Explanation:
         """What is particular about the operands and our result."""
         function, ours = self.function, self.ours
         data = [fmt.unpack(code) for fmt, code in zip(function.operands, self.codes, strict=True)]
-        if any(x.kind is not Kind.FINITE for x in data):
+        if any(x.kind is not Kind.FINITE for datum in data for x in _numbers(datum)):
             return Case.SPECIAL
         if ours.flags & (Flags.INVALID | Flags.DIVIDE_BY_ZERO):
             return Case.INVALID
@@ -200,8 +213,8 @@ class Explanation:
             rows.append(("random", "", f"{self.random:0{function.random_bits}b}", "", ""))
         for name, result in (("theirs", self.theirs), ("ours", self.ours)):
             rows.append((name, *_shown(function.result, result.code), str(result.flags)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        widths[0] = 7
+        values = max(len(row[3]) for row in rows[-2:])  # flags stand beside results only
+        widths = [7, *(max(len(row[column]) for row in rows) for column in (1, 2)), values, 0]
         lines = ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines = [line.rstrip() for line in lines]
         return "\n".join([*lines, *(f"  {name:<7}  {text}" for name, text in self._remarks())])
@@ -251,7 +264,7 @@ class Explanation:
         return " and ".join(parts)
 
 
-def _shown(fmt: Format, code: int) -> tuple[str, str, str]:
+def _shown(fmt: Format | BlockFormat, code: int) -> tuple[str, str, str]:
     """A code in hexadecimal and by fields, and its value."""
     return f"{code:0{-(-fmt.bits // 4)}X}", fields(fmt, code), value(fmt.unpack(code))
 
@@ -264,9 +277,10 @@ def _offset(ulps: Fraction) -> str:
     return f"{size} ulp{'s' if abs(ulps) > 1 else ''} {'above' if ulps > 0 else 'below'} ours"
 
 
-def _is_subnormal(fmt: Format, x: Unpacked) -> bool:
-    tiny = x.significand.bit_length() - 1 + x.exponent < fmt.emin if x.significand else False
-    return isinstance(fmt, FloatFormat) and x.kind is Kind.FINITE and tiny
+def _is_subnormal(fmt: Format | BlockFormat, x: Unpacked | Block) -> bool:
+    if not isinstance(fmt, FloatFormat) or isinstance(x, Block) or x.kind is not Kind.FINITE or x.is_zero:
+        return False
+    return x.significand.bit_length() - 1 + x.exponent < fmt.emin
 
 
 def explain(function: Function, codes: Sequence[int], theirs: tuple[int, int], random: int = 0) -> Explanation:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from .codec import Codec, Kind, Unpacked, carrier
 from .fixed import FixedFormat
 from .floats import FloatFormat, Specials
+from .posits import PositFormat
 
-Format = FloatFormat | FixedFormat
+Format = FloatFormat | FixedFormat | PositFormat
 
-__all__ = ["Codec", "FixedFormat", "FloatFormat", "Format", "Kind", "Specials", "Unpacked", "carrier"]
+__all__ = ["Codec", "FixedFormat", "FloatFormat", "Format", "Kind", "PositFormat", "Specials", "Unpacked", "carrier"]

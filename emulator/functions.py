@@ -2,6 +2,7 @@
 
     <format>_<operation>[_to_<format>]     e4m3fn_mul, q4.12_add, posit16_fma, fp8_e4m3_dot4_to_fp32
     <format>_to_<format>                   bf16_to_e4m3fn, q4.12_to_fp16
+    <block format>_dot<size>[_to_<format>] mxfp4_dot32: a pair of packed blocks, into fp32 unless told
 
 Berkeley TestFloat's names are understood as well (John Hauser, TestFloat release 3e): ``f16 f32 f64 bf16`` for formats,
 ``i32 ui32 i64 ui64`` (here any width) for integers, ``mulAdd roundToInt le_quiet`` ... for operations.
@@ -13,37 +14,56 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import arithmetic, comparison, names, operations
 from .arithmetic import Result
+from .blocks import Block, BlockFormat, block_dot
 from .comparison import Class, Relation
 from .conventions import RISCV, Conventions
 from .errors import HalfulpError
 from .fixed import FixedFormat
-from .formats import Format, Unpacked
+from .floats import FloatFormat
+from .formats import Format
 from .rounding import Mode, Rounding
 
 BOOLEAN = FixedFormat(1, 0, signed=False)  #: results of relations
 INTEGER = FixedFormat(32, 0)  #: scalb's second operand
+BLOCK_RESULT = FloatFormat(8, 23)  #: of dot products of blocks (MX section 6.1)
 MOST_TERMS = 4096  #: of a dot product or sum
 
-#: TestFloat's names of formats and operations, and ours.
+#: TestFloat's names of formats, operations and roundings, and ours.
 FORMATS = {"f16": "fp16", "f32": "fp32", "f64": "fp64"}
+ROUNDINGS = {
+    "near_even": Mode.RNE,
+    "near_maxmag": Mode.RNA,
+    "minmag": Mode.RTZ,
+    "min": Mode.RTN,
+    "max": Mode.RTP,
+    "odd": Mode.RTO,
+}
 OPERATION_NAMES = {"muladd": "fma", "roundtoint": "round_to_integral", "min": "minimum", "max": "maximum"}
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function unit: what a name, a rounding and the conventions make of codes."""
+    """A function unit: what a name, a rounding and the conventions make of codes.
+
+    The code of a block is the block packed into one integer (``BlockFormat.pack_block``).
+    """
 
     name: str
     operation: str  #: a key of OPERATIONS, "convert" or "convert_to_integer"
-    operands: tuple[Format, ...]
+    operands: tuple[Format | BlockFormat, ...]
     result: Format
     rounding: Rounding
     conventions: Conventions
     exact: bool  #: rounding to an integer raises inexact (IEEE 754's roundToIntegralExact, convertToIntegerExact)
+
+    @property
+    def numbers(self) -> tuple[Format, ...]:
+        """The formats of those operands that are numbers, not blocks: all of them, or none."""
+        return tuple(fmt for fmt in self.operands if not isinstance(fmt, BlockFormat))
 
     @property
     def random_bits(self) -> int:
@@ -61,9 +81,9 @@ class Function:
 
     @property
     def operand_names(self) -> tuple[str, ...]:
-        """a, b, c; of a dot product x1 ... xn, y1 ... yn, of a sum x1 ... xn."""
+        """a, b, c; of a dot product of numbers x1 ... xn, y1 ... yn, of a sum x1 ... xn."""
         n = len(self.operands)
-        if self.operation == "dot":
+        if self.operation == "dot" and not isinstance(self.operands[0], BlockFormat):
             return tuple(f"{letter}{i + 1}" for letter in "xy" for i in range(n // 2))
         return tuple(f"x{i + 1}" for i in range(n)) if self.operation == "sum" else tuple("abc"[:n])
 
@@ -82,9 +102,12 @@ class Function:
                 raise HalfulpError(f"{self.name}: {code} is not a code of {fmt}: it must lie in [0, 2**{fmt.bits}).")
         return OPERATIONS[self.operation].apply(self, codes, random)
 
-    def unpack(self, codes: Sequence[int]) -> list[Unpacked]:
-        """The exact data of operand codes, subnormals read as the conventions say."""
-        return [self.conventions.operand(fmt, code) for fmt, code in zip(self.operands, codes, strict=True)]
+    def unpack(self, codes: Sequence[int]) -> list[Any]:
+        """The exact data of operand codes, subnormals read as the conventions say: Unpacked, or Block."""
+        return [
+            fmt.unpack(code) if isinstance(fmt, BlockFormat) else self.conventions.operand(fmt, code)
+            for fmt, code in zip(self.operands, codes, strict=True)
+        ]
 
 
 class _Operation(NamedTuple):
@@ -113,7 +136,7 @@ def _to_integer(operation: Callable[..., Result]) -> _Operation:
 def _relation(relations: str, signaling: bool) -> _Operation:
     def apply(unit: Function, codes: Sequence[int], random: int) -> Result:
         x, y = unit.unpack(codes)
-        relation, flags = comparison.compare(x, y, signaling)
+        relation, flags = comparison.compare(x, y, signaling, unit.numbers[0])
         return Result(int(relation.value in relations.split()), flags)
 
     return _Operation(apply, 2, result=BOOLEAN)
@@ -132,13 +155,13 @@ def _neighbour(operation: Callable[[int, Format, Conventions], Result]) -> _Oper
 
 def _compare(unit: Function, codes: Sequence[int], random: int) -> Result:
     x, y = unit.unpack(codes)
-    relation, flags = comparison.compare(x, y)
+    relation, flags = comparison.compare(x, y, fmt=unit.numbers[0])
     return Result(list(Relation).index(relation), flags)
 
 
 def _classify(unit: Function, codes: Sequence[int], random: int) -> Result:
     (x,) = unit.unpack(codes)
-    kind = comparison.classify(x, unit.operands[0])
+    kind = comparison.classify(x, unit.numbers[0])
     return Result(1 << RISCV_CLASSES.index(kind), arithmetic.Flags.NONE)
 
 
@@ -149,6 +172,9 @@ def _scalb(unit: Function, codes: Sequence[int], random: int) -> Result:
 
 def _dot(unit: Function, codes: Sequence[int], random: int) -> Result:
     data = unit.unpack(codes)
+    if isinstance(data[0], Block):
+        x, y = data
+        return block_dot(x, y, unit.result, unit.rounding, random, unit.conventions)
     half = len(data) // 2
     pairs = zip(data[:half], data[half:], strict=True)
     return operations.dot(pairs, unit.result, unit.rounding, random, unit.conventions)
@@ -209,6 +235,7 @@ OPERATIONS: dict[str, _Operation] = {
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
 _TERMS = re.compile(r"(dot|sum)(\d+)")
+_ROUNDED = re.compile(r"(?i)(.+)_r(x?)_(near_even|near_maxmag|minmag|min|max|odd)")
 _WIDE = re.compile(r"(^|_)(f128|extf80)(_|$)")
 
 
@@ -220,7 +247,7 @@ def function(
     Parameters
     ----------
     name : ``<format>_<operation>``, ``<a>_to_<b>``, or a name of TestFloat's; see the module.
-    rounding : ignored where nothing is rounded; a name ending in TestFloat's ``_r_minMag`` rounds toward zero.
+    rounding : ignored where nothing is rounded, or the name tells, as TestFloat's ``_r_minMag``, ``_rx_near_even`` ...
     exact : whether rounding to an integer raises inexact (TestFloat's ``-exact``).
 
     Raises
@@ -230,8 +257,8 @@ def function(
     """
     how = Rounding.parse(rounding)
     text = name.strip()
-    if text.lower().endswith("_r_minmag"):
-        text, how = text[: -len("_r_minmag")], Rounding(Mode.RTZ)
+    if match := _ROUNDED.fullmatch(text):
+        text, how, exact = match[1], Rounding(ROUNDINGS[match[3].lower()]), exact or bool(match[2])
     if _WIDE.search(text.lower()):
         raise HalfulpError(f"{name}: formats end at e11m52, so TestFloat's f128 and extF80 are not here; f64 is.")
     found = _operation(text) or _conversion(text)
@@ -240,7 +267,7 @@ def function(
     return Function(name.strip(), *found, how, conventions, exact)
 
 
-_Parsed = tuple[str, tuple[Format, ...], Format]
+_Parsed = tuple[str, tuple[Format | BlockFormat, ...], Format]
 
 
 def _operation(text: str) -> _Parsed | None:
@@ -251,7 +278,14 @@ def _operation(text: str) -> _Parsed | None:
         operation = OPERATION_NAMES.get(operation, operation)
         if fmt is None:
             continue
-        if match := _TERMS.fullmatch(operation):
+        match = _TERMS.fullmatch(operation)
+        if isinstance(fmt, BlockFormat):
+            if operation == f"dot{fmt.size}":
+                return "dot", (fmt, fmt), BLOCK_RESULT
+            if match or operation in OPERATIONS:
+                raise HalfulpError(f"{text}: the one operation on blocks is {text[:place]}_dot{fmt.size}.")
+            continue
+        if match:
             terms = int(match[2])
             if not 1 <= terms <= MOST_TERMS:
                 raise HalfulpError(f"{text}: {match[1]} takes 1 to {MOST_TERMS} terms, not {terms}.")
@@ -269,8 +303,7 @@ def _conversion(text: str) -> _Parsed | None:
     An integer i<N> or ui<N> as b is IEEE 754's convertToInteger.
     """
     source, _, target = text.rpartition("_to_")
-    origin = type_format(source)
-    integer, other = _integer(target), _format(target)
+    origin, integer, other = type_format(source), _integer(target), type_format(target)
     if origin and integer:
         return "convert_to_integer", (origin,), integer
     if origin and other:
@@ -286,16 +319,17 @@ def _integer(text: str) -> FixedFormat | None:
     return FixedFormat(int(match[2]), 0, not match[1]) if match else None
 
 
-def _format(text: str) -> Format | None:
+def _format(text: str) -> Format | BlockFormat | None:
     try:
-        return names.scalar_format(FORMATS.get(text.lower(), text))
+        return names.format(FORMATS.get(text.lower(), text))
     except HalfulpError:
         return None
 
 
 def type_format(name: str) -> Format | None:
     """The format of a type in TestFloat's spelling or ours, as in f16, ui32, e4m3fn; None if it is none."""
-    return _integer(name) or _format(name)
+    fmt = _integer(name) or _format(name)
+    return None if isinstance(fmt, BlockFormat) else fmt
 
 
 def _hint(text: str) -> str:

@@ -3,6 +3,7 @@
 float    [u]e<w>m<t>[fn|fnuz|finite][ftz][b<bias>][sat]   e5m10, e4m3fn, e3m2finite, e5m2sat; u: unsigned, then fn
 P3109    binary<K>p<P>{s|u}{e|f}[ftz][b<bias>][sat]       binary8p3se: signed, extended; binary8p1uf: unsigned, finite
 fixed    [u]q<IL>.<FL>[w]                                 q4.12, uq0.8, q8.8w
+posit    posit<n> (es = 2), or posit<n,es> as it stands   posit16, posit<16,1>
 block    <element>x<size>+<scale>[+<tensor scale>][+<rule>]
                                                           e2m1finitex32+ue8m0+floor, q2.6x16+e8m0+even
          bfp<n>x<size>: n-bit sign-magnitude elements     bfp8x16+ceil
@@ -18,7 +19,7 @@ from dataclasses import replace
 
 from .blocks import BlockFormat, Rule
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Specials
+from .formats import FixedFormat, FloatFormat, Format, PositFormat, Specials
 
 #: Well-known names and the grammar's name for the same format.
 ALIASES = {
@@ -39,6 +40,10 @@ ALIASES = {
     "int16": "q16.0",
     "int32": "q32.0",
     "uint8": "uq8.0",
+    "posit8": "posit8",
+    "posit16": "posit16",
+    "posit32": "posit32",
+    "posit64": "posit64",
 }
 #: The same for block formats. MX: OCP v1.0 section 5.3. MSFP<12 ... 16>: 8 exponent bits shared by 16 elements of a
 #: sign and 3 ... 7 magnitude bits.
@@ -62,10 +67,11 @@ _SUFFIXES = r"(?P<ftz>ftz)?(?:b(?P<bias>-?\d+))?(?P<sat>sat)?"
 _FLOAT = re.compile(r"(?P<sign>[su]?)e(?P<w>\d+)m(?P<t>\d+)(?P<specials>fnuz|finite|fn)?" + _SUFFIXES)
 _P3109 = re.compile(r"binary(?P<bits>\d+)p(?P<precision>\d+)(?P<sign>[su])(?P<domain>[ef])" + _SUFFIXES)
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(w?)")
+_POSIT = re.compile(r"posit(?:(\d+)|<(\d+), ?(\d+)>)")
 _RULES = [rule.value for rule in Rule]
 _BFP = re.compile(r"bfp(\d+)")
 _EXAMPLES = ["e5m10", "e4m3fn", "e5m2sat", "e8m7ftz", "binary8p3se", "q4.12", "q8.8", "q8.8w", "uq4.12", "bfp8x16"]
-_LATER = re.compile(r"posit.*")
+_EXAMPLES += ["posit<16,1>"]
 
 
 def _spelled_out(text: str) -> str:
@@ -130,21 +136,20 @@ def format(name: str | Format | BlockFormat) -> Format | BlockFormat:
     HalfulpError
         The name is not in the grammar; the sentence lists near matches.
     """
-    if isinstance(name, (FloatFormat, FixedFormat, BlockFormat)):
+    if isinstance(name, Format | BlockFormat):
         return name
     text = str(name).strip().lower()
     if fmt := _block(text):
         return fmt
     text = _spelled_out(text)
-    if _LATER.fullmatch(text):
-        raise HalfulpError(
-            f"format {name!r} is not built yet: this version has floats e2m0 ... e11m52 and fixed point q<IL>.<FL>."
-        )
     if match := _FLOAT.fullmatch(text) or _P3109.fullmatch(text):
         return _float(**match.groupdict())
     if match := _FIXED.fullmatch(text):
         unsigned, il, fl, wrap = match.groups()
         return FixedFormat(int(il), int(fl), not unsigned, bool(wrap))
+    if match := _POSIT.fullmatch(text):
+        standard, bits, exponent_bits = match.groups()
+        return PositFormat(int(standard)) if standard else PositFormat(int(bits), int(exponent_bits))
     near = difflib.get_close_matches(text, [*ALIASES, *BLOCK_ALIASES, *_EXAMPLES], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "names look like fp16, e4m3fn or q4.12."
     raise HalfulpError(f"unknown format {name!r}: {hint}")

@@ -6,6 +6,7 @@ of threads draws the same ones. A Machine opens one *call* per operation; a call
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Protocol
 from .errors import HalfulpError
 
 _WORD = 0xFFFFFFFF
+RUN = 16  #: consecutive elements that take the same piece of consecutive blocks
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 
@@ -49,24 +51,30 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
     return c0, c1, c2, c3
 
 
+def piece_bits(k: int) -> int:
+    """Bits of a Philox word that a draw of k bits uses up: 8, 16 or 32."""
+    return 8 if k <= 8 else 16 if k <= 16 else 32
+
+
 def random_bits(seed: int, stream: int, element: int, step: int, k: int) -> int:
     """The k random bits (1...32) drawn for one rounding: an integer in [0, 2^k).
 
-    Four consecutive elements share one Philox block; the k bits are the top bits of the element's 32-bit word.
+    They are the top k bits of a piece of 8, 16 or 32 bits, the narrowest that has so many, of a Philox block of four
+    words. Pieces are dealt out in runs: of a group of elements that share 16 blocks, the i-th run of 16 takes the i-th
+    piece of each, so that vector units draw a group at a time.
     ``element`` is the flat index in the result, ``step`` the position in the sum; both are below 2^40, as is
     ``stream``; ``seed`` lies in [0, 2^62).
     """
-    counter = (
-        step & _WORD,
-        element >> 2 & _WORD,
-        stream & _WORD,
-        element >> 34 | (stream >> 32) << 8 | (step >> 32) << 16,
-    )
-    block = philox4x32(counter, (seed & _WORD, seed >> 32 & _WORD))
-    return block[element & 3] >> (32 - k)
+    width = piece_bits(k)
+    group, place = divmod(element, RUN * 128 // width)
+    piece, lane = divmod(place, RUN)
+    block = group * RUN + lane
+    counter = (step & _WORD, block & _WORD, stream & _WORD, block >> 32 | (stream >> 32) << 8 | (step >> 32) << 16)
+    word = philox4x32(counter, (seed & _WORD, seed >> 32 & _WORD))[piece & 3]
+    return word >> (32 - width * (piece >> 2) - k) & ((1 << k) - 1)
 
 
-class Source(Protocol):
+class Source(Hashable, Protocol):
     """Where the random bits of stochastic rounding come from; ``source`` finds one by name."""
 
     def random_bits(self, seed: int, stream: int, element: int, step: int, k: int) -> int:

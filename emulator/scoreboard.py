@@ -81,7 +81,7 @@ class Scoreboard:
     @property
     def title(self) -> str:
         """The function and what it was checked under."""
-        return f"{self.function.name} {self.function.described}"
+        return f"{self.function.name} {self.function.described}".rstrip()
 
     @property
     def details(self) -> str:

@@ -6,62 +6,38 @@ where float64 operands need wide integers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..emulator import operations
-from ..emulator.arithmetic import exact
+from ..emulator import arithmetic, operations
+from ..emulator.arithmetic import Result, exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
+from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
+from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
-from .elementwise import Op
-from .target import (
-    FP64,
-    GIVEN_DRAWS,
-    Draws,
-    Path,
-    codec,
-    convert_path,
-    div_path,
-    draws,
-    fits_binary32,
-    mac_path,
-    sqrt_path,
-    target,
-    target32,
-)
+from .paths import FP64, Op, Path, path_of
+from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_codec, target, target32
 
 FP32 = FloatFormat(8, 23)
-ONE = FixedFormat(2, 0)
-
-
-def path_of(op: Op, operands: tuple[Format, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
-    """The fastest path proven for an operation on values of these formats, or None where kernels have none.
-
-    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root.
-    """
-    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
-        return None
-    if op in (Op.ADD, Op.SUB):
-        return mac_path(operands[0], ONE, operands[1], result, rounding, flags)
-    if op is Op.MUL:
-        return mac_path(*operands, ONE, result, rounding, flags)
-    if op is Op.FMA:
-        return mac_path(*operands, result, rounding, flags)
-    if op is Op.DIV:
-        return div_path(*operands, result, rounding, flags)
-    if op is Op.SQRT:
-        path = sqrt_path(*operands, result, rounding, flags)
-        return None if path is Path.WIDE and rounding.random_bits else path
-    return convert_path(result, rounding, flags)
+_DEFINITION: dict[Op, Callable[..., Result]] = {
+    Op.CONVERT: arithmetic.quantize,
+    Op.ADD: arithmetic.add,
+    Op.SUB: operations.sub,
+    Op.MUL: arithmetic.mul,
+    Op.FMA: arithmetic.fma,
+    Op.DIV: operations.div,
+    Op.SQRT: operations.sqrt,
+    Op.REM: operations.rem,
+}
 
 
 def run(
@@ -96,7 +72,7 @@ def run(
     t = target(fmt, rounding, False, integral, conventions)
     x, y, z = (*operands, operands[0], operands[0])[:3]
     flagged = flags is not None
-    flags = backend.array([0], np.int64) if flags is None else flags
+    flags = backend.array([0], np.uint8) if flags is None else flags
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, d, int(path), t)
@@ -116,20 +92,25 @@ def _defined(
     backend: Backend,
     conventions: Conventions,
 ) -> Any:
-    """The same by the definition, one by one: for the few cases that have no kernel."""
-    operation = {Op.DIV: operations.div, Op.SQRT: operations.sqrt}[op]
-    columns = [backend.to_host(x).tolist() for x in operands]
+    """The same by the definition, one by one (conversions to posits all at once): where there is no kernel."""
+    if fmt.precision > 53:
+        raise HalfulpError(f"arrays carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
+    columns = [backend.to_host(x) for x in operands]
     k = rounding.random_bits
     if k and u is None:
-        u = backend.xp.empty(operands[0].size)
-        backend.launch("draw", u.size, u, d, 0, target(fmt, rounding))
-    fractions = backend.to_host(u).tolist() if k else [0.0] * operands[0].size
-    for i, values in enumerate(zip(*columns, strict=True)):
-        random = int(fractions[i] * 2**k)
-        code, raised = operation(*map(exact, values), fmt, rounding, random, conventions)
-        out[i] = float(fmt.unpack(code))
-        if flags is not None:
-            flags[i] = int(raised)
+        u = backend.xp.empty(out.size)
+        backend.launch("draw", out.size, u, d, 0, target(FP64, rounding))
+    random = (backend.to_host(u) * 2**k).astype(np.int64) if k else np.zeros(out.size, np.int64)
+    if isinstance(fmt, PositFormat) and op is Op.CONVERT:
+        values, raised = posits.convert(columns[0].astype(np.float64), fmt, rounding, random)
+    else:
+        rows = zip(*(x.tolist() for x in columns), random.tolist(), strict=True)
+        results = [_DEFINITION[op](*map(exact, row[:-1]), fmt, rounding, row[-1], conventions) for row in rows]
+        values = np.array([float(fmt.unpack(code)) for code, _ in results])
+        raised = np.array([int(flags) for _, flags in results])
+    out[:] = backend.array(values)
+    if flags is not None:
+        flags[:] = backend.array(raised, np.int64)
     return out
 
 
@@ -159,7 +140,7 @@ def _apply(
     random: Source | str,
 ) -> Any:
     fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
-    if not 0 <= seed < 1 << 62:
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
         raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
     if rounding.random_bits:
         random.random_bits(seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
@@ -170,16 +151,17 @@ def _apply(
         shapes = [str(x.shape) for x in arrays]
         raise HalfulpError(f"shapes {', '.join(shapes[:-1])} and {shapes[-1]} do not broadcast together.") from None
     where = make_backend(backend, threads)
-    narrow = where.name == "cpu" and all(x.dtype == np.float32 for x in arrays)
-    kind = np.float32 if narrow and fits_binary32(fmt) else np.float64
-    if out is not None and (out.shape != shape or out.dtype != kind or not out.flags.c_contiguous):
-        raise HalfulpError(f"out must be a contiguous {np.dtype(kind)} array of shape {shape}.")
-    out = np.empty(shape, kind) if out is None else out
+    single = all(x.dtype == np.float32 for x in arrays)
+    kind = np.float32 if single and fits_binary32(fmt) else np.float64
+    if out is None:
+        out = np.empty(shape, kind)
+    elif out.shape != shape or out.dtype != kind or not out.flags.carray:
+        raise HalfulpError(f"out must be a contiguous, writeable {np.dtype(kind)} array of shape {shape}.")
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:
-        operand = np.float32 if narrow else np.float64
-        flat = tuple(_broadcast(x, shape, operand) for x in arrays)
-        formats = (FP32 if narrow else FP64,) * len(flat)
+        operand = np.float32 if single and where.name == "cpu" else np.float64
+        flat = tuple(_apart(_broadcast(x, shape, operand), out, flags) for x in arrays)
+        formats = (FP32 if single else FP64,) * len(flat)
         d = draws(random, seed, stream(1, Role.OUTPUT))
         if where.name == "cpu":
             run(op, flat, formats, fmt, rounding, None, d, out.reshape(-1), _flat(raised), where)
@@ -195,7 +177,20 @@ def _apply(
 
 def _broadcast(x: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     x = x if x.shape == shape else np.broadcast_to(x, shape)
-    return np.ascontiguousarray(x, dtype).reshape(-1)
+    return _plain(x, dtype).reshape(-1)
+
+
+def _plain(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """``x`` as Numba's plainest type of array, for which alone kernels are compiled: contiguous and writeable."""
+    return np.require(x, dtype, ["C", "W"])
+
+
+def _apart(x: np.ndarray, out: np.ndarray, flags: bool) -> np.ndarray:
+    """``x``, or a copy where writing ``out`` would change what is still to be read: flags look at operands last."""
+    if not np.may_share_memory(x, out):
+        return x
+    in_place = x.ctypes.data == out.ctypes.data and x.dtype == out.dtype
+    return x if in_place and not flags else x.copy()
 
 
 def _flat(array: np.ndarray | None) -> np.ndarray | None:
@@ -294,7 +289,7 @@ def sqrt(
     return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
-def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
+def decode(codes: ArrayLike, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
     """Values of codes: ``fmt.decode`` at speed.
 
     Parameters
@@ -302,16 +297,19 @@ def decode(codes: np.ndarray, fmt: Format | str, dtype: Any = np.float64, thread
     codes : unsigned integer array, any shape, every element in [0, 2**bits).
     dtype : float64, or float32 where binary32 holds the format.
     """
-    fmt = scalar_format(fmt)
-    target(fmt, RNE)
+    fmt, codes, dtype = scalar_format(fmt), np.asarray(codes), np.dtype(dtype)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
-    if np.dtype(dtype) == np.float32 and not fits_binary32(fmt):
+    if dtype not in (np.float32, np.float64):
+        raise HalfulpError(f"values come as float32 or float64, not {dtype}.")
+    if dtype == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
+    if not has_codec(fmt):
+        return fmt.decode(codes).astype(dtype)
     if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
         raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
     out = np.empty(codes.shape, dtype)
-    flat = np.ascontiguousarray(codes).reshape(-1)
+    flat = _plain(codes).reshape(-1)
     make_backend("cpu", threads).launch("decode", flat.size, signed_words(flat), out.reshape(-1), codec(fmt))
     return out
 
@@ -324,8 +322,9 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
 def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
     """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
     fmt = scalar_format(fmt)
-    target(fmt, RNE)
-    x = np.ascontiguousarray(_operand(values))
+    if not has_codec(fmt):
+        return fmt.encode(values)
+    x = _plain(_operand(values))
     codes = np.empty(x.shape, code_dtype(fmt.bits))
     where = make_backend("cpu", threads)
     misfits = np.zeros(1, np.int64)

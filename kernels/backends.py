@@ -27,8 +27,8 @@ from .target import STRUCTS, Struct
 
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000
-#: Threads are cut at multiples of it, so that each draws whole blocks of random words.
-_GRAIN = 4
+#: Threads are cut at multiples of it, so that each draws whole groups of random words.
+_GRAIN = 256
 
 
 def default_threads() -> int:

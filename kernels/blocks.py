@@ -21,7 +21,7 @@ from ..emulator.formats import carrier
 from ..emulator.names import block_format
 from ..emulator.rounding import RNE, RTO, RTP, Rounding
 from .arrays import div, encode, quantize
-from .target import FP64
+from .paths import FP64
 
 
 def encode_blocks(

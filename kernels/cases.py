@@ -15,11 +15,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ..emulator.blocks import BlockFormat
 from ..emulator.errors import HalfulpError
 from ..emulator.floats import FloatFormat
 from ..emulator.formats import Format
 from ..emulator.functions import function
 from .evaluate import evaluate
+from .lines import split
 
 BLOCK = 1 << 14  #: cases that are drawn together
 _EXHAUSTIVE_BITS = {1: 16, 2: 24}  #: operands of so many bits altogether are run through, by level
@@ -87,7 +89,7 @@ class Cases:
     the same again, with other random cases.
     """
 
-    operands: tuple[Format, ...]
+    operands: tuple[Format | BlockFormat, ...]
     random_bits: int = 0  #: of a further operand, the random bits of stochastic rounding
     level: int = 1  #: 1 or 2
     seed: int = 1
@@ -122,10 +124,11 @@ class Cases:
 
     @cached_property
     def _tables(self) -> list[np.ndarray]:
-        """The directed codes of each operand; none where there are too many operands to combine them."""
-        if len(self.operands) > 3:
+        """The directed codes of each operand; none where the operands are too many to combine them, or blocks."""
+        single = [fmt for fmt in self.operands if not isinstance(fmt, BlockFormat)]
+        if len(single) < len(self.operands) or len(single) > 3:
             return []
-        return [directed(fmt, len(self.operands) == 1, self.level == 2) for fmt in self.operands]
+        return [directed(fmt, len(single) == 1, self.level == 2) for fmt in single]
 
     @cached_property
     def _combinations(self) -> int:
@@ -136,7 +139,10 @@ class Cases:
         return _PERIOD[self.level][len(self.operands)]
 
     def columns(self, begin: int, end: int) -> np.ndarray:
-        """Cases ``begin`` to ``end``: uint64, a row per operand and one of random bits, a column per case."""
+        """Cases ``begin`` to ``end``: uint64, a row per operand and one of random bits, a column per case.
+
+        An operand wider than 64 bits has several rows, as ``lines.limbs`` tells.
+        """
         if self.exhaustive:
             return self._enumerated(begin, end)
         blocks = [self._block(block) for block in range(begin // BLOCK, -(-end // BLOCK))]
@@ -156,14 +162,15 @@ class Cases:
         philox = np.random.Philox(key=[self.seed, block])
         rows: list[np.ndarray] = []
         for fmt in self.operands:
-            words = philox.random_raw(3 * BLOCK).reshape(3, BLOCK)
-            drawn = _drawn_float(fmt, *words[:2]) if isinstance(fmt, FloatFormat) else _drawn_word(fmt, *words[:2])
-            rows.append(_related(fmt, drawn, rows, words[2]) if rows and fmt == self.operands[0] else drawn)
+            drawn, choice = _drawn(fmt, philox), philox.random_raw(BLOCK)
+            if rows and fmt == self.operands[0] and not isinstance(fmt, BlockFormat):
+                drawn = _related(fmt, drawn, rows, choice)
+            rows.append(drawn)
         if self._tables:
             self._combine(block, rows)
         if self.random_bits:
             rows.append(_drawn_bits(self.random_bits, philox.random_raw(BLOCK)))
-        return np.stack(rows)
+        return np.concatenate([split(row, width) for row, width in zip(rows, self.bits, strict=True)])
 
     def _combine(self, block: int, rows: list[np.ndarray]) -> None:
         """Put the combinations of directed codes at every ``_period``-th case, scattered."""
@@ -177,6 +184,18 @@ class Cases:
         for row, table in zip(rows, self._tables, strict=True):
             row[places] = table[index % len(table)]
             index //= len(table)
+
+
+def _drawn(fmt: Format | BlockFormat, philox: np.random.Philox) -> np.ndarray:
+    """BLOCK random codes, weighted toward interesting ones; those of a block are packed (Python integers)."""
+    if isinstance(fmt, BlockFormat):
+        parts = [_drawn(part, philox) for part in [fmt.scale, *[fmt.element] * fmt.size]]
+        packed = parts[0].astype(object)
+        for part in parts[1:]:
+            packed = packed << fmt.element.bits | part.astype(object)
+        return packed
+    choice, noise = philox.random_raw(2 * BLOCK).reshape(2, BLOCK)
+    return _drawn_float(fmt, choice, noise) if isinstance(fmt, FloatFormat) else _drawn_word(fmt, choice, noise)
 
 
 def _drawn_float(fmt: FloatFormat, choice: np.ndarray, noise: np.ndarray) -> np.ndarray:

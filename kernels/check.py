@@ -12,7 +12,7 @@ from ..emulator.formats import Format
 from ..emulator.functions import Function
 from ..emulator.scoreboard import Scoreboard
 from .evaluate import evaluate
-from .lines import Batch, records
+from .lines import Batch, joined, records
 
 FLAG_BITS = 5
 
@@ -25,8 +25,9 @@ def columns(function: Function) -> tuple[list[int], list[str]]:
 
 
 def answered(function: Function, cases: np.ndarray) -> np.ndarray:
-    """Cases (uint64: a row per operand, and one of random bits if they are needed) with rows of results and flags."""
-    operands, random = cases[: len(function.operands)], cases[-1] if function.random_bits else None
+    """Cases (rows of limbs: operands, and random bits if they are needed) with rows of results and flags."""
+    operands = joined(cases, columns(function)[0][:-2])
+    random = operands.pop() if function.random_bits else None
     codes, flags = evaluate(function, *operands, random=random)
     return np.concatenate([cases, codes[None].astype(np.uint64), flags[None].astype(np.uint64)])
 
@@ -54,7 +55,7 @@ def verify(
 
 def _check(scoreboard: Scoreboard, batch: Batch) -> None:
     function = scoreboard.function
-    *rows, theirs, raised = batch.columns
+    *rows, theirs, raised = joined(batch.columns, columns(function)[0])
     operands, random = rows[: len(function.operands)], rows[-1] if function.random_bits else None
     codes, flags = evaluate(function, *operands, random=random)
     if scoreboard.ignore_flags:

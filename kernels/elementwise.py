@@ -8,8 +8,7 @@ but ``rounded`` and ``settle`` is asked for.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from .paths import Op, Path
 from .scalar import (
     DIVIDE_BY_ZERO,
     INFINITY_BITS,
@@ -28,25 +27,27 @@ from .scalar import (
     rounded,
     sqrt_odd,
 )
-from .subset import bits_of, device, device_call, f64, f64s, fma, from_bits, i64, i64s, kernel, like, sqrt, word
-from .target import GIVEN, Codec, Draws, Path, Target
+from .subset import (
+    bits_of,
+    device,
+    device_call,
+    f64,
+    f64s,
+    fma,
+    from_bits,
+    i64,
+    i64s,
+    kernel,
+    like,
+    quotient,
+    sqrt,
+    word,
+)
+from .target import GIVEN, Codec, Draws, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
 CHUNK = 1024
-
-
-class Op(IntEnum):
-    """Operations of ``compute``."""
-
-    CONVERT = 0
-    ADD = 1
-    MUL = 2
-    FMA = 3
-    DIV = 4
-    SQRT = 5
-    REM = 6
-    SUB = 7
 
 
 CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)
@@ -58,21 +59,34 @@ def neutral_zero(t: Target) -> f64:
     return from_bits(SIGN_BIT ^ t.zero_sign)
 
 
+@device
+def deal(u: f64s, i: i64, word: i64, t: Target) -> None:
+    """A word's pieces to the runs that take them: i is the place in the first of them."""
+    u[i] = fraction_of(word, 0, t)
+    if t.pieces_log2 > 2:
+        u[i + 64] = fraction_of(word, 1, t)
+        if t.pieces_log2 > 3:
+            u[i + 128] = fraction_of(word, 2, t)
+            u[i + 192] = fraction_of(word, 3, t)
+
+
 @device_call
 def draw_fractions(u: f64s, n: i64, first: i64, d: Draws, step: i64, t: Target) -> None:
-    """u[i] = ``random_fraction`` of element first + i, for i < n; four elements share a Philox block."""
-    head = n if d.lfsr > 0 else min(n, (0 - first) & 3)
+    """u[i] = ``random_fraction`` of element first + i, for i < n; whole groups draw each of their blocks once."""
+    group = 16 << t.pieces_log2
+    head = n if d.lfsr > 0 else min(n, (0 - first) & (group - 1))
     for i in range(head):
         u[i] = random_fraction(d, first + i, step, t)
-    blocks = (n - head) >> 2
-    body = u[head:n]
-    block = (first + head) >> 2
-    for j in range(blocks):
-        body[4 * j] = fraction_of(random_word(d, block + j, step, 0), t)
-        body[4 * j + 1] = fraction_of(random_word(d, block + j, step, 1), t)
-        body[4 * j + 2] = fraction_of(random_word(d, block + j, step, 2), t)
-        body[4 * j + 3] = fraction_of(random_word(d, block + j, step, 3), t)
-    for i in range(head + 4 * blocks, n):
+    groups = quotient(n - head, group)
+    for g in range(groups):
+        part = u[head + g * group : head + (g + 1) * group]
+        block = ((first + head) >> t.pieces_log2) + g * 16
+        for lane in range(16):
+            deal(part, lane, random_word(d, block + lane, step, 0), t)
+            deal(part, lane + 16, random_word(d, block + lane, step, 1), t)
+            deal(part, lane + 32, random_word(d, block + lane, step, 2), t)
+            deal(part, lane + 48, random_word(d, block + lane, step, 3), t)
+    for i in range(head + groups * group, n):
         u[i] = random_fraction(d, first + i, step, t)
 
 

@@ -10,13 +10,12 @@ from ..emulator.arithmetic import Flags
 from ..emulator.codec import code_dtype
 from ..emulator.comparison import Relation
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FloatFormat, Specials
 from ..emulator.functions import OPERATIONS, Function
-from .arrays import path_of, run, signed_words
+from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
-from .elementwise import Op
-from .target import GIVEN_DRAWS, codec, has_kernels
+from .paths import Op, path_of
+from .target import GIVEN_DRAWS, codec, has_codec
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {
@@ -62,7 +61,9 @@ def evaluate(
     codes, flags = np.empty(shape, code_dtype(function.result.bits)), np.zeros(shape, np.uint8)
     columns = [np.ascontiguousarray(x).reshape(-1) for x in operands]
     for fmt, x in zip(function.operands, columns, strict=True):
-        if x.dtype.kind != "u" or (x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits):
+        if x.dtype.kind != ("u" if fmt.bits <= 64 else "O") or (
+            x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits
+        ):
             raise HalfulpError(f"{function.name}: codes of {fmt} are unsigned integers below 2**{fmt.bits}.")
     bits = np.zeros(columns[0].size, np.uint64) if random is None else np.ascontiguousarray(random).reshape(-1)
     if bits.size and int(bits.max()) >> function.random_bits:
@@ -79,11 +80,12 @@ def evaluate(
 
 def _evaluator(function: Function) -> Any:
     """How a function unit is evaluated: by kernels if every format and the rounding has them."""
-    if not all(has_kernels(fmt) for fmt in (*function.operands, function.result)):
+    formats = (*function.numbers, function.result)
+    if not function.numbers or not all(map(has_codec, formats)):
         return _by_definition
     if function.operation in _PREDICATES:
         return _by_comparison
-    if function.operation not in _OPS or _has_own_rules(function):
+    if function.operation not in _OPS:
         return _by_definition
     if (
         function.operation == "round_to_integral"
@@ -91,18 +93,8 @@ def _evaluator(function: Function) -> Any:
     ):
         return _by_definition  # its integers are rounded again
     op, rounding = _OPS[function.operation], function.rounding
-    path = path_of(op, function.operands, function.result, rounding, flags=True)
+    path = path_of(op, function.numbers, function.result, rounding, flags=True)
     return _by_definition if path is None else _by_kernels
-
-
-def _has_own_rules(function: Function) -> bool:
-    """P3109's x / 0 in extended formats, and unsigned formats where tiny results are flushed."""
-    fmt = function.result
-    if not isinstance(fmt, FloatFormat):
-        return False
-    return (fmt.specials is Specials.EXTENDED and function.operation == "div") or (
-        not fmt.signed and function.conventions.ftz
-    )
 
 
 def _by_definition(
@@ -121,7 +113,7 @@ def _by_definition(
 
 def _decoded(function: Function, operands: list[np.ndarray], backend: Backend) -> list[np.ndarray]:
     values = []
-    for fmt, x in zip(function.operands, operands, strict=True):
+    for fmt, x in zip(function.numbers, operands, strict=True):
         values.append(np.empty(x.size))
         backend.launch("decode", x.size, signed_words(x), values[-1], codec(fmt, function.conventions.daz))
     return values
@@ -139,7 +131,7 @@ def _by_kernels(
     op, k = _OPS[function.operation], function.random_bits
     u = random * 2.0**-k if k else None
     integral = function.operation == "round_to_integral"
-    formats = function.operands
+    formats = function.numbers
     results = run(
         op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
         function.conventions, integral,

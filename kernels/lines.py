@@ -27,6 +27,32 @@ for _characters, _values in (
 _DIGITS = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 
 
+def limbs(bits: Sequence[int]) -> list[int]:
+    """The widths of the uint64 rows that hold columns of any width: wider ones lie in several rows, highest first."""
+    return [part for width in bits for part in ((width - 1) % 64 + 1, *[64] * ((width - 1) // 64))]
+
+
+def split(code: np.ndarray, bits: int) -> np.ndarray:
+    """Codes of one column as rows of limbs."""
+    if bits <= 64:
+        return code.astype(np.uint64)[None]
+    places = range((bits - 1) // 64 * 64, -1, -64)
+    return np.stack([(code >> place & 0xFFFF_FFFF_FFFF_FFFF).astype(np.uint64) for place in places])
+
+
+def joined(rows: np.ndarray, bits: Sequence[int]) -> list[np.ndarray]:
+    """The columns of codes that lie in rows of limbs: uint64, or Python integers where they are wider."""
+    columns, place = [], 0
+    for width in bits:
+        end = place + len(limbs([width]))
+        column = rows[place]
+        for row in rows[place + 1 : end]:
+            column = column.astype(object) << 64 | row.astype(object)
+        columns.append(column)
+        place = end
+    return columns
+
+
 def hex_digits(bits: int) -> int:
     """How many digits a code of ``bits`` bits is written with."""
     return -(-bits // 4)
@@ -39,7 +65,7 @@ class Malformed(HalfulpError):
 class Batch(NamedTuple):
     """The records of some whole lines."""
 
-    columns: np.ndarray  #: uint64, columns x records
+    columns: np.ndarray  #: uint64, limbs x records
     starts: np.ndarray  #: where in ``text`` each record begins
     text: bytes
     lines: int  #: lines before ``text``
@@ -50,9 +76,10 @@ class Batch(NamedTuple):
 
 
 @compiled
-def _parse(text, digits, largest, columns, starts):  # type: ignore[no-untyped-def]
-    """Fill ``columns`` (uint64, columns x records) from whole lines of ``text`` (uint8), which ends with a newline.
+def _parse(text, digits, fewest, largest, last, columns, starts):
+    """Fill ``columns`` (uint64, limbs x records) from whole lines of ``text`` (uint8), which ends with a newline.
 
+    ``fewest`` are the digits that each limb must have, ``last`` tells which limbs end their column.
     A slash begins a comment. Blank lines hold no record. Returns the number of records, the
     bytes used up (all, or to the start of a bad line), and whether a line is bad.
     """
@@ -66,7 +93,7 @@ def _parse(text, digits, largest, columns, starts):  # type: ignore[no-untyped-d
                 continue
             if kind > _SEPARATOR or column == digits.size:
                 break
-            end = min(at + digits[column], text.size)
+            begin, end = at, min(at + digits[column], text.size)
             value = np.uint64(0)
             while at < end:
                 kind = _CLASS[text[at]]
@@ -74,7 +101,9 @@ def _parse(text, digits, largest, columns, starts):  # type: ignore[no-untyped-d
                     break
                 value = value << np.uint64(4) | np.uint64(kind)
                 at += 1
-            if value > largest[column] or _CLASS[text[at]] < _SEPARATOR:
+            if at - begin < fewest[column] or value > largest[column]:
+                return records, used, True
+            if (_CLASS[text[at]] < _SEPARATOR) == last[column]:
                 return records, used, True
             columns[column, records] = value
             column += 1
@@ -93,18 +122,30 @@ def _parse(text, digits, largest, columns, starts):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _write(columns, digits, separator, text):  # type: ignore[no-untyped-def]
-    """Write the records of ``columns`` (uint64, columns x records) as lines into ``text`` (uint8)."""
+def _write(columns, digits, last, separator, text):
+    """Write the records of ``columns`` (uint64, limbs x records) as lines into ``text`` (uint8)."""
     at = 0
-    last = digits.size - 1
     for record in range(columns.shape[1]):
         for column in range(digits.size):
             value = columns[column, record]
             for place in range(at + digits[column] - 1, at - 1, -1):
                 text[place] = _DIGITS[value & np.uint64(15)]
                 value >>= np.uint64(4)
-            at += digits[column] + 1
-            text[at - 1] = _LINE_END if column == last else separator
+            at += digits[column]
+            if last[column]:
+                text[at] = separator
+                at += 1
+        text[at - 1] = _LINE_END
+
+
+def _layout(bits: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each limb: its digits, how few of them will do, its largest value, and whether it ends its column."""
+    parts = [(part, len(limbs([width])) > 1) for width in bits for part in limbs([width])]
+    digits = np.array([hex_digits(part) for part, _ in parts])
+    fewest = np.where([several for _, several in parts], digits, 1)
+    largest = np.array([(1 << part) - 1 for part, _ in parts], np.uint64)
+    last = np.isin(np.arange(len(parts)), np.cumsum([len(limbs([width])) for width in bits]) - 1)
+    return digits, fewest, largest, last
 
 
 def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> bytes:
@@ -112,12 +153,12 @@ def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> byt
 
     Parameters
     ----------
-    columns : uint64 array, columns x records.
+    columns : uint64 array, limbs x records.
     bits : the width of each column's codes.
     """
-    digits = np.array([hex_digits(width) for width in bits])
-    text = np.empty(columns.shape[1] * int((digits + 1).sum()), np.uint8)
-    _write(np.ascontiguousarray(columns, np.uint64), digits, ord(separator), text)
+    digits, _, _, last = _layout(bits)
+    text = np.empty(columns.shape[1] * int(digits.sum() + len(bits)), np.uint8)
+    _write(np.ascontiguousarray(columns, np.uint64), digits, last, ord(separator), text)
     return text.tobytes()
 
 
@@ -134,8 +175,7 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
     Malformed
         After the records before the malformed line were handed on.
     """
-    digits = np.array([hex_digits(width) for width in bits])
-    largest = np.array([(1 << width) - 1 for width in bits], np.uint64)
+    digits, fewest, largest, last = _layout(bits)
     rest, done, ended = b"", 0, False
     while not ended:
         read = stream.read1(CHUNK)  # what there is, so that a slow pipe is checked as it goes
@@ -145,9 +185,9 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
             rest, done, skip = rest[end:], done + 1, skip - 1
         whole = rest.rfind(b"\n") + 1
         text, rest = rest[:whole], rest[whole:]
-        columns = np.empty((len(bits), len(text) // (2 * len(bits)) + 1), np.uint64)
+        columns = np.empty((len(digits), len(text) // (2 * len(bits)) + 1), np.uint64)
         starts = np.empty(columns.shape[1], np.int64)
-        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, largest, columns, starts)
+        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, fewest, largest, last, columns, starts)
         if found:
             yield Batch(columns[:, :found], starts[:found], text, done)
         done += text.count(b"\n", 0, used)
@@ -165,7 +205,7 @@ def _fault(text: bytes, bits: Sequence[int], names: Sequence[str]) -> str:
         if not all(digit in "0123456789abcdefABCDEF" for digit in word):
             unknown = " (unknown bits of a simulation?)" if set(word.lower()) <= set("0123456789abcdefxz") else ""
             return f"{shown!r} in column {name!r} is not hexadecimal{unknown}; {expected}."
-        if len(word) > hex_digits(width):
+        if len(word) > hex_digits(width) or (width > 64 and len(word) < hex_digits(width)):
             return f"{shown!r} in column {name!r} has {len(word)} digits; its {width} bits take {hex_digits(width)}."
         if int(word, 16) >> width:
             return f"{shown!r} in column {name!r} is not a code of {width} bits."

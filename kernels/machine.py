@@ -10,18 +10,17 @@ from numpy.typing import ArrayLike
 
 from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format, carrier
+from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
-from .elementwise import Op
 from .loops import EXACT
-from .target import FP64, Draws, FusedUnit, Path, Target, accumulate_path, convert_path, draws, mac_path, target
+from .paths import FP64, ONE, Op, Path, accumulate_path, convert_path, mac_path
+from .target import Draws, FusedUnit, Target, draws, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
-_ONE = FixedFormat(2, 0)
 
 
 class Machine:
@@ -59,7 +58,7 @@ class Machine:
             raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
         self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
-        self._no_flags = self.backend.array([0], np.int64)
+        self._no_flags = self.backend.array([0], np.uint8)
         self.seed = int(seed)
         self.unit = unit
         self.source = source(random)
@@ -110,7 +109,7 @@ class Machine:
         dp = self.datapath
         self._open("add")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
-        out = self._elementwise(Op.ADD, (xs, ys), (dp.a, _ONE, dp.b))
+        out = self._elementwise(Op.ADD, (xs, ys), (dp.a, ONE, dp.b))
         self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -120,7 +119,7 @@ class Machine:
         dp = self.datapath
         self._open("mul")
         xs, ys = self._operand(x, dp.a, Role.A), self._operand(y, dp.b, Role.B)
-        out = self._elementwise(Op.MUL, (xs, ys), (dp.a, dp.b, _ONE))
+        out = self._elementwise(Op.MUL, (xs, ys), (dp.a, dp.b, ONE))
         self.ledger.count(Operation("mul", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(out, x, y)
@@ -306,7 +305,7 @@ class Machine:
         t = target(dp.accumulator, dp.rounding)
         if dp.product is None:
             return int(accumulate_path(dp)), t, EXACT, t
-        product_path = mac_path(dp.a, dp.b, _ONE, dp.product, dp.product_rounding)
+        product_path = mac_path(dp.a, dp.b, ONE, dp.product, dp.product_rounding)
         return int(accumulate_path(dp)), t, int(product_path), target(dp.product, dp.product_rounding)
 
     def _fused_parameters(self, order: Fused) -> tuple[Any, ...]:
@@ -319,6 +318,7 @@ class Machine:
             highest = max(_top(dp.a) + _top(dp.b) + 2, _top(accumulator) + 1)
             width = highest + kept + growth
         else:
+            assert isinstance(accumulator, FloatFormat)
             kept = accumulator.trailing_bits + order.guard_bits
             width = kept + 2 + growth
         if dp.a.precision + dp.b.precision > 62 or width > 62:

@@ -28,7 +28,7 @@ from .subset import (
     quotient,
     sqrt,
 )
-from .target import SIGN, Draws, Target
+from .target import LOSSY, SIGN, Draws, Target
 
 MAGNITUDE = (1 << 63) - 1
 SIGN_BIT = SIGN
@@ -61,7 +61,8 @@ def rounded(x: f64, t: Target, u: f64) -> f64:
     if t.scaled != 0:
         positive = y > t.nothing
         y = y * (t.scale_small if small else t.scale_large)
-        y = t.scaled_dust if (positive and y < t.scaled_dust) else y
+        if t.scaled == LOSSY:
+            y = t.scaled_dust if (positive and y < t.scaled_dust) else y
     places = binade(y) * t.grid
     places = places if places > t.grid_min else t.grid_min
     shifted = y + places
@@ -111,16 +112,16 @@ def settle(m: f64, x: f64, t: Target) -> f64:
 def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
     """The flags of rounding x, whose ``rounded`` is m, into the format."""
     y = abs(x)
-    z = copysign(m, x)
+    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
+    z = copysign(t.nothing if flushed else m, x)
     over = z > t.high or z < t.low
     inexact = m != y
     rest = y - t.tiny_edge
     normal = y >= t.min_normal or (rest >= 0.0 and goes_up(rest, t.tiny_quantum, True, x < 0.0, t, u))
-    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
     small = flushed or (inexact and not normal)
     flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
-    flags = t.infinity_flags if x == t.infinity else flags
-    flags = t.negative_infinity_flags if x == -t.infinity else flags
+    flags = t.infinity_high_flags if x == t.infinity else flags
+    flags = t.infinity_low_flags if x == -t.infinity else flags
     return t.nan_flags if x != x else flags
 
 
@@ -217,9 +218,9 @@ def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
 
 
 @device
-def fraction_of(word: i64, t: Target) -> f64:
-    """The top k bits of a 32-bit word as a fraction of 2^k."""
-    return float(word >> (32 - t.random_bits)) * t.random_unit
+def fraction_of(word: i64, sub: i64, t: Target) -> f64:
+    """The top k bits of a piece of a 32-bit word, ``sub`` pieces from its top, as a fraction of 2^k."""
+    return float((word >> (32 - sub * t.piece_bits - t.random_bits)) & t.random_mask) * t.random_unit
 
 
 @device
@@ -248,7 +249,8 @@ def lfsr_state(element: i64, step: i64, d: Draws) -> i64:
     period = (1 << d.lfsr) - 1
     unit = element - d.units * quotient(element, d.units)
     unit = unit - period * quotient(unit, period)
-    clocks = product_modulo(unit, d.stride, period) + d.clocks * step
+    clocks = d.first + product_modulo(unit, d.stride, period)
+    clocks = (clocks - period if clocks >= period else clocks) + d.clocks * step
     state = d.state
     power = 2
     while clocks > 0:
@@ -264,4 +266,8 @@ def random_fraction(d: Draws, element: i64, step: i64, t: Target) -> f64:
     """The random bits of a position as a fraction of 2^k."""
     if d.lfsr > 0:
         return float(lfsr_state(element, step, d) >> (d.lfsr - t.random_bits)) * t.random_unit
-    return fraction_of(random_word(d, element >> 2, step, element & 3), t)
+    runs = element >> 4
+    pieces = t.pieces_log2
+    piece = runs & ((1 << pieces) - 1)
+    block = ((runs >> pieces) << 4) | (element & 15)
+    return fraction_of(random_word(d, block, step, piece & 3), piece >> 2, t)

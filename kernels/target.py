@@ -1,4 +1,4 @@
-"""Target: what a kernel needs to know to round into a format, as plain numbers; and which path may be taken.
+"""Target and its kin: what a kernel needs to know of formats, rounding and random bits, as plain numbers.
 
 Every mode is one comparison of the part that is cut off with a threshold, one for each sign and parity of what is
 kept: all modes are four numbers. They count quanta (units of the last kept bit): a magnitude goes up if its cut-off
@@ -9,18 +9,16 @@ the same part in units of 2^-62 quantum.
 from __future__ import annotations
 
 import math
-from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from ..emulator.arithmetic import Flags, round_pack
+from ..emulator.arithmetic import round_pack
 from ..emulator.conventions import RISCV, Conventions
-from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Specials, Unpacked
-from ..emulator.random import LFSR, Source
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
+from ..emulator.random import LFSR, Source, piece_bits
 from ..emulator.rounding import Mode, Rounding
 from .subset import f64, i64
 
@@ -28,6 +26,7 @@ UNIT = 1 << 62  #: one quantum, as ``wide`` counts the cut-off part
 HALF = 1 << 61
 SIGN = -(1 << 63)
 INFINITY = float("inf")
+LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
 
 
 class Target(NamedTuple):
@@ -38,7 +37,7 @@ class Target(NamedTuple):
     grid_min: f64  #: 2^52 of the smallest quanta, times scale_small
     grid_quantum: f64  #: 2^-52
     clamp: f64  #: magnitudes beyond it overflow as it does, without overflowing the carrier on the way
-    scaled: i64  #: 1 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
+    scaled: i64  #: not 0 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
     scale_split: f64  #: magnitudes below it by scale_small, others by scale_large
     scale_small: f64
     scale_large: f64
@@ -55,6 +54,9 @@ class Target(NamedTuple):
     # both routes
     random_bits: i64  #: k of SR, else 0
     random_unit: f64  #: 2^-k of SR, else 0
+    random_mask: i64  #: 2^k - 1
+    piece_bits: i64  #: of a Philox word that a draw uses up
+    pieces_log2: i64  #: and how many of them a block has: 4, 8 or 16
     flush_below: f64  #: rounded magnitudes below it become zero (ftz), 0 if none do
     flush_exact: f64  #: magnitudes below it before rounding do (ftz, tininess before rounding), 0 if none do
     low: f64  #: smallest and largest finite value
@@ -73,8 +75,8 @@ class Target(NamedTuple):
     tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
     tiny_quantum: f64  #: and its quantum
     nan_flags: i64  #: of a NaN that the format does not hold
-    infinity_flags: i64  #: of infinities
-    negative_infinity_flags: i64
+    infinity_low_flags: i64  #: of infinities
+    infinity_high_flags: i64
     # the integer route (wide.py)
     precision: i64  #: p: significant bits kept
     quantum: i64  #: exponent below which no bit is kept
@@ -132,7 +134,8 @@ class Draws(NamedTuple):
     units: i64 = 1
     stride: i64 = 0
     clocks: i64 = 0
-    state: i64 = 0  #: of register 0 at step 0
+    state: i64 = 0  #: the source's seed
+    first: i64 = 0  #: clocks from there to register 0 at step 0, less than 2^lfsr - 1
 
 
 GIVEN = -1
@@ -145,15 +148,16 @@ def draws(source: Source, seed: int, stream: int) -> Draws:
     if not isinstance(source, LFSR):
         return Draws(seed, stream, 0)
     units = 1 << 40 if source.units is None else source.units
-    first = source.state(seed, stream, 0, 0)
-    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, first)
+    first = source.stride * (seed << 40 | stream) * units % ((1 << source.width) - 1)
+    return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, source.seed, first)
 
 
 Struct = Target | FusedUnit | Codec | Draws
 STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
 
+_SIGNS_AND_PARITIES = ("positive_even", "positive_odd", "negative_even", "negative_odd")
 _NEVER = 2.0
-_THRESHOLDS = {  # in quanta: positive even, positive odd, negative even, negative odd
+_THRESHOLDS = {  # in quanta, by sign and parity
     Mode.RNE: (0.5,) * 4,  # and a tie goes up only if odd
     Mode.RNA: (0.5,) * 4,
     Mode.RTZ: (_NEVER,) * 4,
@@ -172,24 +176,33 @@ def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
 
 
 def has_kernels(fmt: Format) -> bool:
-    """Whether a Target holds the format's rules: not those of scale types without zero, nor P3109's of p = 1."""
+    """Whether a Target holds the format's rules: not those of posits, scale types without zero, P3109's p = 1."""
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
 
 
-def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, float]:
-    """Range of a format and what the definition makes of what lies beyond it."""
+def has_codec(fmt: Format) -> bool:
+    """Whether a Codec reads the format's codes: binary64's exponent field needs room for those of all its numbers."""
+    return has_kernels(fmt) and not (
+        isinstance(fmt, FloatFormat) and fmt.exponent_bits == 11 and fmt.specials is not Specials.IEEE
+    )
 
-    def defined(datum: Unpacked) -> float:
-        return float(fmt.unpack(round_pack(datum, fmt, rounding, 0).code))
 
-    bounds = {"low": fmt.min_finite, "high": fmt.max_finite, "nan": defined(Unpacked(Kind.NAN))}
-    for name, negative in (("low", True), ("high", False)):
-        bounds[f"over_{name}"] = defined(Unpacked(Kind.FINITE, negative, 1, 5000))
-        bounds[f"infinity_{name}"] = defined(Unpacked(Kind.INFINITY, negative))
-        if operand and fmt.has_infinity and (negative is False or fmt.min_finite < 0):
-            bounds[f"infinity_{name}"] = -INFINITY if negative else INFINITY
+def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, Any]:
+    """Range of a format, and what the definition makes of what lies beyond it."""
+
+    def defined(datum: Unpacked) -> tuple[float, int]:
+        code, flags = round_pack(datum, fmt, rounding, 0)
+        return float(fmt.unpack(code)), int(flags)
+
+    bounds: dict[str, Any] = {"low": fmt.min_finite, "high": fmt.max_finite}
+    bounds["nan"], bounds["nan_flags"] = defined(Unpacked(Kind.NAN))
+    for end, negative in (("low", True), ("high", False)):
+        bounds[f"over_{end}"], _ = defined(Unpacked(Kind.FINITE, negative, 1, 5000))
+        bounds[f"infinity_{end}"], bounds[f"infinity_{end}_flags"] = defined(Unpacked(Kind.INFINITY, negative))
+        if operand and fmt.has_infinity and (fmt.min_finite < 0 or not negative):
+            bounds[f"infinity_{end}"] = -INFINITY if negative else INFINITY
     return bounds
 
 
@@ -208,60 +221,76 @@ def target(
         Values of the format do not fit binary64, which carries them (fixed point wider than 53 bits), or its rules
         are not those of a Target (``has_kernels``).
     """
-    if isinstance(fmt, FloatFormat) and not has_kernels(fmt):
+    if not (isinstance(fmt, FixedFormat) or has_kernels(fmt)):
         raise HalfulpError(f"kernels do not round into {fmt} yet; the definition (halfulp.emulator) does.")
     if fmt.precision > 53:
         raise HalfulpError(f"kernels carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
-    fixed = isinstance(fmt, FixedFormat)
-    flush = not fixed and not integral and (conventions.ftz or not fmt.subnormals)
-    before = conventions.tininess == "before" and (fixed or fmt.subnormals)
-    # ftz: fine enough to round just below min_normal as if the exponent range went on
-    quantum = fmt.quantum_exponent
-    if flush:
-        quantum = fmt.emin - fmt.precision
-    elif integral:
-        quantum = max(quantum or 0, 0)
-    corrected, k = rounding.corrected, rounding.random_bits
+    if isinstance(fmt, FixedFormat):
+        rules = _fixed_rules(fmt)
+    else:
+        assert isinstance(fmt, FloatFormat)
+        rules = _float_rules(fmt, conventions, integral)
+    rules["quantum"] = max(rules["quantum"], 0) if integral else rules["quantum"]
+    k = rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
-    wrap = fixed and fmt.wrap
-    edge = emin_edge = 0.0
-    if not (fixed or integral):
-        edge, emin_edge = _power(fmt.emin), _power(fmt.emin - fmt.precision)
-    return Target(
-        **_grid(fmt, quantum, 52, 1023),
-        nearest_even=int(rounding.mode is Mode.RNE),
-        positive_even=thresholds[0],
-        positive_odd=thresholds[1],
-        negative_even=thresholds[2],
-        negative_odd=thresholds[3],
-        correction=_power(52 - k) if corrected else 0.0,
-        modulus=_power(fmt.integer_bits) if wrap else 0.0,
-        random_bits=k,
-        random_unit=2.0**-k if k else 0.0,
-        flush_below=_power(fmt.emin) if flush and not before else 0.0,
-        flush_exact=_power(fmt.emin) if flush and before else 0.0,
+    fields: dict[str, Any] = {
+        **_grid(fmt, rules["quantum"], 52, 1023),
+        "nearest_even": int(rounding.mode is Mode.RNE),
+        "correction": _power(52 - k) if rounding.corrected else 0.0,
+        "correct_bits": k if rounding.corrected else 0,
+        "random_bits": k,
+        "random_unit": 2.0**-k if k else 0.0,
+        "random_mask": (1 << k) - 1,
+        "piece_bits": piece_bits(k),
+        "pieces_log2": (128 // piece_bits(k)).bit_length() - 1,
         **_bounds(fmt, rounding, operand),
-        nothing=0.0,
-        zero=-0.0 if fmt.has_negative_zero else 0.0,
-        zero_sign=SIGN if rounding.mode is Mode.RTN else 0,
-        infinity=INFINITY,
-        min_normal=edge,
-        tiny_edge=INFINITY if before else edge - emin_edge,
-        tiny_quantum=emin_edge,
-        nan_flags=0 if fmt.has_nan else int(Flags.INVALID),
-        infinity_flags=int(round_pack(Unpacked(Kind.INFINITY), fmt, rounding).flags),
-        negative_infinity_flags=int(round_pack(Unpacked(Kind.INFINITY, True), fmt, rounding).flags),
-        precision=fmt.precision,
-        quantum=quantum,
-        wide_positive_even=_wide_threshold(rounding.mode, thresholds[0], False),
-        wide_positive_odd=_wide_threshold(rounding.mode, thresholds[1], True),
-        wide_negative_even=_wide_threshold(rounding.mode, thresholds[2], False),
-        wide_negative_odd=_wide_threshold(rounding.mode, thresholds[3], True),
-        emin=-(1 << 20) if fixed or integral else fmt.emin,
-        correct_bits=k if corrected else 0,
-        wrap_bits=fmt.bits if wrap else 0,
-        wrap_low=fmt.min_integer if fixed else 0,
-    )
+        "nothing": 0.0,
+        "zero": -0.0 if fmt.has_negative_zero else 0.0,
+        "zero_sign": SIGN if rounding.mode is Mode.RTN else 0,
+        "infinity": INFINITY,
+        "precision": fmt.precision,
+        **rules,
+    }
+    for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
+        fields[name] = threshold
+        fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
+    return Target(**fields)
+
+
+def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
+    """The fields of a Target that a fixed format fills in its way: nothing underflows."""
+    return {
+        "quantum": fmt.quantum_exponent,
+        "modulus": _power(fmt.integer_bits) if fmt.wrap else 0.0,
+        "wrap_bits": fmt.bits if fmt.wrap else 0,
+        "wrap_low": fmt.min_integer,
+        "flush_below": 0.0,
+        "flush_exact": 0.0,
+        "min_normal": 0.0,
+        "tiny_edge": 0.0,
+        "tiny_quantum": 0.0,
+        "emin": -(1 << 20),
+    }
+
+
+def _float_rules(fmt: FloatFormat, conventions: Conventions, integral: bool) -> dict[str, Any]:
+    """The fields of a Target that a float format fills in its way."""
+    flush = not integral and (conventions.ftz or not fmt.subnormals)
+    before = conventions.tininess == "before" and fmt.subnormals
+    min_normal, below = _power(fmt.emin), _power(fmt.emin - fmt.precision)
+    return {
+        # ftz: fine enough to round just below min_normal as if the exponent range went on
+        "quantum": fmt.emin - fmt.precision + (0 if flush else 1),
+        "modulus": 0.0,
+        "wrap_bits": 0,
+        "wrap_low": 0,
+        "flush_below": min_normal if flush and not before else 0.0,
+        "flush_exact": min_normal if flush and before else 0.0,
+        "min_normal": 0.0 if integral else min_normal,
+        "tiny_edge": INFINITY if before else min_normal - below,
+        "tiny_quantum": below,
+        "emin": -(1 << 20) if integral else fmt.emin,
+    }
 
 
 def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]:
@@ -270,20 +299,23 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
     """
     fixed = isinstance(fmt, FixedFormat)
-    top = (fmt.integer_bits if fixed else fmt.emax + 1) + 1  # magnitudes are clamped to 2^top
+    reach = fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1
+    top = max(reach, quantum) + 1  # magnitudes are clamped to 2^top
     room = 0 if fixed else trailing + 1 - fmt.precision
     highest, lowest = max(top + room, quantum + trailing), quantum - 34
     small = large = 0
     if highest > emax or lowest < 1 - emax:
-        small = large = -((highest + lowest) // 2)  # the whole range fits after one shift
+        small = large = max(min(-((highest + lowest) // 2), emax), -emax)  # the whole range fits after one shift
         if highest - lowest > 2 * emax - 2:
             small, large = trailing + 10, -trailing - 10
+    lossy = small == large < 0
+    unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
     return {
         "grid": 0.0 if fixed else _power(room),
         "grid_min": _power(trailing + quantum + small),
         "grid_quantum": _power(-trailing),
-        "clamp": (2.0 - 2.0**-trailing) * _power(emax) if top > emax or (fixed and fmt.wrap) else _power(top),
-        "scaled": int(small != 0 or large != 0),
+        "clamp": (2.0 - 2.0**-trailing) * _power(emax) if unclamped else _power(top),
+        "scaled": LOSSY if lossy else int(small != 0 or large != 0),
         "scale_split": 1.0,
         "scale_small": _power(small),
         "scale_large": _power(large),
@@ -306,6 +338,7 @@ def codec(fmt: Format, daz: bool = False) -> Codec:
         scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
         sign = (mask + 1) >> 1 if fmt.signed else 0
         return Codec(1, sign, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, 0.0, -1, mask + 1, -1, 0)
+    assert isinstance(fmt, FloatFormat)
     sign = fmt.sign_bit if fmt.signed else 0
     exponent = 1023 - fmt.bias
     infinity = fmt.max_code + 1 if fmt.has_infinity else -1
@@ -332,119 +365,48 @@ def codec(fmt: Format, daz: bool = False) -> Codec:
     )
 
 
-class Path(IntEnum):
-    """Three ways to the same bits."""
-
-    NATIVE = 0  #: the processor's own binary64 operation, where the destination is fp64 with RNE
-    ODD = 1  #: binary64 result folded to odd with its exact error, then one rounding
-    WIDE = 2  #: 119-bit integers; always right
-
-
-FP64 = FloatFormat(11, 52)
-
-
-def _fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
-    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
-
-    Its flags also look at one quantum below the smallest normal number, and k bits below that.
-    """
-    if isinstance(fmt, FixedFormat):
-        return fmt.precision <= 50
-    return fmt.precision <= 52 and (not flags or fmt.emin - fmt.precision - rounding.random_bits >= -1022)
-
-
-def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
-    """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
-
-    Round-to-odd at 53 bits is innocuous for a destination that looks at no more than 51 bits (Boldo & Melquiond
-    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit.
-    """
-    if isinstance(fmt, FixedFormat) and fmt.wrap:
-        return False
-    return fmt.precision + rounding.random_bits + 2 <= 53 and _fits_float(fmt, rounding, flags)
-
-
-def _exponents(fmt: Format) -> tuple[int, int]:
+def exponents(fmt: Format) -> tuple[int, int]:
     """Exponents of the lowest and the highest bit that a non-zero value of ``fmt`` can have."""
     if isinstance(fmt, FixedFormat):
         return -fmt.fraction_bits, fmt.integer_bits
+    if isinstance(fmt, PositFormat):
+        return fmt.quantum_exponent, fmt.emax
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
-def product_is_exact(a: Format, b: Format) -> bool:
-    """Whether every product of a value of ``a`` and one of ``b`` is a normal binary64 number."""
-    (low_a, high_a), (low_b, high_b) = _exponents(a), _exponents(b)
-    return a.precision + b.precision <= 53 and low_a + low_b >= -1022 and high_a + high_b + 2 <= 1022
+def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
+    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
 
-
-def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
-    """The fastest path proven to give a * b + c, rounded once into ``result``.
-
-    ODD needs the product exact in binary64, the sum free of overflow there, and ``result`` narrow enough.
+    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
+    divided by the range of a wrapping format, and the multiple of the range next to a value, must stay finite.
     """
-    if result == FP64 and rounding.mode is Mode.RNE and not flags:
-        return Path.NATIVE
-    if (
-        product_is_exact(a, b)
-        and _exponents(c)[1] <= 1020
-        and _exponents(c)[0] >= -1022
-        and _fits_odd(result, rounding, flags)
-    ):
-        return Path.ODD
-    return Path.WIDE
+    if isinstance(fmt, FixedFormat):
+        return fmt.precision <= 50 and (not fmt.wrap or 0 <= fmt.integer_bits <= 100)
+    tiny = fmt.emin - fmt.precision
+    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
 
 
-def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
-    """The fastest path proven to give a / b; ODD needs quotient and remainder in binary64's normal range."""
-    if result == FP64 and rounding.mode is Mode.RNE and not flags:
-        return Path.NATIVE
-    (low_a, high_a), (low_b, high_b) = _exponents(a), _exponents(b)
-    normal = low_a - 54 >= -1022 and low_a - high_b - 54 >= -1022 and high_a - low_b <= 1020
-    return Path.ODD if normal and _fits_odd(result, rounding, flags) else Path.WIDE
-
-
-def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
-    """The fastest path proven to give the square root."""
-    if result == FP64 and rounding.mode is Mode.RNE and not flags:
-        return Path.NATIVE
-    return Path.ODD if _exponents(a)[0] - 54 >= -1022 and _fits_odd(result, rounding, flags) else Path.WIDE
-
-
-def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
-    """The fastest path proven to round any binary64 value once into ``result``."""
-    return Path.ODD if _fits_float(result, rounding, flags) else Path.WIDE
-
-
+_FIELDS32 = {name: np.float32 if kind is float else int for name, kind in get_type_hints(Target).items()}
 #: Target on a binary32 carrier: the same fields, the floats of 32 bits.
-Target32 = NamedTuple(
-    "Target32", [(name, np.float32 if kind in (float, "f64") else int) for name, kind in get_type_hints(Target).items()]
-)
+Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[misc]
 
 
 @lru_cache(maxsize=4096)
-def target32(fmt: Format, rounding: Rounding) -> Target32 | None:
+def target32(fmt: Format, rounding: Rounding) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    if fmt.precision > limit or rounding.random_bits > 22 or not fits_binary32(fmt):
+    fits = fits_binary32(fmt) and fits_float(fmt, rounding, False)
+    if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
     fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
     fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
-    hints = Target32.__annotations__
-    return Target32(*(hints[name](value) for name, value in fields.items()))
+    return Target32(*(_FIELDS32[name](fields[name]) for name in _FIELDS32))
 
 
 def fits_binary32(fmt: Format) -> bool:
     """Whether every value of ``fmt`` is one of binary32."""
-    low, high = _exponents(fmt)
+    low, high = exponents(fmt)
     top = high - 1 if isinstance(fmt, FixedFormat) else high
     return fmt.precision <= 24 and low >= -149 and top <= 127
-
-
-def accumulate_path(datapath: Datapath) -> Path:
-    """The path of a sequential accumulation on ``datapath`` (with a rounded product: of its addition)."""
-    if datapath.product is not None:
-        one = FixedFormat(2, 0)
-        return mac_path(datapath.product, one, datapath.accumulator, datapath.accumulator, datapath.rounding)
-    return mac_path(datapath.a, datapath.b, datapath.accumulator, datapath.accumulator, datapath.rounding)

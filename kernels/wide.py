@@ -163,23 +163,23 @@ def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -
     scale = power_of_two(min(q, 900)) * power_of_two(max(q - 900, 0))  # infinite beyond 2^1023
     y = float(kept) * scale if q >= -1074 else float(kept >> 1) * power_of_two(q + 1)
     z = copysign(y, -1.0 if negative else 1.0)
+    small = top + e < t.emin
+    if small:
+        below = t.flush_below > 0.0 and float(kept) * power_of_two(q - t.emin) < 1.0
+        if below or t.flush_exact > 0.0:
+            return limited(copysign(0.0, z), t), UNDERFLOW | INEXACT
     if z > t.high or z < t.low:
         return limited(z, t), OVERFLOW | INEXACT
     flags = INEXACT if rest != 0 else 0
-    if top + e < t.emin:
-        # flushed: compared where no bit of a subnormal is lost
-        below = t.flush_below > 0.0 and float(kept) * power_of_two(q + 200) < t.flush_below * power_of_two(200)
-        if below or t.flush_exact > 0.0:
-            return limited(copysign(0.0, z), t), UNDERFLOW | INEXACT
-        if rest != 0 and is_tiny(negative, high, low, e, top, t, u):
-            flags = UNDERFLOW | INEXACT
+    if small and rest != 0 and is_tiny(negative, high, low, e, top, t, u):
+        flags = UNDERFLOW | INEXACT
     return limited(z, t), flags
 
 
 @device_call
 def special_result(x: f64, invalid: bool, t: Target) -> tuple[f64, i64]:
     """An infinity or a NaN as a result, and its flags."""
-    flags = t.nan_flags if x != x else (t.infinity_flags if x > 0.0 else t.negative_infinity_flags)
+    flags = t.nan_flags if x != x else (t.infinity_high_flags if x > 0.0 else t.infinity_low_flags)
     return settle(0.0, x, t), flags | (INVALID if invalid else 0)
 
 

@@ -2,6 +2,7 @@
 
 import cases
 import pytest
+from halfulp import cli
 from kernel_cases import UBSAN
 
 
@@ -15,3 +16,18 @@ def sanitized():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALFULP_CXXFLAGS", UBSAN)
         yield
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process: its arguments -> exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["halfulp", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            raise SystemExit(0)
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out, printed.err
+
+    return call

@@ -3,6 +3,8 @@
 import functools
 import importlib.util
 import itertools
+import subprocess
+import sys
 
 import halfulp as hu
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.formats import Specials
 from halfulp.emulator.random import Role, random_bits, stream
-from halfulp.kernels.target import has_kernels
+from halfulp.kernels.target import GIVEN_DRAWS, has_kernels
 
 SEED = 20240229
 
@@ -32,11 +34,18 @@ ONE = hu.FixedFormat(2, 0)
 MODES = [hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
 
 
-ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32)]
+ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32), hu.SR(3, corrected=True)]
 
 
 def f(name):
     return hu.format(name)
+
+
+def build(text, folder, *flags):
+    """C++ compiled by g++ as the cxx backend would, into ``folder``/built.so."""
+    (folder / "source.cpp").write_text(text)
+    command = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", *flags]
+    return subprocess.run([*command, "source.cpp", "-o", "built.so"], cwd=folder, capture_output=True, text=True)
 
 
 def drawn(rounding, seed, role, element=0, step=0, call=1):
@@ -62,6 +71,22 @@ def assert_same_bits(x, y):
     x, y = np.asarray(x).ravel(), np.asarray(y).ravel()
     differ = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
     assert not differ.size, f"first at {differ[0]}: {x[differ[0]]!r} and {y[differ[0]]!r}"
+
+
+def compute(machine, op, path, operands, t, u=None):
+    """(values, flags) of the kernel of that name, on a path; u: the random fractions of SR."""
+    size = operands[0].size
+    x, y, z = (machine.array(v) for v in (*operands, *operands[:1] * 2)[:3])
+    out, scratch, u = (machine.array(np.zeros(size) if v is None else v) for v in (None, None, u))
+    flags = machine.array(np.zeros(size), np.uint8 if machine.name == "cpu" else np.int64)
+    machine.launch("compute", size, int(op), x, y, z, out, flags, 1, scratch, u, GIVEN_DRAWS, int(path), t)
+    return machine.to_host(out), machine.to_host(flags)
+
+
+def fractions(rounding, size, rng):
+    """Random fractions of SR: multiples of 2^-k; None for other modes."""
+    k = rounding.random_bits
+    return rng.integers(0, 1 << k, size) * 2.0**-k if k else None
 
 
 def directed_codes(fmt):
@@ -90,6 +115,31 @@ def directed_codes(fmt):
     ]
     codes += [inf - 1, inf, inf + 1, *range(top - 4, top), fmt.max_code]
     return sorted({c + s for c in codes if 0 <= c < top for s in (0, top)[: 1 + fmt.signed]})
+
+
+def directed_doubles(fmt):
+    """Doubles around everything at which a rounding into ``fmt`` can turn."""
+    codes = sorted(
+        set(directed_codes(fmt)) | {c % (1 << fmt.bits) for d in directed_codes(fmt) for c in (d - 1, d + 1, d + 2)}
+    )
+    values = fmt.decode(np.array(codes, dtype=np.uint64))
+    values = np.unique(np.abs(values[np.isfinite(values)]))
+    top = fmt.max_finite
+    step = top - float(np.max(values[values < top], initial=0.0))
+    small = fmt.min_subnormal
+    edges = [top + step * s for s in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 100.0)] + [
+        abs(fmt.min_finite) + small * s for s in (0.5, 1, 2)
+    ]
+    edges += [small * s for s in (2.0**-60, 2.0**-31, 2.0**-9, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5)]
+    edges += [5e-324, 1e-323, 1.5e-310, 2.0**-1022, 2.0**-1022 - 5e-324, 2.0**-1021]
+    edges += [2.0**62 + 2.0**10, 2.0**119 + 2.0**70, 1e300, sys.float_info.max, np.inf]
+    between = [lo / 2 + hi / 2 for lo, hi in itertools.pairwise(values)]
+    quarters = [lo / 4 * 3 + hi / 4 for lo, hi in itertools.pairwise(values)]
+    points = np.array([*values, *between, *quarters, *edges], dtype=np.float64)
+    with np.errstate(over="ignore"):
+        points = np.concatenate([points, np.nextafter(points, 0.0), np.nextafter(points, np.inf)])
+    points = np.unique(points[~np.isnan(points)])
+    return np.concatenate([points, -points, [0.0, -0.0, np.nan]])
 
 
 def defined_quantize(values, fmt, rounding, seed=SEED):

@@ -10,22 +10,8 @@ from pathlib import Path
 
 import halfulp as hu
 import pytest
-from halfulp import cli
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["halfulp", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-            raise SystemExit(0)
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_quantize_prints_value_code_exact_value_and_flags(run) -> None:
@@ -165,7 +151,8 @@ def matrix(tmp_path: Path, body: str) -> str:
     ("arguments", "words"),
     [
         (["quantize", "--format", "fp8_e5m3", "1"], "did you mean fp8_e5m2"),
-        (["quantize", "--format", "posit16", "1"], "not built yet"),
+        (["quantize", "--format", "posit65", "1"], "3 to 64 bits"),
+        (["cost", "posit16"], "floating-point and fixed-point formats; posit16 is neither"),
         (["quantize", "--format", "fp16", "--rounding", "RNX", "1"], "use RNE, RNA"),
         (["quantize", "--format", "fp16", "--rounding", "SR40", "1"], "1 to 32"),
         (["quantize", "--format", "fp16", "one"], "not a number"),
@@ -219,7 +206,7 @@ def test_unknown_options_and_missing_arguments_exit_with_2(run) -> None:
 
 
 def test_help_of_every_command(run) -> None:
-    for command in ("formats", "quantize", "cost", "solve", "train", "report", "doctor"):
+    for command in ("formats", "quantize", "cost", "solve", "train", "report", "bench", "doctor"):
         code, text, _ = run(command, "--help")
         assert code == 0 and "Usage: " in text
 

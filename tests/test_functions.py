@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import halfulp as hu
 import pytest
 from halfulp.emulator import arithmetic, names, operations
 from halfulp.emulator.arithmetic import Flags
@@ -25,6 +26,7 @@ ARITY = {
 @pytest.mark.parametrize(("fmt", "operation"), [*itertools.product(FLOATS, ARITY)])
 def test_testfloat_operation(fmt: str, operation: str) -> None:
     unit = function(f"{fmt}_{operation}")
+    assert isinstance(unit, hu.Function) and unit.numbers == unit.operands
     assert [str(operand) for operand in unit.operands] == [FLOATS[fmt]] * ARITY[operation]
     relation = operation[:2] in ("eq", "le", "lt")
     assert str(unit.result) == ("uq1.0" if relation else FLOATS[fmt])
@@ -56,6 +58,8 @@ def test_testfloat_conversion(source: str, target: str) -> None:
         ("e4m3fn_to_q4.12", "convert", ["e4m3fn"], "q4.12"),
         ("q4.12_to_fp8_e4m3", "convert", ["q4.12"], "e4m3fn"),
         ("fp8_e4m3_dot4_to_fp32", "dot", ["e4m3fn"] * 8, "e8m23"),
+        ("mxfp4_dot32", "dot", ["e2m1finitex32+ue8m0+floor"] * 2, "e8m23"),
+        ("mxfp6_e2m3_dot32_to_bf16", "dot", ["e2m3finitex32+ue8m0+floor"] * 2, "e8m7"),
         ("bf16_sum3", "sum", ["e8m7"] * 3, "e8m7"),
         ("f16_scalb", "scalb", ["e5m10", "q32.0"], "e5m10"),
         ("f16_min", "minimum", ["e5m10"] * 2, "e5m10"),
@@ -83,6 +87,9 @@ def test_our_names(name: str, operation: str, operands: list[str], result: str) 
         ("f128_add", "f128 and extF80 are not here"),
         ("extF80_to_f32", "f128 and extF80 are not here"),
         ("e4m3fn_dot0", "dot takes 1 to 4096 terms"),
+        ("mxfp4_add", "the one operation on blocks is mxfp4_dot32"),
+        ("mxfp4_dot16", "the one operation on blocks is mxfp4_dot32"),
+        ("f32_to_mxfp4", "unknown function"),
         ("f32_to_i65", "word length"),
         ("", "names look like f16_add"),
         ("????", "names look like f16_add"),
@@ -155,6 +162,12 @@ def test_exact_raises_inexact_for_integers_only() -> None:
     assert function("f32_add", exact=True)(0x3F800000, 0x3F800000) == (0x40000000, Flags.NONE)
 
 
+def test_names_that_tell_the_rounding() -> None:
+    assert str(function("f32_to_i32_rx_near_maxMag").rounding) == "RNA"
+    assert function("f32_to_i32_rx_near_even")(0x40200000) == (2, Flags.INEXACT)
+    assert function("f32_roundToInt_r_max")(0x40200000) == (0x40400000, Flags.NONE)
+
+
 def test_conventions_reach_the_operation() -> None:
     nan, infinity = 0x7E01, 0x7C00
     assert function("f16_add")(nan, 0).code == 0x7E00
@@ -167,6 +180,17 @@ def test_conventions_reach_the_operation() -> None:
     assert function("f32_to_f16", conventions=ARM)(below_normal) == (0x0400, Flags.INEXACT | Flags.UNDERFLOW)
     assert function("f16_add", conventions=Conventions(daz=True))(1, 0x8000) == (0, Flags.NONE)
     assert function("f16_add", conventions=Conventions(ftz=True))(1, 1) == (0, Flags.INEXACT | Flags.UNDERFLOW)
+
+
+def test_a_block_is_one_operand() -> None:
+    unit = function("mxfp4_dot32")
+    fmt = unit.operands[0]
+    ones = fmt.pack_block([2] * 32, 127)  # 1.0, scale 1
+    halves = fmt.pack_block([2] * 16 + [10] * 15 + [0], 126)  # 1 and -1, scale 1/2
+    assert unit(ones, ones) == (0x42000000, Flags.NONE) and unit(ones, halves) == (0x3F000000, Flags.NONE)
+    assert unit(ones, fmt.pack_block([0] * 32, 255)) == (0x7FC00000, Flags.NONE)
+    with pytest.raises(HalfulpError, match="is not a code of"):
+        unit(ones, 1 << 136)
 
 
 def test_stochastic_rounding_takes_its_random_bits() -> None:

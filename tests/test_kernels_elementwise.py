@@ -7,7 +7,6 @@ format does not hold and tells -0 from +0.
 
 import functools
 import itertools
-import sys
 import warnings
 from collections import Counter
 
@@ -17,7 +16,8 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.random import Role
 from halfulp.kernels import backends
-from halfulp.kernels.target import Path, convert_path, mac_path, target
+from halfulp.kernels.paths import Op, Path, convert_path, mac_path
+from halfulp.kernels.target import target
 from kernel_cases import (
     ALL_MODES,
     BACKENDS,
@@ -28,10 +28,12 @@ from kernel_cases import (
     assert_codes,
     assert_same_bits,
     columns,
+    compute,
     defined_quantize,
-    directed_codes,
+    directed_doubles,
     drawn,
     f,
+    fractions,
     tame_code,
     triples,
 )
@@ -99,31 +101,6 @@ FORMATS = [
 ]
 
 
-def directed_doubles(fmt):
-    """Doubles around everything at which a rounding into ``fmt`` can turn."""
-    codes = sorted(
-        set(directed_codes(fmt)) | {c % (1 << fmt.bits) for d in directed_codes(fmt) for c in (d - 1, d + 1, d + 2)}
-    )
-    values = fmt.decode(np.array(codes, dtype=np.uint64))
-    values = np.unique(np.abs(values[np.isfinite(values)]))
-    top = fmt.max_finite
-    step = top - float(np.max(values[values < top], initial=0.0))
-    small = fmt.min_subnormal
-    edges = [top + step * s for s in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 100.0)] + [
-        abs(fmt.min_finite) + small * s for s in (0.5, 1, 2)
-    ]
-    edges += [small * s for s in (2.0**-60, 2.0**-31, 2.0**-9, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5)]
-    edges += [5e-324, 1e-323, 1.5e-310, 2.0**-1022, 2.0**-1022 - 5e-324, 2.0**-1021]
-    edges += [2.0**62 + 2.0**10, 2.0**119 + 2.0**70, 1e300, sys.float_info.max, np.inf]
-    between = [lo / 2 + hi / 2 for lo, hi in itertools.pairwise(values)]
-    quarters = [lo / 4 * 3 + hi / 4 for lo, hi in itertools.pairwise(values)]
-    points = np.array([*values, *between, *quarters, *edges], dtype=np.float64)
-    with np.errstate(over="ignore"):
-        points = np.concatenate([points, np.nextafter(points, 0.0), np.nextafter(points, np.inf)])
-    points = np.unique(points[~np.isnan(points)])
-    return np.concatenate([points, -points, [0.0, -0.0, np.nan]])
-
-
 @functools.cache
 def every_16_bit_value():
     """All 131072 codes of fp16 and bf16, as values."""
@@ -166,35 +143,27 @@ def test_quantize(name, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_convert_paths_agree(name, backend):
-    """ODD and WIDE on the same doubles, for every format that may take ODD."""
+    """ODD and WIDE on the same doubles, for every format that may take ODD: values and flags."""
     fmt, machine = f(name), backends.backend(backend, 1)
     x = directed_doubles(fmt)
     for rounding in ALL_MODES:
         if convert_path(fmt, rounding) is not Path.ODD:
             continue
-        k = rounding.random_bits
-        random = np.random.default_rng(SEED).integers(0, 1 << k, x.size) << (62 - k)
-        outs = []
-        for path in (Path.ODD, Path.WIDE):
-            out = machine.array(np.empty(x.size))
-            machine.launch(
-                "convert",
-                x.size,
-                machine.array(x),
-                out,
-                machine.array(random, np.int64),
-                int(path),
-                target(fmt, rounding),
-            )
-            outs.append(machine.to_host(out))
-        assert_same_bits(*outs)
+        u = fractions(rounding, x.size, np.random.default_rng(SEED))
+        (odd, raised), (wide, expected) = (
+            compute(machine, Op.CONVERT, path, (x,), target(fmt, rounding), u) for path in (Path.ODD, Path.WIDE)
+        )
+        assert_same_bits(odd, wide)
+        if convert_path(fmt, rounding, flags=True) is Path.ODD:
+            assert raised.tolist() == expected.tolist(), (name, rounding)
 
 
 def test_convert_takes_both_paths():
     taken = Counter(convert_path(f(name), rounding) for name in FORMATS for rounding in ALL_MODES)
-    assert taken[Path.ODD] > 100 and taken[Path.WIDE] > 50
-    assert convert_path(f("e10m50"), hu.RNE) is Path.ODD and convert_path(f("e10m51"), hu.RNE) is Path.WIDE
-    assert convert_path(f("e9m18"), hu.SR(32)) is Path.ODD and convert_path(f("e9m19"), hu.SR(32)) is Path.WIDE
+    assert taken[Path.ODD] > 100 and taken[Path.WIDE] >= 20
+    assert convert_path(f("e10m51"), hu.SR(32)) is Path.ODD and convert_path(f("e10m52"), hu.RNE) is Path.WIDE
+    assert convert_path(f("q10.40"), hu.RNE) is Path.ODD and convert_path(f("q11.40"), hu.RNE) is Path.WIDE
+    assert convert_path(f("e11m40"), hu.RTZ) is Path.ODD and convert_path(f("e11m40"), hu.RTZ, True) is Path.WIDE
 
 
 NARROW = [name for name in FORMATS if f(name).bits <= 8 and not getattr(f(name), "wrap", False)]
@@ -274,10 +243,10 @@ def test_input_layouts(backend):
         x.tolist(),
         np.arange(12, dtype=np.int32).reshape(3, 2, 2),
     ):
-        array = np.asarray(view, dtype=np.float64)
+        array, kind = np.asarray(view, dtype=np.float64), getattr(view, "dtype", None)
         before = array.copy()
         got = hu.quantize(view, "e4m3fn", "RTZ", backend=backend)
-        assert got.shape == array.shape and got.dtype == np.float64
+        assert got.shape == array.shape and got.dtype == (np.float32 if kind == np.float32 else np.float64)
         assert_codes(
             f("e4m3fn"), got, defined_quantize(array.ravel(), f("e4m3fn"), hu.RTZ), lambda i, a=array: str(a.flat[i])
         )
@@ -287,9 +256,9 @@ def test_input_layouts(backend):
 OPS = ["add", "mul", "fma"]
 
 
-def op_path(op, quad, rounding):
+def op_path(op, quad, rounding, flags=False):
     a, b, c, out = map(f, quad)
-    return mac_path(*{"add": (a, ONE, b), "mul": (a, b, ONE), "fma": (a, b, c)}[op], out, rounding)
+    return mac_path(*{"add": (a, ONE, b), "mul": (a, b, ONE), "fma": (a, b, c)}[op], out, rounding, flags)
 
 
 @functools.cache
@@ -346,18 +315,10 @@ def test_wrapping_keeps_the_low_bits_of_a_far_sum(x, y, backend):
             assert_codes(dp.output, got, [expected], lambda i, o=op, u=operands, r=rounding: f"{o}{u} @{r}")
 
 
-def multiply_add(machine, path, x, y, z, random, t):
-    out = machine.array(np.empty(x.size))
-    machine.launch(
-        "multiply_add", x.size, *map(machine.array, (x, y, z)), out, machine.array(random, np.int64), int(path), t
-    )
-    return machine.to_host(out)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("quad", QUADS, ids="-".join)
-def test_paths_of_multiply_add_agree(quad, backend):
-    """Where NATIVE or ODD is taken, WIDE gives the same bits; on more operands than the definition is asked for."""
+def test_paths_of_compute_agree(quad, backend):
+    """Where NATIVE or ODD is taken, WIDE gives the same bits and flags; on more operands than the definition gets."""
     rng = np.random.default_rng(SEED)
     machine = backends.backend(backend, 1)
     codes = np.array(triples(quad), dtype=np.uint64).T
@@ -369,14 +330,14 @@ def test_paths_of_multiply_add_agree(quad, backend):
         path = op_path(op, quad, rounding)
         if path is Path.WIDE:
             continue
-        neutral = np.full(x.size, 0.0 if rounding == hu.RTN else -0.0)
-        args = {"add": (x, np.ones(x.size), y), "mul": (x, y, neutral), "fma": (x, y, z)}[op]
-        k = rounding.random_bits
-        random = rng.integers(0, 1 << k, x.size) << (62 - k)
-        t = target(out, rounding)
-        assert_same_bits(
-            multiply_add(machine, path, *args, random, t), multiply_add(machine, Path.WIDE, *args, random, t)
+        args = {"add": (x, y), "mul": (x, y), "fma": (x, y, z)}[op]
+        u, t = fractions(rounding, x.size, rng), target(out, rounding)
+        (fast, raised), (wide, expected) = (
+            compute(machine, Op[op.upper()], each, args, t, u) for each in (path, Path.WIDE)
         )
+        assert_same_bits(fast, wide)
+        if op_path(op, quad, rounding, flags=True) is path:
+            assert raised.tolist() == expected.tolist(), (op, rounding)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -451,17 +412,17 @@ class LikeCupy:
 
 
 def test_elementwise_operands_have_the_size_of_the_result():
-    """What a GPU kernel reads: one element of each operand per result, also where add and mul put in a constant."""
+    """What a GPU kernel reads and writes: one element of each array per result; flags that are not asked for, none."""
     sizes = []
     machine = hu.Machine("fp16")
     machine.backend.xp = LikeCupy()
     machine.backend.run = lambda kernel, begin, end, *args: sizes.append(
-        (kernel, {a.size for a in args if isinstance(a, np.ndarray)})
+        (kernel, args[6], {a.size for a in args if isinstance(a, np.ndarray) and a is not machine._no_flags})
     )
     for op, count in (("add", 2), ("mul", 2), ("fma", 3)):
         getattr(machine, op)(*[np.ones(5)] * count)
-    assert {kernel for kernel, _ in sizes} >= {"multiply_add"}
-    assert all(found == {5} for _, found in sizes), sizes
+    assert len(sizes) == 3 + 7  # and the conversions of operands
+    assert all(kernel == "compute" and not flagged and found == {5} for kernel, flagged, found in sizes), sizes
 
 
 ORDINARY = {

@@ -1,5 +1,6 @@
 """Machines: threads never change a bit, seeds decide all, ledgers equal an instrumented run, errors are sentences."""
 
+import ctypes
 import functools
 import itertools
 import subprocess
@@ -11,14 +12,16 @@ import pytest
 import scipy.sparse
 from halfulp.emulator import arithmetic, datapath
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.random import random_bits
-from halfulp.kernels import backends
-from halfulp.kernels.target import product_is_exact, target
+from halfulp.emulator.random import source
+from halfulp.kernels import backends, emit, scalar
+from halfulp.kernels.paths import Op, Path, product_is_exact
+from halfulp.kernels.target import draws, target
 from kernel_cases import (
     BACKENDS,
     SEED,
     UBSAN,
     assert_codes,
+    build,
     defined_quantize,
     directed_codes,
     dp_id,
@@ -76,10 +79,10 @@ def test_large_arrays_are_split(threads, monkeypatch):
     """What the tests above take for granted."""
     spans = []
     monkeypatch.setattr(backends.CpuBackend, "run", lambda self, kernel, begin, end, *args: spans.append((begin, end)))
-    backends.backend("cpu", threads).launch("draw", 1_000_001)
+    backends.backend("cpu", threads).launch("convert", 1_000_001)
     spans.sort()
     assert len(spans) == threads and spans[0][0] == 0 and spans[-1][1] == 1_000_001
-    assert all(left[1] == right[0] for left, right in itertools.pairwise(spans))
+    assert all(left[1] == right[0] and left[1] % 4 == 0 for left, right in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -96,19 +99,81 @@ def test_seeds(backend):
         )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_draw_equals_random_bits(backend):
-    """The kernels' Philox, at steps, streams and seeds beyond 32 bits."""
-    machine = backends.backend(backend, 1)
-    seeds, streams, steps = (
+PLACES = list(
+    itertools.product(
         [0, 7, (1 << 62) - 1, 0xDEADBEEF << 20],
         [0, 8 + 3, (1 << 40) - 1],
-        [0, 1, 2, 3, 4, (1 << 40) - 1],
+        [0, 1, 2, 7, (1 << 34) + 1, (1 << 40) - 1],
+        [0, 1, 4, 1 << 32, (1 << 40) - 1],
     )
-    for k, seed, number, step in itertools.product([1, 8, 32], seeds, streams, steps):
-        out = machine.array(np.zeros(9), np.int64)
-        machine.launch("draw", 9, out, seed, number, step, target(f("fp16"), hu.SR(k)))
-        assert (machine.to_host(out) >> (62 - k)).tolist() == [random_bits(seed, number, i, step, k) for i in range(9)]
+)
+
+
+SOURCES = [
+    *("philox", "lfsr2", "lfsr8", "lfsr16:units=8", "lfsr32", "lfsr32:units=1:clocks=32", "lfsr31:seed=0x1234567"),
+    *("lfsr16:polynomial=0x1100b:units=1000003:clocks=5", "lfsr4:polynomial=0x1f", "lfsr8:polynomial=0x101:units=300"),
+]
+
+
+@functools.cache
+def random_fraction(backend, folder):
+    """A function of the kernels, called alone: (draws, element, step, t) -> u."""
+    if backend == "cpu":
+        return scalar.random_fraction
+    text = """extern "C" f64 call(const Draws* d, i64 element, i64 step, const Target* t) {
+        return random_fraction(*d, element, step, *t);
+    }"""
+    result = build(f"{emit.source()}\n{text}\n", folder)
+    assert result.returncode == 0, result.stderr
+    call = ctypes.CDLL(str(folder / "built.so")).call
+    call.restype, call.argtypes = ctypes.c_double, [ctypes.c_char_p, *[ctypes.c_longlong] * 2, ctypes.c_char_p]
+    return lambda d, element, step, t: call(backends.pack_struct(d), element, step, backends.pack_struct(t))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cxx"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_random_fractions_equal_random_bits(name, backend, tmp_path_factory):
+    """The kernels' Philox and LFSRs, at steps, elements, streams and seeds beyond 32 bits."""
+    call = random_fraction(backend, tmp_path_factory.getbasetemp())
+    drawn = source(name)
+    for k in {1, min(8, getattr(drawn, "width", 8)), getattr(drawn, "width", 32)}:
+        t = target(f("fp16"), hu.SR(k))
+        for seed, number, element, step in PLACES:
+            found = call(draws(drawn, seed, number), element, step, t) * 2.0**k
+            assert found == drawn.random_bits(seed, number, element, step, k), (seed, number, element, step, k)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["philox", "lfsr3", "lfsr8:units=5"])
+def test_kernels_draw_by_position(name, backend):
+    """Ranges may begin and end anywhere in a block of four elements, or of a chunk.
+
+    That ``compute`` uses what is drawn is told from outside: 1 + f goes up if and only if f * 2^k + r >= 2^k.
+    """
+    machine, drawn, size = backends.backend(backend, 1), source(name), 1100
+    for k, (seed, number) in ((1, (0, 0)), (getattr(drawn, "width", 32), ((1 << 62) - 1, (1 << 40) - 1))):
+        t, d = target(f("q4.0"), hu.SR(k)), draws(drawn, seed, number)
+        r, later = (np.array([drawn.random_bits(seed, number, i, step, k) for i in range(size)]) for step in (0, 3))
+        for begin, end in itertools.product((0, 1, 2, 3, 1023), (size, size - 1, 1024, 1026)):
+            if backend == "gpu" and (begin, end) != (0, size):
+                continue
+            u = machine.array(np.full(size, -1.0))
+            run_kernel(machine, "draw", begin, end, u, d, 3, t)
+            assert (machine.to_host(u)[begin:end] * 2.0**k == later[begin:end]).all()
+            for path, (beyond, expected) in itertools.product((Path.ODD, Path.WIDE), ((0, 2.0), (1, 1.0))):
+                x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
+                out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
+                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u, d, int(path), t)
+                run_kernel(machine, "compute", begin, end, *args)
+                found = machine.to_host(out)
+                assert (found[begin:end] == expected).all() and not found[:begin].any() and not found[end:].any()
+
+
+def run_kernel(machine, kernel, begin, end, *args):
+    if machine.name == "gpu":
+        machine.launch(kernel, end, *args)
+    else:
+        machine.run(kernel, begin, end, *args)
 
 
 def counted(dp, lengths):
@@ -267,7 +332,7 @@ ERRORS = {
     "add shapes": lambda: hu.Machine("fp16").add(np.ones(3), np.ones(4)),
     "fma shapes": lambda: hu.Machine("fp16").fma(np.ones(3), np.ones(3), np.ones(2)),
     "add empty": lambda: hu.Machine("fp16").add([], []),
-    "quantize empty": lambda: hu.quantize(np.ones((0, 3)), "fp16"),
+    "quantize empty": lambda: hu.Machine("fp16").quantize(np.ones((0, 3))),
     "quantize text": lambda: hu.quantize(["one"], "fp16"),
     "quantize ragged": lambda: hu.quantize([[1.0, 2.0], [3.0]], "fp16"),
     "unknown backend": lambda: hu.Machine("fp16", backend="tpu"),

@@ -324,6 +324,9 @@ def test_extrema_in_formats_without_nan():
 
 
 @pytest.mark.parametrize("name", ["binary8p3se", "binary8p1sf", "e8m0", "ue4m3"])
-def test_kernels_say_that_they_do_not_round_into_these(name):
-    with pytest.raises(hu.HalfulpError, match="kernels do not round into"):
-        hu.quantize([1.0], name)
+def test_arrays_are_rounded_into_these_as_the_definition_says(name):
+    fmt, x = hu.format(name), [1.0, 1.5, 0.3, 0.0, -2.0, 1e-30, 1e30, float("inf"), float("nan")]
+    results = [arithmetic.quantize(exact(v), fmt) for v in x]
+    values, flags = hu.quantize(x, name, flags=True)
+    assert list(map(repr, values.tolist())) == [repr(float(fmt.unpack(code))) for code, _ in results]
+    assert flags.tolist() == [int(raised) for _, raised in results]

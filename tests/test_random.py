@@ -45,9 +45,14 @@ def test_k_bits_are_in_range_and_are_the_top_bits_of_the_word(k):
         assert bits == word >> (32 - k)
 
 
-def test_four_steps_share_one_block():
-    block = hr.philox4x32((2, 5, 3, 0), (7, 0))
-    assert tuple(hr.random_bits(7, 3, 5, 8 + i, 32) for i in range(4)) == block
+@pytest.mark.parametrize(("k", "width"), [(1, 8), (8, 8), (9, 16), (16, 16), (17, 32), (32, 32)])
+def test_pieces_of_a_block_are_dealt_in_runs_of_16_elements(k, width):
+    """The fifth elements of the runs of a group share a block: words in turn, the upper pieces of all of them first."""
+    pieces = 128 // width
+    block = hr.philox4x32((2, 3 * 16 + 5, 3, 0), (7, 0))
+    dealt = [word >> (32 - width * (part + 1)) & ((1 << width) - 1) for part in range(32 // width) for word in block]
+    drawn = [hr.random_bits(7, 3, 3 * 16 * pieces + 16 * run + 5, 2, k) for run in range(pieces)]
+    assert drawn == [piece >> (width - k) for piece in dealt]
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
@@ -70,14 +75,15 @@ def places():
 
 def test_no_bit_of_any_argument_is_ignored():
     blocks = {}
-    for place in places():
-        words = tuple(hr.random_bits(*place[:3], step, 32) for step in (place[3], place[3] ^ 1))
+    for seed, stream, element, step in places():
+        place = seed, stream, element, step
+        words = tuple(hr.random_bits(seed, stream, near, step, 32) for near in (element, element ^ 1))
         assert blocks.setdefault(words, place) == place
     assert len(blocks) == 1 + 62 + 3 * 40
 
 
 def test_high_bits_of_arguments_do_not_collide(monkeypatch):
-    """Every (stream, element, step >> 2) has a Philox counter of its own, also where two arguments are large."""
+    """Every (stream, element >> 2, step) has a Philox counter of its own, also where two arguments are large."""
     seen = {}
 
     def spy(counter, key):
@@ -90,11 +96,11 @@ def test_high_bits_of_arguments_do_not_collide(monkeypatch):
     places = [
         (0, *p)
         for p in itertools.product(
-            (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 4, 2**34, 2**40 - 4)
+            (0, 1, ONES, ONES + 1, 2**40 - 1), (0, 4, 2**34, 2**40 - 4), (0, 1, ONES, ONES + 1, 2**40 - 1)
         )
     ]
     places += [
-        (draw.getrandbits(62), draw.getrandbits(40), draw.getrandbits(40), draw.getrandbits(40) & ~3)
+        (draw.getrandbits(62), draw.getrandbits(40), draw.getrandbits(40) & ~3, draw.getrandbits(40))
         for _ in range(2000)
     ]
     for place in places:
@@ -111,7 +117,7 @@ def test_streams_look_independent():
         "stream": (0, 1, 0, 0),
         "element": (0, 0, 1, 0),
         "step": (0, 0, 0, 1),
-        "block": (0, 0, 0, 4),
+        "block": (0, 0, 4, 0),
     }
     for name, offset in neighbours.items():
         equal = 0

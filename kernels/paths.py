@@ -1,0 +1,125 @@
+"""Paths: which of three ways to the same bits may be taken, and why."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from ..emulator.datapath import Datapath
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
+from ..emulator.rounding import Mode, Rounding
+from .target import exponents, fits_float, has_kernels
+
+
+class Path(IntEnum):
+    """Three ways to the same bits."""
+
+    NATIVE = 0  #: the processor's own binary64 operation, where the destination is fp64 with RNE
+    ODD = 1  #: binary64 result folded to odd with its exact error, then one rounding
+    WIDE = 2  #: 119-bit integers; always right
+
+
+class Op(IntEnum):
+    """Element-wise operations."""
+
+    CONVERT = 0
+    ADD = 1
+    MUL = 2
+    FMA = 3
+    DIV = 4
+    SQRT = 5
+    REM = 6
+    SUB = 7
+
+
+FP64 = FloatFormat(11, 52)
+ONE = FixedFormat(2, 0)
+
+
+def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
+    """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
+
+    Round-to-odd at 53 bits is innocuous for a destination that looks at no more than 51 bits (Boldo & Melquiond
+    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit.
+    """
+    if isinstance(fmt, FixedFormat) and fmt.wrap:
+        return False
+    return fmt.precision + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
+
+
+def product_is_exact(a: Format, b: Format) -> bool:
+    """Whether every product of a value of ``a`` and one of ``b`` is a normal binary64 number."""
+    (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
+    return a.precision + b.precision <= 53 and low_a + low_b >= -1022 and high_a + high_b + 2 <= 1022
+
+
+def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give a * b + c, rounded once into ``result``.
+
+    ODD needs the product exact in binary64, the sum free of overflow there, and ``result`` narrow enough.
+    """
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    if (
+        product_is_exact(a, b)
+        and exponents(c)[1] <= 1020
+        and exponents(c)[0] >= -1022
+        and _fits_odd(result, rounding, flags)
+    ):
+        return Path.ODD
+    return Path.WIDE
+
+
+def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give a / b; ODD needs quotient and remainder in binary64's normal range."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
+    normal = low_a - 54 >= -1022 and low_a - high_b - 54 >= -1022 and high_a - low_b <= 1020
+    return Path.ODD if normal and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
+def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to give the square root."""
+    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+        return Path.NATIVE
+    return Path.ODD if exponents(a)[0] - 54 >= -1022 and _fits_odd(result, rounding, flags) else Path.WIDE
+
+
+def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
+    """The fastest path proven to round any binary64 value once into ``result``."""
+    return Path.ODD if fits_float(result, rounding, flags) else Path.WIDE
+
+
+def accumulate_path(datapath: Datapath) -> Path:
+    """The path of a sequential accumulation on ``datapath`` (with a rounded product: of its addition)."""
+    if datapath.product is not None:
+        return mac_path(datapath.product, ONE, datapath.accumulator, datapath.accumulator, datapath.rounding)
+    return mac_path(datapath.a, datapath.b, datapath.accumulator, datapath.accumulator, datapath.rounding)
+
+
+def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
+    """The fastest path proven for an operation on values of these formats, or None where kernels have none.
+
+    Quotients and roots keep 113 and 53 bits: too few for a wrapping format, and for SR far below a root. In P3109's
+    extended formats x / 0 is not an infinity.
+    """
+    if op is Op.DIV and isinstance(result, FloatFormat) and result.specials is Specials.EXTENDED:
+        return None
+    if not has_kernels(result):
+        return None
+    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
+        return None
+    a, b, c = (*operands, None, None)[:3]
+    if op in (Op.ADD, Op.SUB):
+        return mac_path(a, ONE, b, result, rounding, flags)
+    if op is Op.MUL:
+        return mac_path(a, b, ONE, result, rounding, flags)
+    if op is Op.FMA:
+        return mac_path(a, b, c, result, rounding, flags)
+    if op is Op.DIV:
+        return div_path(a, b, result, rounding, flags)
+    if op is Op.SQRT:
+        path = sqrt_path(a, result, rounding, flags)
+        return None if path is Path.WIDE and rounding.random_bits else path
+    return convert_path(result, rounding, flags)
