@@ -98,6 +98,6 @@ def test_definition(name, mode):
 @pytest.mark.parametrize("flushing", [DAZ, FTZ, DAZ | FTZ], ids=["daz", "ftz", "daz-ftz"])
 @pytest.mark.parametrize("name", [name for name in SAME if name not in IGNORES_FLUSHING])
 def test_flushing(name, flushing):
-    for asked, count in (("kernels", 100_000), ("definition", 2000)):
+    for asked, count in (("kernels", 20_000), ("definition", 1000)):
         for mode in ("RNE", "RTP"):
             check_hardware(asked, name, mode, flushing, count)
