@@ -87,14 +87,17 @@ def _evaluator(function: Function) -> Any:
         return _by_comparison
     if function.operation not in _OPS:
         return _by_definition
-    if (
-        function.operation == "round_to_integral"
-        and max(function.result.emin, function.result.quantum_exponent or 0) > 0
-    ):
-        return _by_definition  # its integers are rounded again
+    if function.operation == "round_to_integral" and not _holds_integers(function):
+        return _by_definition
     op, rounding = _OPS[function.operation], function.rounding
     path = path_of(op, function.numbers, function.result, rounding, flags=True)
     return _by_definition if path is None else _by_kernels
+
+
+def _holds_integers(function: Function) -> bool:
+    """Whether the integers next to every operand are numbers of the result's format, so that none is rounded again."""
+    fmt = function.result
+    return fmt == function.operands[0] and max(fmt.emin, fmt.quantum_exponent or 0) <= 0
 
 
 def _by_definition(

@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import halfulp as hu
 import numpy as np
@@ -66,11 +67,11 @@ def assert_codes(fmt, got, expected, describe):
         )
 
 
-def assert_same_bits(x, y):
+def assert_same_bits(x, y, describe=lambda i: f"first at {i}"):
     """Equal bit for bit, where all NaNs count as one."""
     x, y = np.asarray(x).ravel(), np.asarray(y).ravel()
     differ = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
-    assert not differ.size, f"first at {differ[0]}: {x[differ[0]]!r} and {y[differ[0]]!r}"
+    assert not differ.size, f"{describe(differ[0])}: {x[differ[0]]!r} and {y[differ[0]]!r}"
 
 
 def compute(machine, op, path, operands, t, u=None):
@@ -269,3 +270,42 @@ def _any_format(rng, widest):
     return hu.FloatFormat(
         exponent, trailing, specials, bool(rng.random() < 0.8), bias, bool(rng.random() < 0.2), signed
     )
+
+
+def extreme_format(rng):
+    """A format whose numbers reach an end of binary64's range, or of binary32's, in bias or binary point."""
+    while True:
+        try:
+            fmt = _any_format(rng, 52)
+            if isinstance(fmt, hu.FixedFormat):
+                fraction = int(rng.integers(-970, 1000) if rng.random() < 0.5 else rng.integers(-105, 150))
+                fmt = replace(fmt, integer_bits=fmt.bits - fraction, fraction_bits=fraction)
+            else:
+                least = (fmt.emin if not fmt.subnormals else fmt.emin - fmt.trailing_bits) + fmt.bias
+                ends = [fmt.emax + fmt.bias - 1023, least + (1074 if fmt.subnormals else 1022)]
+                ends += [fmt.emax + fmt.bias - 127, least + 149]
+                fmt = replace(fmt, bias=int(rng.choice([*ends, ends[0] + 1, ends[1] - 1, rng.integers(*ends[:2])])))
+        except (hu.HalfulpError, ValueError):
+            continue
+        if has_kernels(fmt):
+            return fmt
+
+
+def doubles_around(fmt, rng):
+    """Doubles at which a rounding into ``fmt`` can turn, any doubles, and such near its numbers."""
+    low, high = (np.log2(max(x, 5e-324)) for x in (fmt.min_subnormal, fmt.max_finite))
+    with np.errstate(all="ignore"):
+        near = np.ldexp(rng.normal(size=100), rng.uniform(min(low, high) - 20, max(low, high) + 20, 100).astype(int))
+        anything = rng.integers(0, (1 << 64) - 1, 50, np.uint64, endpoint=True).view(np.float64)
+        anything = np.where(np.isnan(anything), np.nan, anything)
+        return np.concatenate([directed_doubles(fmt), near, anything])
+
+
+def singles_around(fmt, rng):
+    """The same of binary32 numbers, with its subnormal ones."""
+    with np.errstate(all="ignore"):
+        x = doubles_around(fmt, rng).astype(np.float32)
+        x = np.concatenate([x, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, np.float32(-np.inf))])
+        anything = rng.integers(0, 1 << 32, 50, np.uint64).astype(np.uint32).view(np.float32)
+        subnormal = rng.integers(0, 1 << 23, 20, np.uint64).astype(np.uint32).view(np.float32)
+    return np.concatenate([np.unique(x[~np.isnan(x)]), anything[~np.isnan(anything)], subnormal, [np.float32(np.nan)]])

@@ -12,8 +12,32 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.emulator import arithmetic, operations
+from halfulp.emulator.conventions import RISCV, Conventions
+from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import Role
-from kernel_cases import BACKENDS, MODES, SEED, directed_doubles, drawn, f
+from halfulp.kernels.arrays import run
+from halfulp.kernels.backends import CpuBackend
+from halfulp.kernels.backends import backend as make_backend
+from halfulp.kernels.paths import Op, Path, convert_path, path_of
+from halfulp.kernels.target import GIVEN_DRAWS, target, target32
+from kernel_cases import (
+    BACKENDS,
+    MODES,
+    SEED,
+    assert_same_bits,
+    choice,
+    compute,
+    directed_codes,
+    directed_doubles,
+    doubles_around,
+    drawn,
+    extreme_format,
+    f,
+    fractions,
+    random_format,
+    singles_around,
+    tame_code,
+)
 
 FORMATS = [
     *("fp16", "bf16", "tf32", "fp32", "fp64", "e4m3", "e4m3fn", "e5m2", "e5m2sat", "e4m3fnsat", "e4m3fnuz", "e5m2fnuz"),
@@ -161,3 +185,216 @@ def test_every_combination_of_special_operands(name, op):
             found = zip(fmt.encode(values).tolist(), fmt.encode(plain).tolist(), flags.tolist(), strict=True)
             for row, result, (code, again, raised) in zip(rows, results, found, strict=True):
                 assert (code, again, raised) == (result.code, result.code, result.flags), (op, row, str(rounding))
+
+
+# ---- random formats ----------------------------------------------------------------------------------------------
+
+#: Tininess and flushing change values and flags on the way; daz only changes what is read.
+CONVENTIONS = [
+    RISCV,
+    Conventions(tininess="before"),
+    Conventions(ftz=True),
+    Conventions(ftz=True, tininess="before"),
+    Conventions(daz=True),
+]
+
+
+def any_format(rng):
+    return random_format(rng) if rng.random() < 0.5 else extreme_format(rng)
+
+
+def any_rounding(rng, most=32):
+    k = int(rng.integers(1, most + 1))
+    return [*MODES, hu.SR(k), hu.SR(k, corrected=True)][rng.integers(8)]
+
+
+def defined_rows(defined, rows, fmt, rounding, random, conventions=RISCV):
+    """Codes and flags by the definition, of rows of data."""
+    results = [defined(*row, fmt, rounding, r, conventions) for row, r in zip(rows, random.tolist(), strict=True)]
+    codes, flags = zip(*results, strict=True)
+    return np.array(codes, np.uint64), np.array(flags, np.uint8)
+
+
+def check_float32_route(seed):
+    """float32 arrays into one format in every mode that has the route; whether any had."""
+    rng, taken = np.random.default_rng([SEED, seed]), 0
+    fmt = any_format(rng)
+    x = singles_around(fmt, rng)
+    x = rng.choice(x, min(x.size, 250), replace=False)
+    for rounding in (*MODES, hu.SR(int(rng.integers(1, 23))), hu.SR(int(rng.integers(1, 23)), corrected=True)):
+        if target32(fmt, rounding) is None:
+            continue
+        taken += 1
+        out = hu.quantize(x, fmt, rounding, seed)
+        assert out.dtype == np.float32
+        random = np.array([drawn(rounding, seed, Role.OUTPUT, i) for i in range(x.size)])
+        rows = [(arithmetic.exact(v),) for v in x.tolist()]
+        codes, _ = defined_rows(arithmetic.quantize, rows, fmt, rounding, random)
+        found = fmt.encode(out).astype(np.uint64)
+        wrong = np.flatnonzero(found != codes)
+        assert not wrong.size, (
+            f"seed {seed}: {wrong.size} differ, first {float(x[wrong[0]]).hex()} into {fmt} @{rounding}: "
+            f"{int(found[wrong[0]]):#x}, not {int(codes[wrong[0]]):#x}"
+        )
+    return taken > 0
+
+
+def test_float32_arrays_into_random_formats():
+    assert sum(map(check_float32_route, range(120))) > 25
+
+
+@pytest.mark.slow
+def test_float32_arrays_into_many_random_formats():
+    assert sum(map(check_float32_route, range(10_000, 14_000))) > 800
+
+
+@pytest.mark.parametrize("name", ["bf16", "tf32", "fp16", "fp8_e4m3", "fp8_e5m2", "q4.12", "q8.8w", "e8m7ftz"])
+def test_float32_arrays_stay_float32_on_the_way(name, monkeypatch):
+    """The formats that people use take the cheap route: one kernel, on a binary32 carrier."""
+    seen = []
+    monkeypatch.setattr(CpuBackend, "run", lambda self, kernel, begin, end, *args: seen.append((kernel, args)))
+    for rounding in (*MODES, hu.SR(8), hu.SR(22), hu.SR(22, corrected=True)):
+        hu.quantize(np.ones(5, np.float32), name, rounding)
+    for kernel, args in seen:
+        assert kernel == "convert" and type(args[-1]).__name__ == "Target32"
+        assert all(array.dtype == np.float32 for array in args if isinstance(array, np.ndarray))
+    assert len(seen) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "rounding"), [("fp32", "RNE"), ("fp16", "SR23"), ("e11m10", "RNE"), ("q12.12", "RNE"), ("e8m7b20", "RNE")]
+)
+def test_where_float32_is_too_narrow_a_carrier(name, rounding):
+    assert target32(f(name), hu.Rounding.parse(rounding)) is None
+
+
+def check_routes(seed, backend):
+    """One format: the float route and the integers give the same values and flags, the definition the same as they."""
+    rng, machine = np.random.default_rng([SEED, seed]), make_backend(backend, 1)
+    fmt, rounding = any_format(rng), any_rounding(rng)
+    conventions, integral = CONVENTIONS[rng.integers(4)], bool(rng.random() < 0.1)
+    integral &= isinstance(fmt, hu.FloatFormat) and max(fmt.emin, fmt.quantum_exponent or 0) <= 0
+    x = doubles_around(fmt, rng)
+    x = hu.quantize(x, fmt, "RTZ") if integral else x  # of other formats integers are rounded again
+    u, t = fractions(rounding, x.size, rng), target(fmt, rounding, False, integral, conventions)
+    context = f"seed {seed}: {fmt} @{rounding} {conventions} {'integral' * integral}"
+    wide, flags = compute(machine, Op.CONVERT, Path.WIDE, (x,), t, u)
+    if convert_path(fmt, rounding) is Path.ODD:
+        odd, raised = compute(machine, Op.CONVERT, Path.ODD, (x,), t, u)
+        alone = machine.array(np.empty(x.size))
+        given = machine.array(np.zeros(x.size) if u is None else u)
+        machine.launch("convert", x.size, machine.array(x), alone, given, GIVEN_DRAWS, t)
+        for values in (odd, machine.to_host(alone)):
+            assert_same_bits(values, wide, lambda i: f"{context}: {float(x[i]).hex()}")
+        if convert_path(fmt, rounding, flags=True) is Path.ODD:
+            assert raised.tolist() == flags.tolist(), context
+    some = rng.choice(x.size, 40)
+    data = [arithmetic.exact(v) for v in x[some].tolist()]
+    random = np.zeros(40, int) if u is None else (u[some] * 2**rounding.random_bits).astype(int)
+    if integral:
+        results = [
+            operations.round_to_integral(v, fmt, rounding, r, conventions, exact=True)
+            for v, r in zip(data, random.tolist(), strict=True)
+        ]
+        codes, expected = (np.array(column, np.uint64) for column in zip(*results, strict=True))
+    else:
+        rows = zip(data, strict=True)
+        codes, expected = defined_rows(arithmetic.quantize, rows, fmt, rounding, random, conventions)
+    found = fmt.encode(wide[some])
+    assert found.tolist() == codes.tolist() and flags[some].tolist() == expected.tolist(), context
+    return convert_path(fmt, rounding, flags=True) is Path.ODD
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_both_routes_into_random_formats(backend):
+    assert 100 < sum(check_routes(seed, backend) for seed in range(300)) < 280
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_both_routes_into_many_random_formats(backend):
+    for seed in range(10_000, 20_000):
+        check_routes(seed, backend)
+
+
+def random_codes(fmt, count, rng):
+    """Codes of a format: with a meaning, near one, or any."""
+    directed = directed_codes(fmt)
+    return [
+        choice(directed, rng)
+        if rng.random() < 0.4
+        else tame_code(fmt, rng)
+        if rng.random() < 0.5
+        else int(rng.integers(0, (1 << fmt.bits) - 1, dtype=np.uint64, endpoint=True))
+        for _ in range(count)
+    ]
+
+
+def related_codes(op, formats, count, rng):
+    """Columns of codes; every third y is near -x, every second z near -(x * y)."""
+    columns = [random_codes(fmt, count, rng) for fmt in formats]
+
+    def negative(datum, fmt, nudge):
+        datum = datum if datum.kind is Kind.NAN else datum._replace(negative=not datum.negative)
+        return (arithmetic.quantize(datum, fmt, hu.RTZ).code ^ nudge) % (1 << fmt.bits)
+
+    if len(formats) > 1:
+        for i in range(0, count, 3):
+            columns[1][i] = negative(formats[0].unpack(columns[0][i]), formats[1], 0)
+    if len(formats) > 2:
+        for i in range(0, count, 2):
+            product = arithmetic.exact_product(
+                *(fmt.unpack(c[i]) for fmt, c in zip(formats[:2], columns, strict=False))
+            )
+            columns[2][i] = negative(product, formats[2], int(rng.integers(4) == 0))
+    return columns
+
+
+def check_mixed(seed, backend):
+    """Each operation on values of random formats into another: by the path that is taken, with flags and without."""
+    rng, machine, taken = np.random.default_rng([SEED, seed]), make_backend(backend, 1), set()
+    for op in Op:
+        name = "quantize" if op is Op.CONVERT else op.name.lower()
+        defined, arity = OPERATIONS[name]
+        result = any_format(rng)
+        formats = tuple(result if rng.random() < 0.3 else any_format(rng) for _ in range(arity))
+        rounding, conventions, count = any_rounding(rng), CONVENTIONS[rng.integers(5)], 40
+        columns = related_codes(name, formats, count, rng)
+        data = [
+            [conventions.operand(fmt, code)._replace(signaling=False) for code in column]
+            for fmt, column in zip(formats, columns, strict=True)
+        ]
+        rows = list(zip(*data, strict=True))
+        k = rounding.random_bits
+        random = rng.integers(0, 1 << k, count)
+        codes, raised = defined_rows(defined, rows, result, rounding, random, conventions)
+        values = tuple(machine.array([*map(float, column)]) for column in data)
+        for flagged in (True, False):
+            if conventions.ftz and not flagged:
+                continue  # evaluate always asks for flags
+            path = path_of(op, formats, result, rounding, flagged)
+            taken.add((op, path))
+            flags = machine.array(np.zeros(count), np.int64) if flagged else None
+            u = machine.array(random * 2.0**-k) if k else None
+            out = run(op, values, formats, result, rounding, u, GIVEN_DRAWS, None, flags, machine, conventions)
+            found = result.encode(machine.to_host(out)).astype(np.uint64)
+            same = (found == codes) & (machine.to_host(flags) == raised if flagged else True)
+            i = int(np.argmin(same))
+            assert same.all(), (
+                f"seed {seed}: {name}({', '.join(map(str, formats))}) into {result} @{rounding} {conventions} {path}: "
+                f"{[float(x[i]).hex() for x in values]} random {random[i]}: {int(found[i]):#x}, not {int(codes[i]):#x}"
+            )
+    return taken
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_operations_on_random_formats(backend):
+    taken = set().union(*(check_mixed(seed, backend) for seed in range(60)))
+    assert taken >= set(itertools.product(set(Op) - {Op.CONVERT}, (Path.ODD, Path.WIDE))), taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_operations_on_many_random_formats(backend):
+    for seed in range(10_000, 13_000):
+        check_mixed(seed, backend)
