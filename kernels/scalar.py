@@ -44,11 +44,12 @@ INEXACT, UNDERFLOW, OVERFLOW, DIVIDE_BY_ZERO, INVALID = map(int, Flags)
 @device
 def goes_up(rest: f64, quantum: f64, odd: bool, negative: bool, t: Target, u: f64) -> bool:
     """Whether a magnitude moves up, of which ``rest`` < ``quantum`` was cut off; u is SR's random fraction."""
+    if t.random_bits > 0:
+        places = quantum * t.correction  # of the bias-corrected SR: 2^52 times the weight of its last bit
+        return (rest + places) - places >= quantum * (t.positive_even - u)
     at_even = t.negative_even if negative else t.positive_even
     at_odd = t.negative_odd if negative else t.positive_odd
-    places = quantum * t.correction  # of the bias-corrected SR: 2^52 times the weight of its last bit
-    rest = (rest + places) - places
-    least = quantum * ((at_odd if odd else at_even) - u)
+    least = quantum * (at_odd if odd else at_even)
     return rest > t.nothing and (rest > least or (rest == least and (odd or t.nearest_even == 0)))
 
 
@@ -139,7 +140,8 @@ def round_plain(x: f64, t: Target, u: f64) -> f64:
     """``round_odd`` into a ``plain`` Target."""
     m = rounded(x, t, u, False)
     v = like(x, t.nothing)
-    z = copysign(t.over_high if m > t.high else m, v)
+    over = m > t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
+    z = copysign(t.over_high if over else m, v)
     return t.nan if v != v else z
 
 
