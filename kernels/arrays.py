@@ -155,7 +155,7 @@ def _apply(
     kind = np.float32 if single and fits_binary32(fmt) else np.float64
     if out is None:
         out = np.empty(shape, kind)
-    elif out.shape != shape or out.dtype != kind or not out.flags.carray:
+    elif not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == kind and out.flags.carray):
         raise HalfulpError(f"out must be a contiguous, writeable {np.dtype(kind)} array of shape {shape}.")
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:

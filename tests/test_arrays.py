@@ -7,6 +7,7 @@ they take other paths, to the same values.
 
 import functools
 import itertools
+import warnings
 
 import halfulp as hu
 import numpy as np
@@ -14,11 +15,12 @@ import pytest
 from halfulp.emulator import arithmetic, operations
 from halfulp.emulator.conventions import RISCV, Conventions
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.random import Role
+from halfulp.emulator.random import Role, source, stream
 from halfulp.kernels.arrays import run
 from halfulp.kernels.backends import CpuBackend
 from halfulp.kernels.backends import backend as make_backend
 from halfulp.kernels.paths import Op, Path, convert_path, path_of
+from halfulp.kernels.subset import COMPILED
 from halfulp.kernels.target import GIVEN_DRAWS, target, target32
 from kernel_cases import (
     BACKENDS,
@@ -240,7 +242,7 @@ def check_float32_route(seed):
 
 
 def test_float32_arrays_into_random_formats():
-    assert sum(map(check_float32_route, range(120))) > 25
+    assert sum(map(check_float32_route, range(250))) > 50
 
 
 @pytest.mark.slow
@@ -307,7 +309,7 @@ def check_routes(seed, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_both_routes_into_random_formats(backend):
-    assert 100 < sum(check_routes(seed, backend) for seed in range(300)) < 280
+    assert 300 < sum(check_routes(seed, backend) for seed in range(1000)) < 950
 
 
 @pytest.mark.slow
@@ -389,7 +391,7 @@ def check_mixed(seed, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_operations_on_random_formats(backend):
-    taken = set().union(*(check_mixed(seed, backend) for seed in range(60)))
+    taken = set().union(*(check_mixed(seed, backend) for seed in range(150)))
     assert taken >= set(itertools.product(set(Op) - {Op.CONVERT}, (Path.ODD, Path.WIDE))), taken
 
 
@@ -398,3 +400,197 @@ def test_operations_on_random_formats(backend):
 def test_operations_on_many_random_formats(backend):
     for seed in range(10_000, 13_000):
         check_mixed(seed, backend)
+
+
+# ---- every binary32 number ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounding", MODES, ids=str)
+@pytest.mark.parametrize("name", ["bf16", "fp16", "tf32", "e4m3fn", "e5m2", "e8m7ftz", "q8.8", "e3m2finite"])
+def test_every_binary32_number(name, rounding):
+    """All 2^32 of them. Rounding is monotone: where numbers in order become one value, both ends of the run suffice."""
+    fmt, step = f(name), 1 << 24
+    for sign in (0, 1 << 31):
+        ends = []
+        for first in range(sign, sign + 0x7F800000, step):
+            bits = np.arange(first, min(first + step, sign + 0x7F800000), dtype=np.int64).astype(np.uint32)
+            values = hu.quantize(bits.view(np.float32), fmt, rounding).view(np.uint32)
+            turns = np.flatnonzero(values[1:] != values[:-1])
+            at = np.concatenate([[0], turns, turns + 1, [bits.size - 1]])
+            ends.append(np.stack([bits[at], values[at]]))
+        x, found = np.concatenate(ends, axis=1)
+        assert x.size < 2 * (2 << fmt.bits) + 2 * len(ends)
+        rows = [(arithmetic.exact(v),) for v in x.view(np.float32).tolist()]
+        codes, _ = defined_rows(arithmetic.quantize, rows, fmt, rounding, np.zeros(x.size, int))
+        wrong = np.flatnonzero(fmt.encode(found.view(np.float32)) != codes)
+        assert not wrong.size, f"{wrong.size} differ; first {x[wrong[0]]:#x}"
+
+
+# ---- the face ----------------------------------------------------------------------------------------------------
+
+
+def test_results_have_the_dtype_that_is_promised():
+    single, double = np.ones(3, np.float32), np.ones(3)
+    for op, (_, arity) in OPERATIONS.items():
+        function = getattr(hu, op)
+        assert function(*[single] * arity, "bf16").dtype == np.float32
+        assert function(*[single] * arity, "fp32").dtype == np.float32
+        assert function(*[single] * arity, "e9m7").dtype == np.float64  # binary32 does not hold it
+        assert function(*[single] * arity, "q20.20").dtype == np.float64
+        assert function(*[double] * arity, "bf16").dtype == np.float64
+        if arity > 1:
+            assert function(single, *[double] * (arity - 1), "bf16").dtype == np.float64
+        assert isinstance(function(*[1.5] * arity, "bf16"), float)
+        value, flags = function(*[1.5] * arity, "bf16", flags=True)
+        assert isinstance(value, float) and isinstance(flags, int)
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_shapes(op):
+    """Operands broadcast as in NumPy, whatever their strides; nothing is a shape, too. Inputs are left alone."""
+    arity = OPERATIONS[op][1]
+    rng = rng_of("shapes", op)
+    for dtype in (np.float32, np.float64):
+        x, y, z = rng.normal(size=(4, 3, 5)).astype(dtype), rng.normal(size=(3, 1)).astype(dtype), dtype(1.75)
+        layouts = (
+            (x[::2, :, ::-1], y, z),
+            (x.transpose(2, 0, 1)[:, :, :1], y[:, 0], z[None]),
+            (x[:0], y, z),
+            (x[0].T, 2, z),
+        )
+        for given in layouts:
+            used = given[:arity]
+            copies = [np.array(v) for v in used]
+            full = np.broadcast_arrays(*used)
+            values, flags = getattr(hu, op)(*used, "e4m3fn", "SR5", 7, flags=True)
+            assert values.shape == flags.shape == full[0].shape
+            flat, raised = getattr(hu, op)(*(v.ravel() for v in full), "e4m3fn", "SR5", 7, flags=True)
+            assert np.array_equal(values.ravel(), flat, equal_nan=True) and np.array_equal(flags.ravel(), raised)
+            assert all(np.array_equal(copy, v) for copy, v in zip(copies, used, strict=True))
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("name", ["bf16", "fp64", "binary8p4se"])
+def test_out_may_be_an_operand(op, name):
+    """Into an array that is handed over: also in place, or on memory shared with an operand."""
+    arity = OPERATIONS[op][1]
+    for dtype, rounding in itertools.product((np.float32, np.float64), ("RNE", "SR7")):
+        kind = np.float64 if name == "fp64" else dtype
+        column = operands(op, "e5m2", dtype, 100)
+        given = [np.concatenate([x, x])[:151].astype(dtype) for x in column]
+        for flagged, place in itertools.product((False, True), (None, *range(arity), "shifted")):
+            arrays = [x.copy() for x in given]
+            expected = getattr(hu, op)(*arrays, name, rounding, 3, flags=True)
+            out = np.full(151, 9, kind)
+            if place == "shifted" and kind == dtype:
+                memory = np.concatenate([arrays[0], arrays[0][:1]])
+                arrays[0], out = memory[:151], memory[1:]
+            elif place not in (None, "shifted") and kind == dtype:
+                out = arrays[place]
+            found = getattr(hu, op)(*arrays, name, rounding, 3, flags=flagged, out=out)
+            values = found[0] if flagged else found
+            assert values is out and np.array_equal(values, expected[0], equal_nan=True), (flagged, place)
+            assert not flagged or np.array_equal(found[1], expected[1]), (flagged, place)
+
+
+def test_arrays_that_cannot_be_written_are_read_as_others_are():
+    """They take no kernel of their own, which would have to be compiled."""
+    x = np.linspace(-3, 3, 99)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    compiled = COMPILED["compute"].signatures
+    for op, (_, arity) in OPERATIONS.items():
+        assert np.array_equal(
+            getattr(hu, op)(*[frozen] * arity, "fp16"), getattr(hu, op)(*[x] * arity, "fp16"), equal_nan=True
+        )
+    codes = hu.encode(hu.quantize(frozen, "fp16"), "fp16")
+    codes.flags.writeable = False
+    assert np.array_equal(hu.decode(codes, "fp16"), hu.quantize(x, "fp16"))
+    assert len(COMPILED["compute"].signatures) <= max(len(compiled), 1)
+
+
+@pytest.mark.parametrize("random", ["philox", "lfsr9:units=7"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_threads_change_no_bit(op, random):
+    arity, rng = OPERATIONS[op][1], rng_of("threads", op)
+    columns = rng.normal(size=(arity, 40_003))
+    for dtype, rounding in ((np.float32, "SR9"), (np.float64, "SR4c"), (np.float64, "RNE")):
+        given = columns.astype(dtype)
+        one, two, five = (
+            getattr(hu, op)(*given, "bf16", rounding, 11, flags=True, threads=threads, random=random)
+            for threads in (1, 2, 5)
+        )
+        plain = getattr(hu, op)(*given, "bf16", rounding, 11, threads=2, random=random)
+        assert one[0].tobytes() == two[0].tobytes() == five[0].tobytes() == plain.tobytes()
+        assert one[1].tobytes() == two[1].tobytes() == five[1].tobytes()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["lfsr16", "lfsr8:units=3:clocks=2"])
+def test_registers_as_a_source_of_random_bits(name, backend):
+    registers, rounding = source(name), hu.SR(8)
+    x = np.linspace(0.7, 1.9, 200)
+    for dtype in (np.float32, np.float64):
+        random = np.array([registers.random_bits(5, stream(1, Role.OUTPUT), i, 0, 8) for i in range(200)])
+        rows = [(arithmetic.exact(v),) for v in x.astype(dtype).tolist()]
+        codes, flags = defined_rows(arithmetic.quantize, rows, f("e4m3fn"), rounding, random)
+        values, raised = hu.quantize(x.astype(dtype), "e4m3fn", rounding, 5, backend, flags=True, random=name)
+        assert f("e4m3fn").encode(values).tolist() == codes.tolist() and raised.tolist() == flags.tolist()
+
+
+@pytest.mark.parametrize("name", ["e8m0", "binary8p1se", "posit16", "posit8", "ue8m0"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_formats_without_kernels_go_by_the_definition(op, name):
+    fmt = f(name)
+    for dtype, rounding in itertools.product((np.float32, np.float64), (hu.RNE, hu.RTN, hu.SR(5))):
+        arrays = operands(op, "e8m7", dtype, 60)
+        rows = list(zip(*([arithmetic.exact(v) for v in x.tolist()] for x in arrays), strict=True))
+        random = np.array([drawn(rounding, 2, Role.OUTPUT, i) for i in range(60)])
+        codes, flags = defined_rows(OPERATIONS[op][0], rows, fmt, rounding, random)
+        values, raised = getattr(hu, op)(*arrays, name, rounding, 2, flags=True)
+        assert fmt.encode(values).tolist() == codes.tolist() and raised.tolist() == flags.tolist()
+
+
+ERRORS = {
+    "ragged": lambda: hu.quantize([[1.0, 2.0], [3.0]], "fp16"),
+    "text": lambda: hu.add(["one"], [1.0], "fp16"),
+    "complex": lambda: hu.quantize(np.ones(2, complex), "fp16"),
+    "None": lambda: hu.quantize(None, "fp16"),
+    "integers that would be rounded": lambda: hu.quantize([2**53 + 1], "fp64"),
+    "shapes": lambda: hu.fma(np.ones(3), np.ones(2), 1.0, "fp16"),
+    "format": lambda: hu.sqrt(1.0, "fp17"),
+    "block format": lambda: hu.add(1.0, 1.0, "mxfp8_e4m3"),
+    "block format with flags": lambda: hu.quantize(np.ones(32), "mxfp8_e4m3", flags=True),
+    "wide fixed point": lambda: hu.mul(1.0, 1.0, "q40.20"),
+    "rounding": lambda: hu.div(1.0, 3.0, "fp16", "nearest"),
+    "random bits": lambda: hu.div(1.0, 3.0, "fp16", "SR33"),
+    "seed": lambda: hu.rem(1.0, 3.0, "fp16", "SR3", -1),
+    "large seed": lambda: hu.rem(1.0, 3.0, "fp16", "SR3", 1 << 62),
+    "seed that is no integer": lambda: hu.rem(1.0, 3.0, "fp16", "SR3", 0.5),
+    "backend": lambda: hu.sub(1.0, 3.0, "fp16", backend="tpu"),
+    "threads": lambda: hu.sub(1.0, 3.0, "fp16", threads=0),
+    "source": lambda: hu.sub(1.0, 3.0, "fp16", "SR3", random="dice"),
+    "more bits than the source has": lambda: hu.sub(1.0, 3.0, "fp16", "SR9", random="lfsr8"),
+    "shape of out": lambda: hu.quantize(np.ones(3), "fp16", out=np.ones(4)),
+    "dtype of out": lambda: hu.quantize(np.ones(3), "fp16", out=np.ones(3, np.float32)),
+    "strides of out": lambda: hu.quantize(np.ones(3), "fp16", out=np.ones(6)[::2]),
+    "out that cannot be written": lambda: hu.quantize(np.ones(3), "fp16", out=np.broadcast_to(1.0, (3,))),
+    "out that is no array": lambda: hu.quantize(np.ones(3), "fp16", out=[0.0] * 3),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_wrong_input_gets_one_sentence(case):
+    with pytest.raises(hu.HalfulpError) as raised:
+        ERRORS[case]()
+    message = str(raised.value)
+    assert message.endswith((".", "?")) and "\n" not in message and len(message) < 250
+
+
+def test_ordinary_work_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for (op, (_, arity)), dtype in itertools.product(OPERATIONS.items(), (np.float32, np.float64)):
+            x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38], dtype)
+            getattr(hu, op)(*np.meshgrid(*[x] * arity), "fp16", flags=True)
