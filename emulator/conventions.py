@@ -32,6 +32,15 @@ class Conventions:
         if self.nan not in ("canonical", "x86"):
             raise HalfulpError(f'the NaN convention is "canonical" or "x86", not {self.nan!r}.')
 
+    @classmethod
+    def parse(cls, conventions: str | Conventions) -> Conventions:
+        """The conventions of a name, riscv, x86 or arm; conventions as they are."""
+        if isinstance(conventions, Conventions):
+            return conventions
+        if not isinstance(conventions, str) or conventions.lower() not in NAMED:
+            raise HalfulpError(f"conventions are {', '.join(NAMED)}, or a halfulp.Conventions, not {conventions!r}.")
+        return NAMED[conventions.lower()]
+
     def operand(self, fmt: Format, code: int) -> Unpacked:
         """The datum that an operation reads from ``code``, an int in [0, 2**bits) of ``fmt``."""
         datum = fmt.unpack(code)
@@ -44,3 +53,4 @@ class Conventions:
 RISCV = Conventions()
 X86 = Conventions(nan="x86")
 ARM = Conventions(tininess="before")  #: with FPCR.DN set, where NaN results are canonical
+NAMED = {"riscv": RISCV, "x86": X86, "arm": ARM}

@@ -14,6 +14,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 from . import arithmetic, comparison, names, operations
@@ -92,9 +93,13 @@ class Function:
 
         Parameters
         ----------
-        codes : one per operand, each in [0, 2**bits) of its format.
+        codes : one per operand, integers in [0, 2**bits) of its format.
         random : the k random bits of SR, in [0, 2**k).
         """
+        try:
+            codes, random = tuple(map(index, codes)), index(random)
+        except TypeError:
+            raise HalfulpError(f"{self.name}: codes are integers, not {codes!r} with random={random!r}.") from None
         if len(codes) != len(self.operands):
             raise HalfulpError(f"{self.name} takes {len(self.operands)} operands, not {len(codes)}.")
         for code, fmt in zip(codes, self.operands, strict=True):
@@ -240,7 +245,7 @@ _WIDE = re.compile(r"(^|_)(f128|extf80)(_|$)")
 
 
 def function(
-    name: str, rounding: str | Rounding = "RNE", conventions: Conventions = RISCV, exact: bool = False
+    name: str, rounding: str | Rounding = "RNE", conventions: str | Conventions = RISCV, exact: bool = False
 ) -> Function:
     """The function unit that ``name`` denotes.
 
@@ -248,6 +253,7 @@ def function(
     ----------
     name : ``<format>_<operation>``, ``<a>_to_<b>``, or a name of TestFloat's; see the module.
     rounding : ignored where nothing is rounded, or the name tells, as TestFloat's ``_r_minMag``, ``_rx_near_even`` ...
+    conventions : or their name, ``"riscv"``, ``"x86"`` or ``"arm"``.
     exact : whether rounding to an integer raises inexact (TestFloat's ``-exact``).
 
     Raises
@@ -264,7 +270,7 @@ def function(
     found = _operation(text) or _conversion(text)
     if found is None:
         raise HalfulpError(f"unknown function {name!r}: {_hint(text)}")
-    return Function(name.strip(), *found, how, conventions, exact)
+    return Function(name.strip(), *found, how, Conventions.parse(conventions), exact)
 
 
 _Parsed = tuple[str, tuple[Format | BlockFormat, ...], Format]
@@ -348,7 +354,7 @@ def reference(
     operation: str,
     fmt: str | Format,
     rounding: str | Rounding = "RNE",
-    conventions: Conventions = RISCV,
+    conventions: str | Conventions = RISCV,
     exact: bool = False,
 ) -> Function:
     """A function unit to check hardware against, as in ``reference("fma", "fp16")(a, b, c)`` -> (code, flags).

@@ -166,7 +166,7 @@ def next_down(code, format):
     before = bisect_left(fractions, x.fraction) - 1
     if before < 0:
         unbounded = getattr(format, "has_infinity", False) and format.sign_bit < 2**format.width
-        return (format.sign_bit + format.inf_code if unbounded else code), flags()
+        return (format.sign_bit + format.inf_code if unbounded else codes[0]), flags()
     return codes[before], flags()
 
 

@@ -68,7 +68,7 @@ def test_python_example(text: str, tmp_path: Path) -> None:
 
 def test_set_up_commands_come_first_and_ci_runs_the_second() -> None:
     first, second = [text.strip() for _, text in BLOCKS[:2]]
-    assert first.endswith("halfulp report") and second.endswith("-m pytest")
+    assert first.endswith("halfulp report") and second.endswith("-m pytest -n 2")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "grep -m1 'pip install -e' README.md" in script
     assert next(line for line in README.splitlines() if "pip install -e" in line) == second
