@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..emulator import arithmetic, operations
-from ..emulator.arithmetic import Result, exact
+from ..emulator.arithmetic import Flags, Result, exact
 from ..emulator.codec import code_dtype
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
@@ -76,7 +76,14 @@ def run(
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, d, int(path), t)
+    # an infinity without the sign of a zero to choose it is a NaN: P3109's x / 0
+    signless = op is Op.DIV and isinstance(fmt, FloatFormat) and fmt.has_infinity and not fmt.has_negative_zero
+    poles = (y == 0) & (x != 0) & backend.xp.isfinite(x) if signless else None
     backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
+    if poles is not None:
+        out[poles] = t.nan
+        if flagged:
+            flags[poles] = int(Flags.DIVIDE_BY_ZERO) | t.nan_flags
     return out
 
 

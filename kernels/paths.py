@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
+from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode, Rounding
 from .target import exponents, fits_float, has_kernels
 
@@ -36,15 +36,16 @@ FP64 = FloatFormat(11, 52)
 ONE = FixedFormat(2, 0)
 
 
-def _fits_odd(fmt: Format, rounding: Rounding, flags: bool = False) -> bool:
+def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int) -> bool:
     """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
 
     Round-to-odd at 53 bits is innocuous for a destination that looks at no more than 51 bits (Boldo & Melquiond
-    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit.
+    2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit from the
+    value's first: its exponent is at most ``highest``.
     """
-    if isinstance(fmt, FixedFormat) and fmt.wrap:
-        return False
-    return fmt.precision + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
+    wraps = isinstance(fmt, FixedFormat) and fmt.wrap
+    looked_at = highest + 1 - fmt.quantum_exponent if wraps else fmt.precision
+    return looked_at + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
 
 
 def product_is_exact(a: Format, b: Format) -> bool:
@@ -60,14 +61,9 @@ def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding
     """
     if result == FP64 and rounding.mode is Mode.RNE and not flags:
         return Path.NATIVE
-    if (
-        product_is_exact(a, b)
-        and exponents(c)[1] <= 1020
-        and exponents(c)[0] >= -1022
-        and _fits_odd(result, rounding, flags)
-    ):
-        return Path.ODD
-    return Path.WIDE
+    (low, high), product = exponents(c), exponents(a)[1] + exponents(b)[1] + 1
+    fits = product_is_exact(a, b) and high <= 1020 and low >= -1022
+    return Path.ODD if fits and _fits_odd(result, rounding, flags, max(high, product) + 1) else Path.WIDE
 
 
 def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
@@ -76,14 +72,15 @@ def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bo
         return Path.NATIVE
     (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
     normal = low_a - 54 >= -1022 and low_a - high_b - 54 >= -1022 and high_a - low_b <= 1020
-    return Path.ODD if normal and _fits_odd(result, rounding, flags) else Path.WIDE
+    return Path.ODD if normal and _fits_odd(result, rounding, flags, high_a - low_b) else Path.WIDE
 
 
 def sqrt_path(a: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
     """The fastest path proven to give the square root."""
     if result == FP64 and rounding.mode is Mode.RNE and not flags:
         return Path.NATIVE
-    return Path.ODD if exponents(a)[0] - 54 >= -1022 and _fits_odd(result, rounding, flags) else Path.WIDE
+    low, high = exponents(a)
+    return Path.ODD if low - 54 >= -1022 and _fits_odd(result, rounding, flags, high // 2) else Path.WIDE
 
 
 def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Path:
@@ -101,15 +98,11 @@ def accumulate_path(datapath: Datapath) -> Path:
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:
     """The fastest path proven for an operation on values of these formats, or None where kernels have none.
 
-    Quotients and roots keep 113 and some 85 bits: too few for a wrapping format, and for SR far below a root. In
-    P3109's extended formats x / 0 is not an infinity.
+    WIDE's quotients and roots keep 113 and some 85 bits: too few for a wrapping format, and for SR far below a root.
     """
-    if op is Op.DIV and isinstance(result, FloatFormat) and result.specials is Specials.EXTENDED:
-        return None
     if not has_kernels(result):
         return None
-    if op in (Op.DIV, Op.SQRT) and isinstance(result, FixedFormat) and result.wrap:
-        return None
+    wraps = isinstance(result, FixedFormat) and result.wrap
     a, b, c = (*operands, None, None)[:3]
     if op in (Op.ADD, Op.SUB):
         return mac_path(a, ONE, b, result, rounding, flags)
@@ -118,8 +111,9 @@ def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Roundin
     if op is Op.FMA:
         return mac_path(a, b, c, result, rounding, flags)
     if op is Op.DIV:
-        return div_path(a, b, result, rounding, flags)
+        path = div_path(a, b, result, rounding, flags)
+        return None if path is Path.WIDE and wraps else path
     if op is Op.SQRT:
         path = sqrt_path(a, result, rounding, flags)
-        return None if path is Path.WIDE and rounding.random_bits > 20 else path
+        return None if path is Path.WIDE and (wraps or rounding.random_bits > 20) else path
     return convert_path(result, rounding, flags)
