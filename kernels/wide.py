@@ -1,8 +1,8 @@
 """Scalar arithmetic on binary64 carriers: one rounding, by 119-bit integers. Slower than ``scalar``, always right.
 
 A magnitude is (high * 2^60 + low) * 2^exponent with low < 2^60; normalised, its leading bit is at place 118, or 119
-after a carry. Bits shifted out are jammed into
-bit 0 (sticky), far below anything a rounding looks at: at most 53 kept bits and 32 random bits out of 119.
+after a carry. Bits shifted out are jammed into bit 0 (sticky), far below anything a rounding looks at: at most 53 kept
+bits and 32 random bits out of 119.
 """
 
 from __future__ import annotations
