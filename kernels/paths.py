@@ -43,8 +43,7 @@ def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int) -> boo
     2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit from the
     value's first: its exponent is at most ``highest``.
     """
-    wraps = isinstance(fmt, FixedFormat) and fmt.wrap
-    looked_at = highest + 1 - fmt.quantum_exponent if wraps else fmt.precision
+    looked_at = highest + 1 + fmt.fraction_bits if isinstance(fmt, FixedFormat) and fmt.wrap else fmt.precision
     return looked_at + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
 
 
