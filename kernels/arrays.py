@@ -25,7 +25,7 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .paths import FP64, Op, Path, path_of
-from .target import GIVEN_DRAWS, Draws, codec, draws, fits_binary32, has_codec, target, target32
+from .target import GIVEN_DRAWS, Draws, codec, codec32, draws, fits_binary32, has_codec, target, target32
 
 FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
@@ -160,10 +160,7 @@ def _apply(
     where = make_backend(backend, threads)
     single = all(x.dtype == np.float32 for x in arrays)
     kind = np.float32 if single and fits_binary32(fmt) else np.float64
-    if out is None:
-        out = np.empty(shape, kind)
-    elif not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == kind and out.flags.carray):
-        raise HalfulpError(f"out must be a contiguous, writeable {np.dtype(kind)} array of shape {shape}.")
+    out = _result(out, shape, kind)
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:
         operand = np.float32 if single and where.name == "cpu" else np.float64
@@ -180,6 +177,15 @@ def _apply(
                 raised.reshape(-1)[:] = where.to_host(there)
     value = out if shape else float(out)
     return value if raised is None else (value, raised if shape else int(raised))
+
+
+def _result(out: np.ndarray | None, shape: tuple[int, ...], kind: Any) -> np.ndarray:
+    """``out`` if it can take the result, or a new array."""
+    if out is None:
+        return np.empty(shape, kind)
+    if not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == kind and out.flags.carray):
+        raise HalfulpError(f"out must be a contiguous, writeable {np.dtype(kind)} array of shape {shape}.")
+    return out
 
 
 def _broadcast(x: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -296,13 +302,21 @@ def sqrt(
     return _apply(Op.SQRT, (x,), fmt, rounding, seed, flags, out, backend, threads, random)
 
 
-def decode(codes: ArrayLike, fmt: Format | str, dtype: Any = np.float64, threads: int | None = None) -> np.ndarray:
+def decode(
+    codes: ArrayLike,
+    fmt: Format | str,
+    dtype: Any = np.float64,
+    threads: int | None = None,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Values of codes: ``fmt.decode`` at speed.
 
     Parameters
     ----------
     codes : unsigned integer array, any shape, every element in [0, 2**bits).
     dtype : float64, or float32 where binary32 holds the format.
+    out : array of that type that takes the values. threads : as of ``quantize``.
     """
     fmt, codes, dtype = scalar_format(fmt), np.asarray(codes), np.dtype(dtype)
     if codes.dtype.kind != "u":
@@ -311,14 +325,20 @@ def decode(codes: ArrayLike, fmt: Format | str, dtype: Any = np.float64, threads
         raise HalfulpError(f"values come as float32 or float64, not {dtype}.")
     if dtype == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
+    out = _result(out, codes.shape, dtype)
     if not has_codec(fmt):
-        return fmt.decode(codes).astype(dtype)
+        out[...] = fmt.decode(codes)
+        return out
     if codes.dtype.itemsize * 8 > fmt.bits and codes.size and int(codes.max()) >> fmt.bits:
         raise HalfulpError(f"codes of {fmt} must lie in [0, 2**{fmt.bits}).")
-    out = np.empty(codes.shape, dtype)
     flat = _plain(codes).reshape(-1)
-    make_backend("cpu", threads).launch("decode", flat.size, signed_words(flat), out.reshape(-1), codec(fmt))
+    make_backend("cpu", threads).launch("decode", flat.size, signed_words(flat), out.reshape(-1), _codec(fmt, dtype))
     return out
+
+
+def _codec(fmt: Format, dtype: Any) -> Any:
+    """The Codec on a carrier of that type, if it has one."""
+    return (codec32(fmt) if dtype == np.float32 else None) or codec(fmt)
 
 
 def signed_words(codes: np.ndarray) -> np.ndarray:
@@ -326,16 +346,23 @@ def signed_words(codes: np.ndarray) -> np.ndarray:
     return codes.view(np.int64) if codes.dtype == np.uint64 else codes
 
 
-def encode(values: ArrayLike, fmt: Format | str, threads: int | None = None) -> np.ndarray:
-    """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed."""
+def encode(
+    values: ArrayLike, fmt: Format | str, threads: int | None = None, *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Codes of values that the format holds exactly, others refused: ``fmt.encode`` at speed.
+
+    ``out``: array of the codes' unsigned type that takes them; where values are refused, what it holds is not defined.
+    """
     fmt = scalar_format(fmt)
-    if not has_codec(fmt):
-        return fmt.encode(values)
     x = _plain(_operand(values))
-    codes = np.empty(x.shape, code_dtype(fmt.bits))
+    codes = _result(out, x.shape, code_dtype(fmt.bits))
+    if not has_codec(fmt):
+        codes[...] = fmt.encode(values)
+        return codes
     where = make_backend("cpu", threads)
     misfits = np.zeros(1, np.int64)
-    where.launch("encode", x.size, x.reshape(-1), signed_words(codes.reshape(-1)), misfits, codec(fmt))
+    words = signed_words(codes.reshape(-1))
+    where.launch("encode", x.size, x.reshape(-1), words, misfits, _codec(fmt, x.dtype))
     if misfits[0]:
-        return fmt.encode(values)  # which tells the value that does not fit
+        fmt.encode(values)  # tells the value that does not fit
     return codes

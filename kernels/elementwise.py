@@ -23,28 +23,34 @@ from .scalar import (
     random_fraction,
     random_word,
     remainder,
+    round_fixed,
+    round_mirrored,
     round_odd,
-    round_plain,
     rounded,
     sqrt_odd,
 )
 from .subset import (
     bits_of,
+    copysign,
     device,
     device_call,
+    displace,
     f64,
     f64s,
     fma,
     from_bits,
     i64,
     i64s,
+    integer,
     kernel,
     like,
+    number,
+    place,
     quotient,
     sqrt,
     word,
 )
-from .target import GIVEN, Codec, Draws, Target
+from .target import FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
@@ -100,12 +106,15 @@ def draw(begin: i64, end: i64, u: f64s, d: Draws, step: i64, t: Target) -> None:
 @device_call
 def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     """out[i] = x[i] rounded into ``t``."""
-    if t.plain != 0 and t.random_bits > 0:
+    if t.lean == MIRRORED and t.random_bits > 0:
         for i in range(n):
-            out[i] = round_plain(x[i], t, u[i])
-    elif t.plain != 0:
+            out[i] = round_mirrored(x[i], t, u[i])
+    elif t.lean == MIRRORED:
         for i in range(n):
-            out[i] = round_plain(x[i], t, t.nothing)
+            out[i] = round_mirrored(x[i], t, t.nothing)
+    elif t.lean == FIXED:
+        for i in range(n):
+            out[i] = round_fixed(x[i], t)
     elif t.random_bits > 0:
         for i in range(n):
             out[i] = round_odd(x[i], t, u[i])
@@ -291,26 +300,16 @@ def compute(
 
 @device
 def value_of(code: i64, c: Codec) -> f64:
-    """The value of a code; a signaling NaN stays one."""
+    """The value of a code of a float format; a signaling NaN stays one on a binary64 carrier."""
     magnitude = code & c.magnitude
-    pattern = (magnitude << c.shift) + c.offset
-    y = from_bits(pattern if magnitude >= c.zero_below else 0) * c.scale * c.scale_more
-    y = from_bits(INFINITY_BITS) if magnitude == c.infinity else y
-    nan = INFINITY_BITS | (1 if (c.quiet != 0 and (magnitude & c.quiet) == 0) else QUIET)
-    beyond = magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)
-    y = from_bits(nan) if beyond else y
-    y = from_bits(bits_of(y) | (SIGN_BIT if ((code & c.sign) != 0 and not beyond) else 0))
-    return y if beyond else y + c.zero
-
-
-@device
-def code_of(x: f64, c: Codec) -> i64:
-    """The code of a value of the format; of a NaN the canonical one."""
-    finite = (bits_of(x) & MAGNITUDE) < INFINITY_BITS
-    y = (abs(x) if finite else 0.0) * c.unscale_more * c.unscale
-    code = ((bits_of(y) - c.offset) >> c.shift) if finite else c.infinity
-    code = code | (c.sign if bits_of(x) < 0 else 0)
-    return c.nan if x != x else code
+    y = place(magnitude, c.shift, c.offset, c.one) * c.scale
+    small = number(magnitude, c.one) * c.quantum
+    y = small if magnitude < c.first_normal else y
+    y = c.endless if magnitude == c.infinity else y
+    y = copysign(y, place(code & c.sign, c.sign_shift, 0, c.one)) + c.zero
+    signaling = c.quiet != 0 and (magnitude & c.quiet) == 0
+    nan = like(from_bits(INFINITY_BITS | 1), c.one) if signaling else c.no_number
+    return nan if (magnitude >= c.nan_from or (code == c.nan and c.nan == c.sign)) else y
 
 
 @kernel
@@ -321,34 +320,43 @@ def decode(begin: i64, end: i64, codes: i64s, out: f64s, c: Codec) -> None:
     value = out[begin:end]
     if c.fixed != 0:
         for i in range(n):
-            integer = word(code[i])
-            value[i] = float(integer - ((integer & c.sign) << 1)) * c.scale
+            whole = word(code[i], c.one)
+            value[i] = number(whole - ((whole & c.sign) << 1), c.one) * c.quantum
     else:
         for i in range(n):
-            value[i] = value_of(word(code[i]), c)
+            value[i] = value_of(word(code[i], c.one), c)
 
 
 @kernel
 def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) -> None:
-    """codes[i] = the code of x[i]; misfits[0] becomes 1 if there is none for some."""
+    """codes[i] = the code of x[i], of NaNs the canonical one; misfits[0] becomes 1 if there is none for some."""
     n = end - begin
     code = codes[begin:end]
     value = x[begin:end]
     wrong = 0
     if c.fixed != 0:
         for i in range(n):
-            v = like(value[i], 0.0)
-            integer = int(v * c.unscale) & c.magnitude
-            code[i] = integer
-            back = float(integer - ((integer & c.sign) << 1)) * c.scale
-            wrong = wrong | (0 if (back == v and (v != 0.0 or bits_of(v) >= 0)) else 1)
+            v = like(value[i], c.one)
+            units = v * c.per_quantum
+            units = units if units > c.low else c.low
+            whole = integer(units if units < c.high else c.high)
+            code[i] = whole & c.magnitude
+            wrong = wrong | (bits_of(number(whole, c.one) * c.quantum) ^ bits_of(v))
     else:
         for i in range(n):
-            v = like(value[i], 0.0)
-            found = code_of(v, c)
-            code[i] = found
-            wrong = wrong | (
-                0 if (bits_of(value_of(found & c.whole, c)) == bits_of(v) or (v != v and c.nan >= 0)) else 1
-            )
+            v = like(value[i], c.one)
+            inside = abs(v) <= c.high
+            y = (abs(v) if inside else c.nothing) * c.unscale
+            below = y < c.least_normal
+            small = integer((y if below else c.nothing) * c.per_quantum)
+            large = displace(y, c.shift, c.offset)
+            back = number(small, c.one) * c.quantum if below else place(large, c.shift, c.offset, c.one) * c.scale
+            back = back if inside else c.beyond
+            found = (small if below else large) if inside else c.infinity
+            found = found | c.sign if bits_of(v) < 0 else found
+            code[i] = found if v == v else c.nan
+            back = (copysign(back, v) if c.sign != 0 else back) + c.zero
+            back = v if (v != v and c.nan != -1) else back
+            wrong = wrong | (bits_of(back) ^ bits_of(v))
     if wrong != 0:
         misfits[0] = 1

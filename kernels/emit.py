@@ -38,6 +38,18 @@ DEVICE_INLINE f64 floor(f64 x) { return __builtin_floor(x); }
 DEVICE_INLINE f64 sqrt(f64 x) { return __builtin_sqrt(x); }
 DEVICE_INLINE f64 fabs(f64 x) { return __builtin_fabs(x); }
 #endif
+DEVICE_INLINE i64 word(i64 x, f64) { return x; }
+DEVICE_INLINE f64 number(i64 x, f64) { return (f64)x; }
+DEVICE_INLINE f64 place(i64 x, i64 n, i64 offset, f64) {
+  return from_bits((i64)(((unsigned long long)x << n) + (unsigned long long)offset));
+}
+DEVICE_INLINE i64 displace(f64 x, i64 n, i64 offset) {
+  return (i64)(((unsigned long long)bits_of(x) - (unsigned long long)offset) >> n);
+}
+DEVICE_INLINE f64 nearest_even(f64 y, i64 n) {
+  i64 bits = bits_of(y);
+  return from_bits((bits + ((1LL << (n - 1)) - 1) + ((bits >> n) & 1)) & -(1LL << n));
+}
 DEVICE_INLINE f64 binade(f64 x) { return from_bits(bits_of(x) & (0x7FFLL << 52)); }
 DEVICE_INLINE f64 like(f64 x, f64 y) { return x; }
 DEVICE_INLINE i64 multiply_high(i64 x, i64 y) {

@@ -25,6 +25,7 @@ from .subset import (
     like,
     multiply_high,
     multiply_low,
+    nearest_even,
     quotient,
     sqrt,
 )
@@ -87,7 +88,7 @@ def rounded(x: f64, t: Target, u: f64, wraps: bool) -> f64:
 @device
 def wrapped(z: f64, t: Target) -> f64:
     """z modulo the range of a wrapping fixed format; z is a multiple of its quantum."""
-    z = z - t.modulus * floor(z / t.modulus)
+    z = z - t.modulus * floor(z * t.per_modulus)
     return z - t.modulus if z > t.high else z
 
 
@@ -136,12 +137,29 @@ def round_odd(x: f64, t: Target, u: f64) -> f64:
 
 
 @device
-def round_plain(x: f64, t: Target, u: f64) -> f64:
-    """``round_odd`` into a ``plain`` Target."""
-    m = rounded(x, t, u, False)
+def round_mirrored(x: f64, t: Target, u: f64) -> f64:
+    """``round_odd`` into a MIRRORED Target."""
     v = like(x, t.nothing)
+    m = nearest_even(abs(v), t.dropped) if t.dropped > 0 else rounded(x, t, u, False)
     over = m > t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
     z = copysign(t.over_high if over else m, v)
+    return t.nan if v != v else z
+
+
+@device
+def round_fixed(x: f64, t: Target) -> f64:
+    """``round_odd`` into a FIXED Target."""
+    v = like(x, t.nothing)
+    z = v
+    if t.modulus > t.nothing:
+        y = abs(v)
+        z = wrapped(copysign((y + t.grid_min) - t.grid_min if y < t.grid_min else y, v), t) + t.zero
+        z = t.infinity_high if v == t.infinity else z
+        z = t.infinity_low if v == -t.infinity else z
+    else:
+        w = v if v > t.low else t.low
+        w = w if w < t.high else t.high
+        z = (w + t.turn) - t.turn
     return t.nan if v != v else z
 
 

@@ -106,6 +106,10 @@ def _width(kind: types.Float) -> ir.IntType:
     return ir.IntType(kind.bitwidth)
 
 
+def _integer(x: types.Float) -> types.Integer:
+    return types.int32 if x == types.float32 else types.int64
+
+
 def compiled(function: Callable) -> Callable:
     """Compile a function for the CPU alone: one outside the subset, which is not emitted."""
     return _cached(numba.njit(**_OPTIONS)(function))
@@ -118,7 +122,7 @@ def bits_of(typing, x):
     def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], _width(x))
 
-    return (types.int32 if x == types.float32 else types.int64)(x), codegen
+    return _integer(x)(x), codegen
 
 
 @intrinsic
@@ -141,6 +145,22 @@ def binade(typing, x):
         return builder.bitcast(field, args[0].type)
 
     return x(x), codegen
+
+
+@intrinsic
+def nearest_even(typing, y, dropped):
+    """A float that is not negative, its pattern without the last ``dropped`` > 0 bits, rounded to nearest even."""
+
+    def codegen(context, builder, signature, args):
+        kind = _width(y)
+        bits, n = builder.bitcast(args[0], kind), builder.trunc(args[1], kind) if y == types.float32 else args[1]
+        one = ir.Constant(kind, 1)
+        unit = builder.shl(one, n)
+        below = builder.add(builder.sub(builder.lshr(unit, one), one), builder.and_(builder.lshr(bits, n), one))
+        bits = builder.and_(builder.add(bits, below), builder.neg(unit))
+        return builder.bitcast(bits, args[0].type)
+
+    return y(y, types.int64), codegen
 
 
 @intrinsic
@@ -241,14 +261,63 @@ def multiply_low(typing, x, y):
     return types.int64(types.int64, types.int64), codegen
 
 
+def _fit(builder, value, kind: ir.IntType, signed: bool = True):
+    """An integer value in ``kind``."""
+    if value.type.width > kind.width:
+        return builder.trunc(value, kind)
+    return (builder.sext if signed else builder.zext)(value, kind) if value.type.width < kind.width else value
+
+
 @intrinsic
-def word(typing, x):
-    """An unsigned integer of any width as a 64-bit word."""
+def word(typing, code, x):
+    """An unsigned integer of any width as a word of the width of float x."""
 
     def codegen(context, builder, signature, args):
-        return builder.zext(args[0], ir.IntType(64)) if x.bitwidth < 64 else args[0]
+        return _fit(builder, args[0], _width(x), signed=False)
 
-    return types.int64(x), codegen
+    return _integer(x)(code, x), codegen
+
+
+@intrinsic
+def number(typing, word, x):
+    """A word as a float of the width of x."""
+
+    def codegen(context, builder, signature, args):
+        return builder.sitofp(_fit(builder, args[0], _width(x)), args[1].type)
+
+    return x(word, x), codegen
+
+
+@intrinsic
+def integer(typing, x):
+    """A float that is an integer as a word of its width; what comes of others is not defined."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fptosi(args[0], _width(x))
+
+    return _integer(x)(x), codegen
+
+
+@intrinsic
+def place(typing, word, shift, offset, x):
+    """The float, of the width of x, whose bits are (word << shift) + offset."""
+
+    def codegen(context, builder, signature, args):
+        value, n, more = (_fit(builder, arg, _width(x)) for arg in args[:3])
+        return builder.bitcast(builder.add(builder.shl(value, n), more), args[3].type)
+
+    return x(word, shift, offset, x), codegen
+
+
+@intrinsic
+def displace(typing, x, shift, offset):
+    """(the bits of x - offset) >> shift, as a word of its width: what undoes ``place``."""
+
+    def codegen(context, builder, signature, args):
+        n, more = (_fit(builder, arg, _width(x)) for arg in args[1:])
+        return builder.lshr(builder.sub(builder.bitcast(args[0], _width(x)), more), n)
+
+    return _integer(x)(x, shift, offset), codegen
 
 
 @numba.njit(forceinline=True, **_OPTIONS)
@@ -262,13 +331,18 @@ INTRINSICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bits_of": ("bits_of", ("f64",), "i64"),
     "from_bits": ("from_bits", ("i64",), "f64"),
     "binade": ("binade", ("f64",), "f64"),
+    "nearest_even": ("nearest_even", ("f64", "i64"), "f64"),
     "copysign": ("copysign", ("f64", "f64"), "f64"),
     "floor": ("floor", ("f64",), "f64"),
     "sqrt": ("sqrt", ("f64",), "f64"),
     "fmod": ("fmod", ("f64", "f64"), "f64"),
     "abs": ("fabs", ("f64",), "f64"),
     "like": ("like", ("f64", "f64"), "f64"),
-    "word": ("i64", ("i64",), "i64"),
+    "word": ("word", ("i64", "f64"), "i64"),
+    "number": ("number", ("i64", "f64"), "f64"),
+    "integer": ("i64", ("f64",), "i64"),
+    "place": ("place", ("i64", "i64", "i64", "f64"), "f64"),
+    "displace": ("displace", ("f64", "i64", "i64"), "i64"),
     "multiply_high": ("multiply_high", ("i64", "i64"), "i64"),
     "multiply_low": ("multiply_low", ("i64", "i64"), "i64"),
     "fma": ("fma", ("f64", "f64", "f64"), "f64"),

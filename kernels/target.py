@@ -27,6 +27,9 @@ HALF = 1 << 61
 SIGN = -(1 << 63)
 INFINITY = float("inf")
 LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
+#: As ``lean``. MIRRORED: the ends mirror one another, infinities go where overflow goes, nothing wraps or is flushed.
+#: FIXED: fixed point with RNE.
+GENERAL, MIRRORED, FIXED = range(3)
 
 
 class Target(NamedTuple):
@@ -50,8 +53,11 @@ class Target(NamedTuple):
     negative_even: f64
     negative_odd: f64
     correction: f64  #: 2^(52 - k) of the bias-corrected SR, else 0
-    plain: i64  #: 1 if the ends mirror one another, infinities go where overflow goes, and nothing wraps or is flushed
+    lean: i64  #: GENERAL, or a shorter way to the same: MIRRORED, FIXED
+    dropped: i64  #: MIRRORED, RNE: bits to be cut from the carrier's pattern, if exponents mean the same there, else 0
+    turn: f64  #: FIXED: adding and subtracting it rounds to quanta
     modulus: f64  #: 2^IL of a wrapping fixed format, else 0
+    per_modulus: f64  #: 2^-IL
     # both routes
     random_bits: i64  #: k of SR, else 0
     random_unit: f64  #: 2^-k of SR, else 0
@@ -105,24 +111,32 @@ class FusedUnit(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """How codes of a format and binary64 turn into one another, as 64-bit words."""
+    """How codes of a format and values on a carrier turn into one another, as words of the carrier's width."""
 
     fixed: i64  #: 1 for fixed point
     sign: i64  #: the sign bit; 0 in unsigned formats
+    sign_shift: i64  #: from there to the carrier's
     magnitude: i64  #: mask of the bits below it (fixed point: of all bits)
-    whole: i64  #: mask of all bits
-    shift: i64  #: from the code's trailing significand to binary64's
+    shift: i64  #: from the code's trailing significand to the carrier's
     offset: i64  #: what is added to it then
-    zero_below: i64  #: magnitudes of codes below it denote zero: subnormals that are not there or are not read
-    scale: f64  #: 2^(1023 - bias), in two factors that binary64 holds
-    scale_more: f64
-    unscale: f64  #: their reciprocals; in fixed point scale is 2^-FL
-    unscale_more: f64
-    zero: f64  #: as in Target
+    scale: f64  #: what the number of that pattern is multiplied by
+    unscale: f64  #: its reciprocal
+    first_normal: i64  #: magnitudes below it count quanta
+    least_normal: f64  #: and their value, times unscale
+    quantum: f64  #: 0 where what is below the normal numbers is read as zero
+    per_quantum: f64  #: reciprocal of quantum * unscale
+    low: f64  #: ends of the range, of fixed point in quanta
+    high: f64
+    beyond: f64  #: infinity where there is one, else 0
     infinity: i64  #: code of +infinity; -1 where there is none
     nan_from: i64  #: magnitudes of codes from it on are NaNs
     nan: i64  #: the canonical NaN; -1 where there is none
     quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
+    zero: f64  #: as in Target
+    nothing: f64  #: +0
+    one: f64
+    endless: f64  #: infinity
+    no_number: f64  #: NaN
 
 
 class Draws(NamedTuple):
@@ -235,7 +249,6 @@ def target(
     k = rounding.random_bits
     thresholds = _THRESHOLDS[rounding.mode]
     fields: dict[str, Any] = {
-        **_grid(fmt, rules["quantum"], 52, 1023),
         "nearest_even": int(rounding.mode is Mode.RNE),
         "correction": _power(52 - k) if rounding.corrected else 0.0,
         "correct_bits": k if rounding.corrected else 0,
@@ -252,19 +265,26 @@ def target(
         "precision": fmt.precision,
         **rules,
     }
-    fields["plain"] = int(_is_plain(fields))
+    fields |= _grid(fmt, fields, 52, 1023)
     for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
         fields[name] = threshold
         fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
     return Target(**fields)
 
 
-def _is_plain(fields: dict[str, Any]) -> bool:
-    """Whether a rounded magnitude needs one comparison and a sign to be a result (but for NaNs)."""
+def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
+    """The fields of a Target that tell shorter ways on a carrier."""
+    even, lean, dropped = bool(fields["nearest_even"]), GENERAL, 0
     same = {str(abs(fields[name])) for name in ("over_low", "over_high", "infinity_low", "infinity_high")}
     mirrored = fields["low"] == -fields["high"] and math.copysign(1.0, fields["zero"]) < 0
     flushes = fields["flush_below"] or fields["flush_exact"]
-    return len(same) == 1 and mirrored and not flushes and not fields["modulus"]
+    if isinstance(fmt, FixedFormat):
+        lean = FIXED if even and not fields["scaled"] else GENERAL
+    elif mirrored and len(same) == 1 and not flushes:
+        lean = MIRRORED
+        uniform = isinstance(fmt, FloatFormat) and fmt.emin == 1 - emax and fields["quantum"] < fmt.emin
+        dropped = trailing + 1 - fmt.precision if even and uniform else 0
+    return {"lean": lean, "dropped": dropped, "turn": 1.5 * fields["grid_min"] if lean == FIXED else 0.0}
 
 
 def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
@@ -272,6 +292,7 @@ def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
     return {
         "quantum": fmt.quantum_exponent,
         "modulus": _power(fmt.integer_bits) if fmt.wrap else 0.0,
+        "per_modulus": _power(-fmt.integer_bits) if fmt.wrap else 0.0,
         "wrap_bits": fmt.bits if fmt.wrap else 0,
         "wrap_low": fmt.min_integer,
         "flush_below": 0.0,
@@ -292,6 +313,7 @@ def _float_rules(fmt: FloatFormat, conventions: Conventions, integral: bool) -> 
         # ftz: fine enough to round just below min_normal as if the exponent range went on
         "quantum": fmt.emin - fmt.precision + (0 if flush else 1),
         "modulus": 0.0,
+        "per_modulus": 0.0,
         "wrap_bits": 0,
         "wrap_low": 0,
         "flush_below": min_normal if flush and not before else 0.0,
@@ -303,12 +325,12 @@ def _float_rules(fmt: FloatFormat, conventions: Conventions, integral: bool) -> 
     }
 
 
-def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]:
+def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
     """The float route's fields on a carrier with ``trailing`` bits and exponents up to ``emax`` (binary64 or 32).
 
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
     """
-    fixed = isinstance(fmt, FixedFormat)
+    fixed, quantum = isinstance(fmt, FixedFormat), fields["quantum"]
     reach = fmt.integer_bits if isinstance(fmt, FixedFormat) else fmt.emax + 1
     top = max(reach, quantum) + 1  # magnitudes are clamped to 2^top
     room = 0 if fixed else trailing + 1 - fmt.precision
@@ -320,7 +342,7 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
             small, large = trailing + 10, -trailing - 10
     lossy = small == large < 0
     unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
-    return {
+    grid = {
         "grid": 0.0 if fixed else _power(room),
         "grid_min": _power(trailing + quantum + small),
         "grid_quantum": _power(-trailing),
@@ -333,6 +355,7 @@ def _grid(fmt: Format, quantum: int, trailing: int, emax: int) -> dict[str, Any]
         "unscale_small": _power(-small),
         "unscale_large": _power(-large),
     }
+    return grid | _lean(fmt, fields | grid, trailing, emax)
 
 
 def _power(exponent: int) -> float:
@@ -342,37 +365,64 @@ def _power(exponent: int) -> float:
 
 @lru_cache(maxsize=1024)
 def codec(fmt: Format, daz: bool = False) -> Codec:
-    """The Codec of a format; ``daz``: subnormal codes are read as zeros."""
+    """The Codec of a format on a binary64 carrier; ``daz``: subnormal codes are read as zeros."""
+    return Codec(**_codec(fmt, daz, 52, 11))
+
+
+def _codec(fmt: Format, daz: bool, trailing: int, exponent_bits: int) -> dict[str, Any]:
+    """The fields of a Codec on a carrier with that many trailing and exponent bits."""
+    width, top, bias = trailing + exponent_bits + 1, (1 << exponent_bits) - 2, (1 << exponent_bits - 1) - 1
+
+    def signed(word: int) -> int:
+        return word - (1 << width) if word >> width - 1 else word
+
+    fields: dict[str, Any] = dict.fromkeys(Codec._fields, 0)
+    fields |= dict.fromkeys((name for name, kind in get_type_hints(Codec).items() if kind is float), 0.0)
+    fields |= {"infinity": -1, "nan": -1, "nan_from": (1 << width - 1) - 1}
+    fields |= {"one": 1.0, "endless": INFINITY, "no_number": math.nan}
     if isinstance(fmt, FixedFormat):
         mask = (1 << fmt.bits) - 1
-        scale, back = _power(-fmt.fraction_bits), _power(fmt.fraction_bits)
-        sign = (mask + 1) >> 1 if fmt.signed else 0
-        return Codec(1, sign, mask, mask, 0, 0, 0, scale, 1.0, back, 1.0, 0.0, -1, mask + 1, -1, 0)
+        return fields | {
+            "fixed": 1,
+            "sign": (mask + 1) >> 1 if fmt.signed else 0,
+            "magnitude": mask,
+            "quantum": _power(-fmt.fraction_bits),
+            "per_quantum": _power(fmt.fraction_bits),
+            "low": float(fmt.min_integer),
+            "high": float(fmt.max_integer),
+        }
     assert isinstance(fmt, FloatFormat)
-    sign = fmt.sign_bit if fmt.signed else 0
-    exponent = 1023 - fmt.bias
+    subnormals = fmt.subnormals and not daz
+    uniform = fmt.emin == 1 - bias and subnormals  # these are the carrier's own
+    quantum = fmt.emin - fmt.trailing_bits
+    offset = 0 if uniform else max(min(bias - fmt.bias, top - (fmt.max_code >> fmt.trailing_bits)), 0)
+    scale = bias - fmt.bias - offset
+    if subnormals and not uniform:  # keep 1 / quantum in range
+        more = max(scale - quantum - bias, 0)
+        offset, scale = offset + more, scale - more
     infinity = fmt.max_code + 1 if fmt.has_infinity else -1
     first_nan = fmt.nan_code if fmt.has_nan and fmt.nan_code < fmt.sign_bit else fmt.sign_bit
-    if fmt.specials is Specials.IEEE:
-        first_nan = infinity + 1
-    return Codec(
-        fixed=0,
-        sign=sign if sign < 1 << 63 else SIGN,
-        magnitude=fmt.sign_bit - 1,
-        whole=(1 << fmt.bits) - 1 if fmt.bits < 64 else -1,
-        shift=52 - fmt.trailing_bits,
-        offset=0,
-        zero_below=0 if fmt.subnormals and not daz else 1 << fmt.trailing_bits,
-        scale=_power(exponent - exponent // 2),
-        scale_more=_power(exponent // 2),
-        unscale=_power(exponent // 2 - exponent),
-        unscale_more=_power(-(exponent // 2)),
-        zero=-0.0 if fmt.has_negative_zero else 0.0,
-        infinity=infinity,
-        nan_from=min(first_nan, (1 << 63) - 1),
-        nan=fmt.nan_code if fmt.has_nan else -1,
-        quiet=1 << (fmt.trailing_bits - 1) if fmt.specials is Specials.IEEE and fmt.trailing_bits else 0,
-    )
+    ieee = fmt.specials is Specials.IEEE
+    return fields | {
+        "sign": signed(fmt.sign_bit) if fmt.signed else 0,
+        "sign_shift": width - fmt.sign_bit.bit_length(),
+        "magnitude": fmt.sign_bit - 1,
+        "shift": trailing - fmt.trailing_bits,
+        "offset": offset << trailing,
+        "scale": _power(scale),
+        "unscale": _power(-scale),
+        "first_normal": 0 if uniform else 1 << fmt.trailing_bits,
+        "least_normal": 0.0 if uniform else _power(fmt.emin - scale),
+        "quantum": _power(quantum) if subnormals and not uniform else 0.0,
+        "per_quantum": _power(scale - quantum) if subnormals and not uniform else 0.0,
+        "high": fmt.max_finite,
+        "beyond": INFINITY if fmt.has_infinity else 0.0,
+        "infinity": infinity,
+        "nan_from": min(infinity + 1 if ieee else first_nan, (1 << width - 1) - 1),
+        "nan": signed(fmt.nan_code) if fmt.has_nan else -1,
+        "quiet": 1 << (fmt.trailing_bits - 1) if ieee and fmt.trailing_bits else 0,
+        "zero": -0.0 if fmt.has_negative_zero else 0.0,
+    }
 
 
 def exponents(fmt: Format) -> tuple[int, int]:
@@ -396,9 +446,32 @@ def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
     return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
 
 
-_FIELDS32 = {name: np.float32 if kind is float else int for name, kind in get_type_hints(Target).items()}
-#: Target on a binary32 carrier: the same fields, the floats of 32 bits.
-Target32: Any = NamedTuple("Target32", list(_FIELDS32.items()))  # type: ignore[misc]
+def _narrow(struct: Any, integer: type) -> Any:
+    """The struct on a binary32 carrier: the same fields, the floats of 32 bits."""
+    kinds = {float: np.float32, int: integer}
+    return NamedTuple(f"{struct.__name__}32", [(name, kinds[kind]) for name, kind in get_type_hints(struct).items()])  # type: ignore[misc]
+
+
+Target32 = _narrow(Target, int)
+Codec32 = _narrow(Codec, np.int32)
+
+
+def _narrowed(kind: Any, fields: dict[str, Any]) -> Any:
+    hints = kind.__annotations__
+    return kind(*(hints[name](fields[name]) for name in kind._fields))
+
+
+@lru_cache(maxsize=1024)
+def codec32(fmt: Format) -> Any:
+    """The Codec on a binary32 carrier, or None where it does not do."""
+    low, high = exponents(fmt)
+    if isinstance(fmt, FixedFormat):
+        far = low < -100 or high > 100
+    else:
+        far = isinstance(fmt, FloatFormat) and fmt.max_code >> fmt.trailing_bits > 254
+    if far or not fits_binary32(fmt):
+        return None
+    return _narrowed(Codec32, _codec(fmt, False, 23, 8))
 
 
 @lru_cache(maxsize=4096)
@@ -409,10 +482,10 @@ def target32(fmt: Format, rounding: Rounding) -> Any:
     if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
-    fields = wide._asdict() | _grid(fmt, wide.quantum, 23, 127)
+    fields = wide._asdict() | _grid(fmt, wide._asdict(), 23, 127)
     fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
-    return Target32(*(_FIELDS32[name](fields[name]) for name in _FIELDS32))
+    return _narrowed(Target32, fields)
 
 
 def fits_binary32(fmt: Format) -> bool:

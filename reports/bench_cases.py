@@ -95,9 +95,9 @@ def _code(operation: str, fmt: str, dtype: str, plan: Plan) -> Trial:
     x = values(plan.size, dtype, 0, fmt)
     codes = arrays.encode(x, fmt)
     if operation == "encode":
-        run = timed(arrays.encode, x, fmt, threads=plan.threads)
+        run = timed(arrays.encode, x, fmt, threads=plan.threads, out=codes)
     else:
-        run = timed(arrays.decode, codes, fmt, dtype, threads=plan.threads)
+        run = timed(arrays.decode, codes, fmt, dtype, threads=plan.threads, out=x.copy())
     return Trial(run, x.nbytes + codes.nbytes, *copying(x))
 
 

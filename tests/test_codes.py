@@ -171,7 +171,16 @@ def test_shapes():
     assert np.array_equal(hu.decode(wider, "e4m3fn"), hu.decode(codes, "e4m3fn"))
 
 
+def test_out_takes_the_result():
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    values, again = np.empty((16, 16), np.float32), np.empty_like(codes)
+    assert hu.decode(codes, "e5m2", np.float32, out=values) is values and hu.encode(values, "e5m2", out=again) is again
+    assert np.array_equal(again, hu.encode(hu.decode(codes, "e5m2"), "e5m2"))
+
+
 ERRORS = {
+    "codes into values": lambda: hu.encode(np.ones(3), "fp16", out=np.empty(3)),
+    "values into codes": lambda: hu.decode(np.ones(3, np.uint8), "e4m3", out=np.empty(3, np.uint8)),
     "signed codes": lambda: hu.decode(np.array([1, 2]), "fp16"),
     "a list": lambda: hu.decode([1, 2], "fp16"),
     "floats": lambda: hu.decode(np.ones(2), "fp16"),
