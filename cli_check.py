@@ -35,6 +35,8 @@ _SPELLINGS = {
     "forever": ["--forever"],
     "help": ["--help"],
     "checknans": ["--no-ignore-nan-payload"],
+    "checkinvints": ["--no-ignore-invalid-integers"],
+    "checkall": ["--no-ignore-nan-payload", "--no-ignore-invalid-integers"],
 }
 _WITH_VALUE = {"level": "--level", "seed": "--seed", "prefix": "--prefix", "errors": "--max-errors", "sr": "--sr"}
 
@@ -109,6 +111,8 @@ def vectors(
     from .kernels.lines import lines
 
     fmt = type_format(name)
+    if fmt is None and count > 1:
+        raise HalfulpError(f"{name} is a function, and has its own number of operands: leave {count} out.")
     unit = None if fmt else function(name, rounding, Conventions(tininess, nan, daz, ftz), exact)
     operands = unit.operands if unit else (fmt,) * count if fmt else ()
     cases = Cases(operands, unit.random_bits if unit else 0, 2 if forever else level, seed, number)
@@ -158,6 +162,13 @@ def verify(
     ignore_nan_payload: Annotated[
         bool, typer.Option("--ignore-nan-payload/--no-ignore-nan-payload", help="Any NaN is as good as another.")
     ] = False,
+    ignore_invalid_integers: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-invalid-integers/--no-ignore-invalid-integers",
+            help="Where a conversion to an integer is invalid, any will do.",
+        ),
+    ] = False,
     ignore_flags: Annotated[bool, typer.Option("--ignore-flags", help="Compare results only.")] = False,
     max_errors: Annotated[int, typer.Option(help="Mismatches to explain; 0: all. Also as -errors.", min=0)] = 20,
     text_format: TextFormat = Format.TESTFLOAT,
@@ -170,7 +181,8 @@ def verify(
     from .kernels import check
 
     unit = function(name, rounding, Conventions(tininess, nan, daz, ftz), exact)
-    scoreboard = Scoreboard(unit, ignore_nan_payload, ignore_flags, max_errors or sys.maxsize)
+    explained = max_errors or sys.maxsize
+    scoreboard = Scoreboard(unit, ignore_nan_payload, ignore_flags, ignore_invalid_integers, explained)
     reading = nullcontext(sys.stdin.buffer) if file is None or str(file) == "-" else file.open("rb")
     with reading as stream, _Progress(scoreboard, as_json) as progress:
         check.verify(scoreboard, stream, text_format is Format.CSV, progress.show)  # type: ignore[arg-type]

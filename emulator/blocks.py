@@ -237,7 +237,7 @@ class BlockFormat:
 
 def block_axis(array: np.ndarray, axis: int) -> int:
     """``axis`` counted from the front."""
-    if array.size == 0 or not -array.ndim <= axis < array.ndim:
+    if not isinstance(axis, int) or array.size == 0 or not -array.ndim <= axis < array.ndim:
         raise HalfulpError(f"axis {axis} of an array of shape {array.shape} cannot be cut into blocks.")
     return axis % array.ndim
 

@@ -52,5 +52,6 @@ class Conventions:
 
 RISCV = Conventions()
 X86 = Conventions(nan="x86")
-ARM = Conventions(tininess="before")  #: with FPCR.DN set, where NaN results are canonical
+#: Arm with FPCR.DN set, where NaN results are canonical; but for its conversions of NaNs to integers, which give 0.
+ARM = Conventions(tininess="before")
 NAMED = {"riscv": RISCV, "x86": X86, "arm": ARM}

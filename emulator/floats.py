@@ -44,6 +44,10 @@ class FloatFormat(Codec):
 
     def __post_init__(self) -> None:
         w, t = self.exponent_bits, self.trailing_bits
+        if not (isinstance(w, int) and isinstance(t, int) and isinstance(self.specials, Specials)):
+            raise HalfulpError(
+                "a FloatFormat has integers for fields and Specials; hu.format('e5m10') makes one by name."
+            )
         if self.bias is None:
             object.__setattr__(self, "bias", self.default_bias)
         if not self.signed and self.specials is Specials.IEEE:

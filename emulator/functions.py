@@ -26,6 +26,7 @@ from .errors import HalfulpError
 from .fixed import FixedFormat
 from .floats import FloatFormat
 from .formats import Format
+from .posits import PositFormat
 from .rounding import Mode, Rounding
 
 BOOLEAN = FixedFormat(1, 0, signed=False)  #: results of relations
@@ -88,16 +89,18 @@ class Function:
             return tuple(f"{letter}{i + 1}" for letter in "xy" for i in range(n // 2))
         return tuple(f"x{i + 1}" for i in range(n)) if self.operation == "sum" else tuple("abc"[:n])
 
-    def __call__(self, *codes: int, random: int = 0) -> Result:
+    def __call__(self, *codes: int, random: int | None = None) -> Result:
         """Code and flags by the definition.
 
         Parameters
         ----------
         codes : one per operand, integers in [0, 2**bits) of its format.
-        random : the k random bits of SR, in [0, 2**k).
+        random : the k random bits of SR, in [0, 2**k); to be left out where nothing is rounded so.
         """
+        if random is None and self.random_bits:
+            raise HalfulpError(f"{self.name} rounds stochastically: give it random=, of {self.random_bits} bits.")
         try:
-            codes, random = tuple(map(index, codes)), index(random)
+            codes, random = tuple(map(index, codes)), index(random or 0)
         except TypeError:
             raise HalfulpError(f"{self.name}: codes are integers, not {codes!r} with random={random!r}.") from None
         if len(codes) != len(self.operands):
@@ -105,6 +108,8 @@ class Function:
         for code, fmt in zip(codes, self.operands, strict=True):
             if not 0 <= code < 1 << fmt.bits:
                 raise HalfulpError(f"{self.name}: {code} is not a code of {fmt}: it must lie in [0, 2**{fmt.bits}).")
+        if not 0 <= random < 1 << self.random_bits:
+            raise HalfulpError(f"{self.name} takes a random integer in [0, 2**{self.random_bits}), not {random}.")
         return OPERATIONS[self.operation].apply(self, codes, random)
 
     def unpack(self, codes: Sequence[int]) -> list[Any]:
@@ -136,6 +141,23 @@ def _to_integer(operation: Callable[..., Result]) -> _Operation:
         return operation(*unit.unpack(codes), unit.result, unit.rounding, random, unit.conventions, unit.exact)
 
     return _Operation(apply, 1, rounds=True)
+
+
+def _convert(unit: Function, codes: Sequence[int], random: int) -> Result:
+    (fmt,), to = unit.numbers, unit.result
+    integer = isinstance(fmt, FixedFormat) and fmt.signed and not fmt.fraction_bits
+    if integer and isinstance(to, PositFormat) and codes[0] == 1 << (fmt.bits - 1):
+        return Result(to.nan_code, arithmetic.Flags.NONE)  # Standard for Posit Arithmetic (2022), section 6.4
+    return arithmetic.round_pack(unit.unpack(codes)[0], to, unit.rounding, random, unit.conventions)
+
+
+def _convert_to_integer(unit: Function, codes: Sequence[int], random: int) -> Result:
+    (x,), to = unit.unpack(codes), unit.result
+    assert isinstance(to, FixedFormat)
+    result = operations.to_integer(x, to, unit.rounding, random, unit.conventions, unit.exact)
+    if isinstance(unit.numbers[0], PositFormat) and result.flags & arithmetic.Flags.INVALID:
+        return Result(1 << (to.bits - 1), result.flags)  # the same section: 100...0 is NaR's and overflow's
+    return result
 
 
 def _relation(relations: str, signaling: bool) -> _Operation:
@@ -234,8 +256,8 @@ OPERATIONS: dict[str, _Operation] = {
     "classify": _Operation(_classify, 1, result=FixedFormat(10, 0, signed=False)),
     "dot": _Operation(_dot, 2, rounds=True),
     "sum": _Operation(_sum, 1, rounds=True),
-    "convert": _rounded(arithmetic.round_pack, 1),
-    "convert_to_integer": _to_integer(operations.to_integer),
+    "convert": _Operation(_convert, 1, rounds=True),
+    "convert_to_integer": _Operation(_convert_to_integer, 1, rounds=True),
 }
 
 _INTEGER = re.compile(r"(u?)i(\d+)")
@@ -262,7 +284,7 @@ def function(
         The name is not in the grammar; the sentence lists near matches.
     """
     how = Rounding.parse(rounding)
-    text = name.strip()
+    text = str(name).strip()
     if match := _ROUNDED.fullmatch(text):
         text, how, exact = match[1], Rounding(ROUNDINGS[match[3].lower()]), exact or bool(match[2])
     if _WIDE.search(text.lower()):
@@ -270,7 +292,7 @@ def function(
     found = _operation(text) or _conversion(text)
     if found is None:
         raise HalfulpError(f"unknown function {name!r}: {_hint(text)}")
-    return Function(name.strip(), *found, how, Conventions.parse(conventions), exact)
+    return Function(str(name).strip(), *found, how, Conventions.parse(conventions), exact)
 
 
 _Parsed = tuple[str, tuple[Format | BlockFormat, ...], Format]
@@ -344,6 +366,13 @@ def _hint(text: str) -> str:
     spelled = ["mulAdd", "roundToInt", *(key for key in OPERATIONS if not key.startswith("convert"))]
     known = [f"{fmt}_{operation}" for fmt in formats for operation in spelled]
     known += [f"{a}_to_{b}" for a in formats for b in formats if a != b]
+    fmt, _, operation = text.rpartition("_")
+    if OPERATION_NAMES.get(operation.lower(), operation.lower()) in OPERATIONS and _format(fmt) is None:
+        try:
+            names.format(fmt)
+        except HalfulpError as error:
+            if "did you mean" not in str(error):
+                return str(error)
     near = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(near)}?"

@@ -156,7 +156,8 @@ def to_integer(
 
     ``exact`` is convertToIntegerExact; without it a changed value raises no flag. What lies out of range after
     rounding, and a NaN, raises invalid alone and gives the end of the range on its side, a NaN the upper end
-    (RISC-V ``fcvt``); with ``conventions.nan="x86"`` the integer indefinite 100...0, unsigned 111...1 (AVX-512).
+    (RISC-V ``fcvt``); with ``conventions.nan="x86"`` the integer indefinite 100...0, unsigned 111...1 (AVX-512). Of
+    posits function units give 100...0 instead.
     """
     if fmt.fraction_bits:
         raise HalfulpError(f"{fmt} is no integer format: its FL must be 0, as in q32.0; quantize into {fmt} instead.")

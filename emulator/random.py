@@ -125,6 +125,9 @@ class LFSR:
     clocks: int = 1  #: a draw
 
     def __post_init__(self) -> None:
+        numbers = (self.width, self.seed, self.clocks, *filter(None, (self.polynomial, self.units)))
+        if not all(isinstance(x, int) and 0 <= x < 1 << 40 for x in numbers):
+            raise HalfulpError("what an LFSR is described by are integers below 2**40.")
         if self.width not in TAPS:
             raise HalfulpError(f"an LFSR has 2 to 32 bits, not {self.width}.")
         if self.polynomial is None:
@@ -188,8 +191,9 @@ def source(text: str | Source) -> Source:
 
     ``lfsr16``; ``lfsr16:units=8`` (shared by column); ``lfsr8:polynomial=0x11d:seed=0x5a:units=1:clocks=8``.
     """
-    if not isinstance(text, str):
+    if isinstance(text, (Philox, LFSR)):
         return text
+    text = str(text)
     name, *options = text.strip().lower().split(":")
     if name == "philox" and not options:
         return Philox()

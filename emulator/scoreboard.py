@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 from .arithmetic import Flags, Result
+from .errors import HalfulpError
 from .explain import Case, Difference, Explanation
 from .functions import Function
 
@@ -26,6 +28,7 @@ class Scoreboard:
     function: Function
     ignore_nan_payload: bool = False  #: any NaN is as good as another
     ignore_flags: bool = False
+    ignore_invalid_integers: bool = False  #: conversions to integers that are invalid may give any
     explained: int = 20  #: mismatches kept with their explanation
     checked: int = 0
     mismatches: Counter[Difference] = field(default_factory=Counter)
@@ -38,12 +41,17 @@ class Scoreboard:
         return self.mismatches.total()
 
     @property
+    def any_integer(self) -> bool:
+        """Whether the code of an invalid result does not count."""
+        return self.ignore_invalid_integers and self.function.operation == "convert_to_integer"
+
+    @property
     def wanted(self) -> int:
         """How many further mismatches ``note`` has a use for."""
         return max(_CLASSIFIED - self.cases.total(), self.explained - len(self.first))
 
     def check(
-        self, codes: Sequence[int], code: int, flags: int | None = None, random: int = 0, where: str = ""
+        self, codes: Sequence[int], code: int, flags: int | None = None, random: int | None = None, where: str = ""
     ) -> bool:
         """Whether a result agrees with the definition.
 
@@ -54,12 +62,21 @@ class Scoreboard:
         random : the random bits of stochastic rounding.
         where : a time or place to be shown with a mismatch.
         """
-        self.checked += 1
+        try:
+            code, flags = index(code), None if flags is None else index(flags)
+        except TypeError:
+            raise HalfulpError(f"code and flags of a result are integers, not {code!r} and {flags!r}.") from None
+        bits = self.function.result.bits
+        if not 0 <= code < 1 << bits or not 0 <= (flags or 0) < 32:
+            raise HalfulpError(f"a result of {bits} bits and 5 flags is no {code:#x} with flags {flags or 0:#x}.")
         ours = self.function(*codes, random=random)
+        self.checked += 1
         theirs = Result(code, ours.flags if flags is None or self.ignore_flags else Flags(flags))
         if theirs == ours:
             return True
-        found = Explanation(self.function, tuple(codes), random, theirs, ours)
+        if self.any_integer and ours.flags & theirs.flags & Flags.INVALID:
+            return True
+        found = Explanation(self.function, tuple(codes), random or 0, theirs, ours)
         if self.ignore_nan_payload and found.difference is Difference.NAN_PAYLOAD:
             return True
         self.mismatches[found.difference] += 1

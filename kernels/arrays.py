@@ -53,10 +53,11 @@ def run(
     backend: Backend | None = None,
     conventions: Conventions = RISCV,
     integral: bool = False,
+    signaling: bool = False,
 ) -> Any:
     """One operation on flat arrays of one size that hold values of ``formats``; into ``out`` and ``flags``.
 
-    ``u``: the random fractions of SR, else they are drawn as ``d`` says.
+    ``u``: the random fractions of SR, else they are drawn as ``d`` says. ``signaling``: whether NaNs may signal.
     """
     backend = backend or make_backend()
     size = operands[0].size
@@ -64,18 +65,18 @@ def run(
     out = backend.xp.empty(size) if out is None else out
     if path is None:
         return _defined(op, operands, fmt, rounding, u, d, out, flags, backend, conventions)
-    light = target32(fmt, rounding) if op is Op.CONVERT and _narrow(operands[0], out, u) and not integral else None
-    if light and flags is None:
-        u = np.empty(size, np.float32)
-        backend.launch("convert", size, operands[0], out, u, d, light)
+    flagged = flags is not None
+    light = op is Op.CONVERT and _narrow(operands[0], out, u) and not integral and target32(fmt, rounding, flagged)
+    if light:
+        u, flags = np.empty(size, np.float32), np.empty(0, np.uint8) if flags is None else flags
+        backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, light)
         return out
     t = target(fmt, rounding, False, integral, conventions)
     x, y, z = (*operands, operands[0], operands[0])[:3]
-    flagged = flags is not None
     flags = backend.array([0], np.uint8) if flags is None else flags
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
-    args = (int(op), x, y, z, out, flags, int(flagged), scratch, u, d, int(path), t)
+    args = (int(op), x, y, z, out, flags, int(flagged) + int(signaling), scratch, u, d, int(path), t)
     # an infinity without the sign of a zero to choose it is a NaN: P3109's x / 0
     signless = op is Op.DIV and isinstance(fmt, FloatFormat) and fmt.has_infinity and not fmt.has_negative_zero
     poles = (y == 0) & (x != 0) & backend.xp.isfinite(x) if signless else None
@@ -228,7 +229,8 @@ def quantize(
     ----------
     x : real array, any shape (values; taken as exact).
     fmt : Format or name. rounding : Rounding or name. seed : of stochastic rounding, in [0, 2^62).
-    flags : also return the IEEE flags (``hu.Flags``) as a uint8 array. NaNs of arrays count as quiet ones.
+    flags : also return the IEEE flags (``hu.Flags``) as a uint8 array. NaNs of
+        arrays count as quiet ones, and those of results have no sign or payload that counts.
     out : array that takes the result. threads : of the CPU; they never change a bit.
     random : where SR's random bits come from, as of ``Machine``.
 
@@ -318,11 +320,12 @@ def decode(
     dtype : float64, or float32 where binary32 holds the format.
     out : array of that type that takes the values. threads : as of ``quantize``.
     """
-    fmt, codes, dtype = scalar_format(fmt), np.asarray(codes), np.dtype(dtype)
+    fmt, codes = scalar_format(fmt), np.asarray(codes)
     if codes.dtype.kind != "u":
         raise HalfulpError(f"codes of {fmt} must be unsigned integers, not {codes.dtype}.")
-    if dtype not in (np.float32, np.float64):
+    if dtype not in (np.float32, np.float64, "float32", "float64"):
         raise HalfulpError(f"values come as float32 or float64, not {dtype}.")
+    dtype = np.dtype(dtype)
     if dtype == np.float32 and not fits_binary32(fmt):
         raise HalfulpError(f"float32 does not hold every value of {fmt}: use float64.")
     out = _result(out, codes.shape, dtype)

@@ -24,9 +24,10 @@ from .scalar import (
     random_word,
     remainder,
     round_fixed,
-    round_mirrored,
     round_odd,
     rounded,
+    settle,
+    settle_mirrored,
     sqrt_odd,
 )
 from .subset import (
@@ -44,6 +45,7 @@ from .subset import (
     integer,
     kernel,
     like,
+    nearest_even,
     number,
     place,
     quotient,
@@ -106,12 +108,16 @@ def draw(begin: i64, end: i64, u: f64s, d: Draws, step: i64, t: Target) -> None:
 @device_call
 def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     """out[i] = x[i] rounded into ``t``."""
-    if t.lean == MIRRORED and t.random_bits > 0:
+    if t.dropped > 0:
         for i in range(n):
-            out[i] = round_mirrored(x[i], t, u[i])
+            v = like(x[i], t.nothing)
+            out[i] = settle_mirrored(nearest_even(abs(v), t.dropped), v, t)
+    elif t.lean == MIRRORED and t.random_bits > 0:
+        for i in range(n):
+            out[i] = settle_mirrored(rounded(x[i], t, u[i], False), like(x[i], t.nothing), t)
     elif t.lean == MIRRORED:
         for i in range(n):
-            out[i] = round_mirrored(x[i], t, t.nothing)
+            out[i] = settle_mirrored(rounded(x[i], t, t.nothing, False), like(x[i], t.nothing), t)
     elif t.lean == FIXED:
         for i in range(n):
             out[i] = round_fixed(x[i], t)
@@ -123,17 +129,53 @@ def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
             out[i] = round_odd(x[i], t, t.nothing)
 
 
+@device_call
+def round_flag_chunk(n: i64, x: f64s, out: f64s, flags: i64s, u: f64s, t: Target) -> None:
+    """``round_chunk``, and the flags of the roundings."""
+    if t.dropped > 0:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            m = nearest_even(abs(v), t.dropped)
+            out[i] = settle_mirrored(m, v, t)
+            flags[i] = flags_of(m, v, t, t.nothing)
+    elif t.lean == MIRRORED and t.random_bits == 0:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            m = rounded(v, t, t.nothing, False)
+            out[i] = settle_mirrored(m, v, t)
+            flags[i] = flags_of(m, v, t, t.nothing)
+    elif t.random_bits == 0:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            m = rounded(v, t, t.nothing, True)
+            out[i] = settle(m, v, t)
+            flags[i] = flags_of(m, v, t, t.nothing)
+    else:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            m = rounded(v, t, u[i], True)
+            out[i] = settle(m, v, t)
+            flags[i] = flags_of(m, v, t, u[i])
+
+
 @kernel
-def convert(begin: i64, end: i64, x: f64s, out: f64s, u: f64s, d: Draws, t: Target) -> None:
-    """out[i] = x[i] rounded once into ``t``; on the float route. A seed of GIVEN: u holds the random fractions."""
+def convert(begin: i64, end: i64, x: f64s, out: f64s, flags: i64s, flagged: i64, u: f64s, d: Draws, t: Target) -> None:
+    """out[i] = x[i] rounded once into ``t``, on the float route, and its flags if ``flagged``.
+
+    A seed of GIVEN: u holds the random fractions.
+    """
     start = begin
     while start < end:
         n = min(CHUNK, end - start)
+        stop = start + n
         drawn = start if d.seed == GIVEN else begin
         if t.random_bits > 0 and d.seed != GIVEN:
             draw_fractions(u[begin : begin + n], n, start, d, 0, t)
-        round_chunk(n, x[start : start + n], out[start : start + n], u[drawn : drawn + n], t)
-        start = start + n
+        if flagged != 0:
+            round_flag_chunk(n, x[start:stop], out[start:stop], flags[start:stop], u[drawn : drawn + n], t)
+        else:
+            round_chunk(n, x[start:stop], out[start:stop], u[drawn : drawn + n], t)
+        start = stop
 
 
 @device_call
@@ -210,14 +252,6 @@ def wide_result(op: i64, x: f64, y: f64, z: f64, neutral: f64, t: Target, u: f64
     return round_exact(x, t, u)
 
 
-@device_call
-def flag_chunk(n: i64, s: f64s, u: f64s, flags: i64s, t: Target) -> None:
-    """flags[i] = those of rounding s[i]."""
-    for i in range(n):
-        v = u[i] if t.random_bits > 0 else 0.0
-        flags[i] = flags_of(rounded(s[i], t, v, True), s[i], t, v)
-
-
 @device
 def is_signaling(x: f64) -> bool:
     v = bits_of(x) & MAGNITUDE
@@ -225,14 +259,14 @@ def is_signaling(x: f64) -> bool:
 
 
 @device_call
-def operand_flags(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, flags: i64s, wide: bool) -> None:
-    """Adds what the operands raise: signaling NaNs and, unless ``wide`` did, invalid operations, divisions by zero."""
+def operand_flags(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, flags: i64s, wide: bool, signal: bool) -> None:
+    """Adds what the operands raise: if they ``signal``, signaling NaNs; unless ``wide`` did, invalid operations."""
     two = op != SQRT and op != CONVERT
     for i in range(n):
         a = like(x[i], 0.0)
         b = like(y[i], 0.0) if two else 1.0
         c = like(z[i], 0.0) if op == FMA else 1.0
-        raised = INVALID if is_signaling(a) or is_signaling(b) or is_signaling(c) else 0
+        raised = INVALID if signal and (is_signaling(a) or is_signaling(b) or is_signaling(c)) else 0
         if not wide:
             numbers = a == a and b == b
             product = op == FMA and a * b != a * b  # inf * 0 is invalid whatever is added
@@ -258,7 +292,7 @@ def compute(
     path: i64,
     t: Target,
 ) -> None:
-    """out[i] = op(x[i], y[i], z[i]) rounded once into ``t``, and its flags if ``flagged``.
+    """out[i] = op(x[i], y[i], z[i]) rounded once into ``t``, and its flags if ``flagged``; 2: NaNs may signal.
 
     Operands that ``op`` does not have, and flags that are not asked for, are any array. s and u are scratch; with
     a seed of GIVEN u holds the random fractions.
@@ -282,10 +316,11 @@ def compute(
         elif path == ODD:
             ss = s[begin : begin + n]
             exact_chunk(n, op, xs, ys, zs, ss, t)
-            round_chunk(n, ss, outs, us, t)
             if flagged != 0:
-                flag_chunk(n, ss, us, fs, t)
-                operand_flags(n, op, xs, ys, zs, ss, fs, False)
+                round_flag_chunk(n, ss, outs, fs, us, t)
+                operand_flags(n, op, xs, ys, zs, ss, fs, False, flagged > 1)
+            else:
+                round_chunk(n, ss, outs, us, t)
         else:
             for i in range(n):
                 v = us[i] if t.random_bits > 0 else 0.0
@@ -294,7 +329,7 @@ def compute(
                 if flagged != 0:
                     fs[i] = raised
             if flagged != 0:
-                operand_flags(n, op, xs, ys, zs, outs, fs, True)
+                operand_flags(n, op, xs, ys, zs, outs, fs, True, flagged > 1)
         start = stop
 
 

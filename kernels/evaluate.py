@@ -14,7 +14,7 @@ from ..emulator.functions import OPERATIONS, Function
 from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
-from .paths import Op, path_of
+from .paths import Op, Path, path_of
 from .target import GIVEN_DRAWS, codec, has_codec
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
@@ -57,6 +57,10 @@ def evaluate(
     """
     if len(operands) != len(function.operands):
         raise HalfulpError(f"{function.name} takes {len(function.operands)} operands, not {len(operands)}.")
+    shapes = {np.shape(x) for x in (*operands, *(() if random is None else (random,)))}
+    if len(shapes) > 1:
+        raise HalfulpError(f"{function.name}: operands and random integers have one shape, not {sorted(shapes)}.")
+    operands = tuple(map(np.asarray, operands))
     shape = operands[0].shape
     codes, flags = np.empty(shape, code_dtype(function.result.bits)), np.zeros(shape, np.uint8)
     columns = [np.ascontiguousarray(x).reshape(-1) for x in operands]
@@ -65,8 +69,10 @@ def evaluate(
             x.size and x.dtype.itemsize * 8 > fmt.bits and int(x.max()) >> fmt.bits
         ):
             raise HalfulpError(f"{function.name}: codes of {fmt} are unsigned integers below 2**{fmt.bits}.")
+    if random is None and function.random_bits:
+        raise HalfulpError(f"{function.name} rounds stochastically: give it random=, of {function.random_bits} bits.")
     bits = np.zeros(columns[0].size, np.uint64) if random is None else np.ascontiguousarray(random).reshape(-1)
-    if bits.size and int(bits.max()) >> function.random_bits:
+    if bits.size and (bits.dtype.kind not in "iu" or bits.min() < 0 or int(bits.max()) >> function.random_bits):
         raise HalfulpError(f"{function.name} takes random integers below 2**{function.random_bits}.")
     evaluator = _evaluator(function)
     backend = make_backend("cpu", threads)
@@ -91,6 +97,8 @@ def _evaluator(function: Function) -> Any:
         return _by_definition
     op, rounding = _OPS[function.operation], function.rounding
     path = path_of(op, function.numbers, function.result, rounding, flags=True)
+    if function.operation == "round_to_integral" and path is Path.WIDE and getattr(function.result, "wrap", False):
+        return _by_definition  # WIDE wraps multiples of the quantum, not integers
     return _by_definition if path is None else _by_kernels
 
 
@@ -137,7 +145,7 @@ def _by_kernels(
     formats = function.numbers
     results = run(
         op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
-        function.conventions, integral,
+        function.conventions, integral, True,
     )  # fmt: skip
     backend.launch("encode", results.size, results, signed_words(codes), np.zeros(1, np.int64), codec(function.result))
     if function.operation == "convert_to_integer":

@@ -22,14 +22,15 @@ from .subset import (
     fmod,
     from_bits,
     i64,
+    integer,
     like,
     multiply_high,
     multiply_low,
-    nearest_even,
+    number,
     quotient,
     sqrt,
 )
-from .target import LOSSY, SIGN, Draws, Target
+from .target import LOSSY, MIRRORED, SIGN, Draws, Target
 
 MAGNITUDE = (1 << 63) - 1
 SIGN_BIT = SIGN
@@ -40,6 +41,7 @@ PHILOX_M0, PHILOX_M1 = MULTIPLIERS
 PHILOX_W0, PHILOX_W1 = WEYL
 QUIET = 1 << 51
 INEXACT, UNDERFLOW, OVERFLOW, DIVIDE_BY_ZERO, INVALID = map(int, Flags)
+CHANGED, SMALL, OVER = float(INEXACT), float(INEXACT | UNDERFLOW), float(INEXACT | OVERFLOW)
 
 
 @device
@@ -117,17 +119,24 @@ def settle(m: f64, x: f64, t: Target) -> f64:
 def flags_of(m: f64, x: f64, t: Target, u: f64) -> i64:
     """The flags of rounding x, whose ``rounded`` is m, into the format."""
     y = abs(x)
-    flushed = (m < t.flush_below or y < t.flush_exact) and y > 0.0
-    z = copysign(t.nothing if flushed else m, x)
-    over = z > t.high or z < t.low
+    flushed = False
+    over = m > t.high
+    if t.lean != MIRRORED:
+        flushed = (m < t.flush_below or y < t.flush_exact) and y > t.nothing
+        z = copysign(t.nothing if flushed else m, x)
+        over = z > t.high or z < t.low
     inexact = m != y
-    rest = y - t.tiny_edge
-    normal = y >= t.min_normal or (rest >= 0.0 and goes_up(rest, t.tiny_quantum, True, x < 0.0, t, u))
+    normal = y >= (t.normal_negative if x < t.nothing else t.normal_positive)
+    if t.random_bits > 0:
+        rest = y * t.tiny_scale - t.tiny_edge
+        normal = y >= t.min_normal or (rest >= t.nothing and goes_up(rest, t.tiny_quantum, True, x < t.nothing, t, u))
     small = flushed or (inexact and not normal)
-    flags = OVERFLOW | INEXACT if over else (UNDERFLOW | INEXACT if small else (INEXACT if inexact else 0))
-    flags = t.infinity_high_flags if x == t.infinity else flags
-    flags = t.infinity_low_flags if x == -t.infinity else flags
-    return t.nan_flags if x != x else flags
+    flags = like(CHANGED, t.nothing) if inexact else t.nothing  # numbers of the carrier, as everything beside them
+    flags = like(SMALL, t.nothing) if small else flags
+    flags = like(OVER, t.nothing) if over else flags
+    flags = number(t.infinity_high_flags, t.nothing) if x == t.infinity else flags
+    flags = number(t.infinity_low_flags, t.nothing) if x == -t.infinity else flags
+    return integer(number(t.nan_flags, t.nothing) if x != x else flags)
 
 
 @device
@@ -137,10 +146,8 @@ def round_odd(x: f64, t: Target, u: f64) -> f64:
 
 
 @device
-def round_mirrored(x: f64, t: Target, u: f64) -> f64:
-    """``round_odd`` into a MIRRORED Target."""
-    v = like(x, t.nothing)
-    m = nearest_even(abs(v), t.dropped) if t.dropped > 0 else rounded(x, t, u, False)
+def settle_mirrored(m: f64, v: f64, t: Target) -> f64:
+    """``settle`` of a MIRRORED Target."""
     over = m > t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
     z = copysign(t.over_high if over else m, v)
     return t.nan if v != v else z

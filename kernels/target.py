@@ -81,6 +81,9 @@ class Target(NamedTuple):
     min_normal: f64  #: 0 where nothing underflows (fixed point)
     tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
     tiny_quantum: f64  #: and its quantum
+    tiny_scale: f64  #: both are times it, to keep clear of the carrier's subnormal numbers
+    normal_positive: f64  #: magnitudes from it on round to normal numbers of that range (SR: as the two above tell)
+    normal_negative: f64
     nan_flags: i64  #: of a NaN that the format does not hold
     infinity_low_flags: i64  #: of infinities
     infinity_high_flags: i64
@@ -265,11 +268,10 @@ def target(
         "precision": fmt.precision,
         **rules,
     }
-    fields |= _grid(fmt, fields, 52, 1023)
     for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
         fields[name] = threshold
         fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
-    return Target(**fields)
+    return Target(**(fields | _grid(fmt, fields, 52, 1023)))
 
 
 def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
@@ -279,12 +281,28 @@ def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
     mirrored = fields["low"] == -fields["high"] and math.copysign(1.0, fields["zero"]) < 0
     flushes = fields["flush_below"] or fields["flush_exact"]
     if isinstance(fmt, FixedFormat):
-        lean = FIXED if even and not fields["scaled"] else GENERAL
+        whole = fields["quantum"] != fmt.quantum_exponent  # integers only: not the ends of the range
+        lean = FIXED if even and not whole and not fields["scaled"] else GENERAL
     elif mirrored and len(same) == 1 and not flushes:
         lean = MIRRORED
         uniform = isinstance(fmt, FloatFormat) and fmt.emin == 1 - emax and fields["quantum"] < fmt.emin
         dropped = trailing + 1 - fmt.precision if even and uniform else 0
     return {"lean": lean, "dropped": dropped, "turn": 1.5 * fields["grid_min"] if lean == FIXED else 0.0}
+
+
+def _normals(fields: dict[str, Any], carrier: Any) -> dict[str, Any]:
+    """From where on magnitudes round to normal numbers: in modes that draw no random bits, and the fields for SR."""
+    normals = {}
+    for sign in ("positive", "negative"):
+        threshold, edge = fields[f"{sign}_odd"], carrier(fields["tiny_edge"])
+        if threshold == 0.0:
+            least = np.nextafter(edge, carrier(INFINITY))
+        else:
+            least = edge + carrier(min(threshold, 1.0) * fields["tiny_quantum"])
+        normals[f"normal_{sign}"] = float(min(least, carrier(fields["min_normal"])))
+    scale = _power(-np.finfo(carrier).minexp // 2) if fields["min_normal"] < 1.0 else 1.0
+    scaled = {name: fields[name] * scale for name in ("tiny_edge", "tiny_quantum")}
+    return normals | scaled | {"tiny_scale": scale}
 
 
 def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
@@ -300,6 +318,9 @@ def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
         "min_normal": 0.0,
         "tiny_edge": 0.0,
         "tiny_quantum": 0.0,
+        "tiny_scale": 1.0,
+        "normal_positive": 0.0,
+        "normal_negative": 0.0,
         "emin": -(1 << 20),
     }
 
@@ -355,7 +376,8 @@ def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
         "unscale_small": _power(-small),
         "unscale_large": _power(-large),
     }
-    return grid | _lean(fmt, fields | grid, trailing, emax)
+    carrier = np.float64 if emax == 1023 else np.float32
+    return grid | _lean(fmt, fields | grid, trailing, emax) | _normals(fields, carrier)
 
 
 def _power(exponent: int) -> float:
@@ -434,16 +456,19 @@ def exponents(fmt: Format) -> tuple[int, int]:
     return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
-def fits_float(fmt: Format, rounding: Rounding, flags: bool) -> bool:
-    """Whether the float route of ``scalar`` rounds any binary64 value into ``fmt``: it adds 2^52 quanta.
+def fits_float(fmt: Format, rounding: Rounding, flags: bool, trailing: int = 52, emax: int = 1023) -> bool:
+    """Whether the float route of ``scalar`` rounds any value of the carrier into ``fmt``: it adds 2^trailing quanta.
 
-    Its flags also look at one quantum below the smallest normal number, k bits below that, and 2^52 times it. A value
-    divided by the range of a wrapping format, and the multiple of the range next to a value, must stay finite.
+    Its flags also look half a quantum below the smallest normal number; of SR k bits further. A value divided by the
+    range of a wrapping format, and the multiple of the range next to a value, must stay finite.
     """
     if isinstance(fmt, FixedFormat):
         return fmt.precision <= 50 and (not fmt.wrap or 0 <= fmt.integer_bits <= 100)
-    tiny = fmt.emin - fmt.precision
-    return fmt.precision <= 52 and (not flags or (tiny - rounding.random_bits >= -1022 and tiny + 52 <= 1023))
+    tiny, k = fmt.emin - fmt.precision, rounding.random_bits
+    normal = tiny + trailing - k >= 1 - emax and tiny + trailing <= emax  # the corrected SR's places
+    if flags and (tiny - max(k, 1) < 1 - emax - trailing or (rounding.corrected and not normal)):
+        return False
+    return fmt.precision <= 52
 
 
 def _narrow(struct: Any, integer: type) -> Any:
@@ -475,16 +500,17 @@ def codec32(fmt: Format) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def target32(fmt: Format, rounding: Rounding) -> Any:
+def target32(fmt: Format, rounding: Rounding, flags: bool) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
     limit = 21 if isinstance(fmt, FixedFormat) else 23
-    fits = fits_binary32(fmt) and fits_float(fmt, rounding, False)
+    fits = fits_binary32(fmt) and fits_float(fmt, rounding, flags, 23, 127)
     if fmt.precision > limit or rounding.random_bits > 22 or not fits:
         return None
     wide = target(fmt, rounding)
-    fields = wide._asdict() | _grid(fmt, wide._asdict(), 23, 127)
+    fields = wide._asdict()
+    fields |= {name: fields[name] / wide.tiny_scale for name in ("tiny_edge", "tiny_quantum")}
+    fields |= _grid(fmt, fields, 23, 127)
     fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
-    fields["min_normal"] = fields["tiny_edge"] = fields["tiny_quantum"] = 0.0  # no flags on this carrier
     return _narrowed(Target32, fields)
 
 

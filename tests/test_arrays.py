@@ -224,16 +224,20 @@ def check_float32_route(seed):
     x = singles_around(fmt, rng)
     x = rng.choice(x, min(x.size, 250), replace=False)
     for rounding in (*MODES, hu.SR(int(rng.integers(1, 23))), hu.SR(int(rng.integers(1, 23)), corrected=True)):
-        if target32(fmt, rounding) is None:
+        if target32(fmt, rounding, False) is None:
             continue
-        taken += 1
+        flagged = target32(fmt, rounding, True) is not None
+        taken += 1 + flagged
+        out, raised = hu.quantize(x, fmt, rounding, seed, flags=True) if flagged else (None, None)
+        again = out
         out = hu.quantize(x, fmt, rounding, seed)
+        assert again is None or np.array_equal(again, out, equal_nan=True)
         assert out.dtype == np.float32
         random = np.array([drawn(rounding, seed, Role.OUTPUT, i) for i in range(x.size)])
         rows = [(arithmetic.exact(v),) for v in x.tolist()]
-        codes, _ = defined_rows(arithmetic.quantize, rows, fmt, rounding, random)
+        codes, flags = defined_rows(arithmetic.quantize, rows, fmt, rounding, random)
         found = fmt.encode(out).astype(np.uint64)
-        wrong = np.flatnonzero(found != codes)
+        wrong = np.flatnonzero((found != codes) | ((raised != flags) if flagged else False))
         assert not wrong.size, (
             f"seed {seed}: {wrong.size} differ, first {float(x[wrong[0]]).hex()} into {fmt} @{rounding}: "
             f"{int(found[wrong[0]]):#x}, not {int(codes[wrong[0]]):#x}"
@@ -257,17 +261,18 @@ def test_float32_arrays_stay_float32_on_the_way(name, monkeypatch):
     monkeypatch.setattr(CpuBackend, "run", lambda self, kernel, begin, end, *args: seen.append((kernel, args)))
     for rounding in (*MODES, hu.SR(8), hu.SR(22), hu.SR(22, corrected=True)):
         hu.quantize(np.ones(5, np.float32), name, rounding)
+    hu.quantize(np.ones(5, np.float32), name, flags=True)
     for kernel, args in seen:
         assert kernel == "convert" and type(args[-1]).__name__ == "Target32"
-        assert all(array.dtype == np.float32 for array in args if isinstance(array, np.ndarray))
-    assert len(seen) == 9
+        assert all(array.dtype in (np.float32, np.uint8) for array in args if isinstance(array, np.ndarray))
+    assert len(seen) == 10
 
 
 @pytest.mark.parametrize(
     ("name", "rounding"), [("fp32", "RNE"), ("fp16", "SR23"), ("e11m10", "RNE"), ("q12.12", "RNE"), ("e8m7b20", "RNE")]
 )
 def test_where_float32_is_too_narrow_a_carrier(name, rounding):
-    assert target32(f(name), hu.Rounding.parse(rounding)) is None
+    assert target32(f(name), hu.Rounding.parse(rounding), False) is None
 
 
 def check_routes(seed, backend):
@@ -285,7 +290,8 @@ def check_routes(seed, backend):
         odd, raised = compute(machine, Op.CONVERT, Path.ODD, (x,), t, u)
         alone = machine.array(np.empty(x.size))
         given = machine.array(np.zeros(x.size) if u is None else u)
-        machine.launch("convert", x.size, machine.array(x), alone, given, GIVEN_DRAWS, t)
+        none = machine.array([0], np.uint8)
+        machine.launch("convert", x.size, machine.array(x), alone, none, 0, given, GIVEN_DRAWS, t)
         for values in (odd, machine.to_host(alone)):
             assert_same_bits(values, wide, lambda i: f"{context}: {float(x[i]).hex()}")
         if convert_path(fmt, rounding, flags=True) is Path.ODD:

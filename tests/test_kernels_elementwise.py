@@ -163,7 +163,10 @@ def test_convert_takes_both_paths():
     assert taken[Path.ODD] > 100 and taken[Path.WIDE] >= 20
     assert convert_path(f("e10m51"), hu.SR(32)) is Path.ODD and convert_path(f("e10m52"), hu.RNE) is Path.WIDE
     assert convert_path(f("q10.40"), hu.RNE) is Path.ODD and convert_path(f("q11.40"), hu.RNE) is Path.WIDE
-    assert convert_path(f("e11m40"), hu.RTZ) is Path.ODD and convert_path(f("e11m40"), hu.RTZ, True) is Path.WIDE
+    assert (
+        convert_path(f("e11m40"), hu.RTZ, True) is Path.ODD and convert_path(f("e11m40"), hu.SR(12), True) is Path.WIDE
+    )
+    assert convert_path(f("e11m50"), hu.RTZ, True) is Path.ODD and convert_path(f("e11m51"), hu.RTZ, True) is Path.WIDE
 
 
 NARROW = [name for name in FORMATS if f(name).bits <= 8 and not getattr(f(name), "wrap", False)]
