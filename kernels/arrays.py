@@ -24,8 +24,10 @@ from ..emulator.rounding import RNE, Rounding
 from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
+from .codecs import codec, codec32, has_codec
 from .paths import FP64, Op, Path, path_of
-from .target import GIVEN_DRAWS, Draws, codec, codec32, draws, fits_binary32, has_codec, target, target32
+from .structs import GIVEN_DRAWS, Draws
+from .target import draws, fits_binary32, target, target32
 
 FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {

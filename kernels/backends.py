@@ -22,8 +22,8 @@ import numpy as np
 
 from ..emulator.errors import HalfulpError
 from . import loops
+from .structs import STRUCTS, Struct
 from .subset import COMPILED
-from .target import STRUCTS, Struct
 
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000

@@ -30,6 +30,7 @@ from .scalar import (
     settle_mirrored,
     sqrt_odd,
 )
+from .structs import FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .subset import (
     bits_of,
     copysign,
@@ -52,7 +53,6 @@ from .subset import (
     sqrt,
     word,
 )
-from .target import FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)

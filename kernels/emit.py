@@ -13,7 +13,7 @@ from functools import cache
 from typing import get_type_hints
 
 from . import loops, subset
-from .target import STRUCTS
+from .structs import STRUCTS
 
 PRELUDE = """\
 typedef double f64;

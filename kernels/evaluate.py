@@ -14,8 +14,9 @@ from ..emulator.functions import OPERATIONS, Function
 from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
+from .codecs import codec, has_codec
 from .paths import Op, Path, path_of
-from .target import GIVEN_DRAWS, codec, has_codec
+from .structs import GIVEN_DRAWS
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .elementwise import NATIVE, ODD, draw_fractions, neutral_zero
 from .scalar import INFINITY_BITS, MAGNITUDE, limited, mac_native, mac_odd, random_fraction, round_odd, settle
+from .structs import Draws, FusedUnit, Target
 from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
-from .target import Draws, FusedUnit, Target
 from .wide import LIMB, exponent, mac_wide, round_wide, significand
 
 EXACT = -1  #: as a product path: the product is not rounded

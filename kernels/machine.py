@@ -18,7 +18,8 @@ from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .loops import EXACT
 from .paths import FP64, ONE, Op, Path, accumulate_path, convert_path, mac_path
-from .target import Draws, FusedUnit, Target, draws, target
+from .structs import Draws, FusedUnit, Target
+from .target import draws, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..emulator.arithmetic import Flags
 from ..emulator.random import MULTIPLIERS, WEYL
+from .structs import LOSSY, MIRRORED, SIGN, Draws, Target
 from .subset import (
     binade,
     bits_of,
@@ -30,7 +31,6 @@ from .subset import (
     quotient,
     sqrt,
 )
-from .target import LOSSY, MIRRORED, SIGN, Draws, Target
 
 MAGNITUDE = (1 << 63) - 1
 SIGN_BIT = SIGN

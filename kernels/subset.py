@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,14 @@ def _sources_stamp() -> str:
     return digest.hexdigest()
 
 
+def _index(load: Callable[[], dict]) -> dict:
+    """Numba's index of what is cached; nothing if it is of other sources, whose types may not be there any more."""
+    try:
+        return load()
+    except (AttributeError, ImportError):
+        return {}
+
+
 def _cached(dispatcher: Any) -> Any:
     """Cache the compiled code on disk, until any of these sources changes.
 
@@ -72,11 +80,12 @@ def _cached(dispatcher: Any) -> Any:
     try:
         dispatcher.enable_caching()
         file = dispatcher._cache._cache_file
-        known = hasattr(file, "_source_stamp")
+        known = hasattr(file, "_source_stamp") and hasattr(file, "_load_index")
     except (RuntimeError, AttributeError):
         known = False
     if known:
         file._source_stamp = _sources_stamp()
+        file._load_index = partial(_index, file._load_index)
     else:
         dispatcher._cache = NullCache()
     return dispatcher

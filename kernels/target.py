@@ -10,154 +10,31 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from ..emulator.arithmetic import round_pack
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Specials, Unpacked
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked
 from ..emulator.random import LFSR, Source, piece_bits
 from ..emulator.rounding import Mode, Rounding
-from .subset import f64, i64
+from .structs import (
+    FIXED,
+    GENERAL,
+    INFINITY,
+    LOSSY,
+    MIRRORED,
+    SIGN,
+    Draws,
+    Target,
+    Target32,
+    narrowed,
+)
 
 UNIT = 1 << 62  #: one quantum, as ``wide`` counts the cut-off part
 HALF = 1 << 61
-SIGN = -(1 << 63)
-INFINITY = float("inf")
-LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
-#: As ``lean``. MIRRORED: the ends mirror one another, infinities go where overflow goes, nothing wraps or is flushed.
-#: FIXED: fixed point with RNE.
-GENERAL, MIRRORED, FIXED = range(3)
-
-
-class Target(NamedTuple):
-    """A destination format and rounding, as 64-bit words. Field order is the layout in C++."""
-
-    # the float route (scalar.py)
-    grid: f64  #: 2^(53 - p): a binade times it is 2^52 quanta; 0 in fixed point, where only grid_min counts
-    grid_min: f64  #: 2^52 of the smallest quanta, times scale_small
-    grid_quantum: f64  #: 2^-52
-    clamp: f64  #: magnitudes beyond it overflow as it does, without overflowing the carrier on the way
-    scaled: i64  #: not 0 if magnitudes are scaled by powers of two on the way, to keep clear of the carrier's ends
-    scale_split: f64  #: magnitudes below it by scale_small, others by scale_large
-    scale_small: f64
-    scale_large: f64
-    scaled_dust: f64  #: what stands for a magnitude too small to matter but as sticky, should scaling lose it
-    unscale_small: f64  #: the reciprocals of the scales
-    unscale_large: f64
-    nearest_even: i64  #: 1 for RNE: what adding and subtracting 2^52 quanta does
-    positive_even: f64  #: thresholds in quanta, see above
-    positive_odd: f64
-    negative_even: f64
-    negative_odd: f64
-    correction: f64  #: 2^(52 - k) of the bias-corrected SR, else 0
-    lean: i64  #: GENERAL, or a shorter way to the same: MIRRORED, FIXED
-    dropped: i64  #: MIRRORED, RNE: bits to be cut from the carrier's pattern, if exponents mean the same there, else 0
-    turn: f64  #: FIXED: adding and subtracting it rounds to quanta
-    modulus: f64  #: 2^IL of a wrapping fixed format, else 0
-    per_modulus: f64  #: 2^-IL
-    # both routes
-    random_bits: i64  #: k of SR, else 0
-    random_unit: f64  #: 2^-k of SR, else 0
-    random_mask: i64  #: 2^k - 1
-    piece_bits: i64  #: of a Philox word that a draw uses up
-    pieces_log2: i64  #: and how many of them a block has: 4, 8 or 16
-    flush_below: f64  #: rounded magnitudes below it become zero (ftz), 0 if none do
-    flush_exact: f64  #: magnitudes below it before rounding do (ftz, tininess before rounding), 0 if none do
-    low: f64  #: smallest and largest finite value
-    high: f64
-    over_low: f64  #: what a result beyond them becomes
-    over_high: f64
-    infinity_low: f64  #: what an infinity becomes
-    infinity_high: f64
-    nan: f64  #: what a NaN becomes
-    nothing: f64  #: +0
-    zero: f64  #: -0, or +0 where the format has no -0: added to a result, it leaves no -0 behind
-    zero_sign: i64  #: sign bit if an exact zero sum of unlike signs is -0 (RTN), else 0
-    infinity: f64
-    # flags
-    min_normal: f64  #: 0 where nothing underflows (fixed point)
-    tiny_edge: f64  #: the last value below min_normal of an unbounded exponent range; inf: tininess before rounding
-    tiny_quantum: f64  #: and its quantum
-    tiny_scale: f64  #: both are times it, to keep clear of the carrier's subnormal numbers
-    normal_positive: f64  #: magnitudes from it on round to normal numbers of that range (SR: as the two above tell)
-    normal_negative: f64
-    nan_flags: i64  #: of a NaN that the format does not hold
-    infinity_low_flags: i64  #: of infinities
-    infinity_high_flags: i64
-    # the integer route (wide.py)
-    precision: i64  #: p: significant bits kept
-    quantum: i64  #: exponent below which no bit is kept
-    wide_positive_even: i64  #: what must be exceeded, in units of 2^-62 quantum
-    wide_positive_odd: i64
-    wide_negative_even: i64
-    wide_negative_odd: i64
-    emin: i64  #: of the smallest normal number; far below all where nothing underflows
-    correct_bits: i64  #: k of the bias-corrected SR, else 0
-    wrap_bits: i64  #: WL of a wrapping fixed format, else 0
-    wrap_low: i64  #: its smallest integer
-
-
-class FusedUnit(NamedTuple):
-    """A fused unit (``emulator.datapath.Fused``) and its operands, as 64-bit words."""
-
-    terms: i64  #: products a step
-    kept_bits: i64  #: floating: bits kept below the largest exponent; else minus the exponent of the last weight kept
-    floating: i64  #: 1 if the accumulator is a float
-    precision_x: i64
-    emin_x: i64
-    precision_y: i64
-    emin_y: i64
-    emin_total: i64  #: of the accumulator
-
-
-class Codec(NamedTuple):
-    """How codes of a format and values on a carrier turn into one another, as words of the carrier's width."""
-
-    fixed: i64  #: 1 for fixed point
-    sign: i64  #: the sign bit; 0 in unsigned formats
-    sign_shift: i64  #: from there to the carrier's
-    magnitude: i64  #: mask of the bits below it (fixed point: of all bits)
-    shift: i64  #: from the code's trailing significand to the carrier's
-    offset: i64  #: what is added to it then
-    scale: f64  #: what the number of that pattern is multiplied by
-    unscale: f64  #: its reciprocal
-    first_normal: i64  #: magnitudes below it count quanta
-    least_normal: f64  #: and their value, times unscale
-    quantum: f64  #: 0 where what is below the normal numbers is read as zero
-    per_quantum: f64  #: reciprocal of quantum * unscale
-    low: f64  #: ends of the range, of fixed point in quanta
-    high: f64
-    beyond: f64  #: infinity where there is one, else 0
-    infinity: i64  #: code of +infinity; -1 where there is none
-    nan_from: i64  #: magnitudes of codes from it on are NaNs
-    nan: i64  #: the canonical NaN; -1 where there is none
-    quiet: i64  #: the bit that is 0 in a signaling NaN; 0 where NaNs do not signal
-    zero: f64  #: as in Target
-    nothing: f64  #: +0
-    one: f64
-    endless: f64  #: infinity
-    no_number: f64  #: NaN
-
-
-class Draws(NamedTuple):
-    """Where a call's random bits come from (``emulator.random``): a Philox stream, or LFSRs."""
-
-    seed: i64  #: in [0, 2^62); or GIVEN, where the random fractions are handed over
-    stream: i64
-    lfsr: i64  #: width of the LFSRs; 0: Philox
-    polynomial: i64 = 0
-    units: i64 = 1
-    stride: i64 = 0
-    clocks: i64 = 0
-    state: i64 = 0  #: the source's seed
-    first: i64 = 0  #: clocks from there to register 0 at step 0, less than 2^lfsr - 1
-
-
-GIVEN = -1
-GIVEN_DRAWS = Draws(GIVEN, 0, 0)
 
 
 @lru_cache(maxsize=1024)
@@ -169,9 +46,6 @@ def draws(source: Source, seed: int, stream: int) -> Draws:
     first = source.stride * (seed << 40 | stream) * units % ((1 << source.width) - 1)
     return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, source.seed, first)
 
-
-Struct = Target | FusedUnit | Codec | Draws
-STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
 
 _SIGNS_AND_PARITIES = ("positive_even", "positive_odd", "negative_even", "negative_odd")
 _NEVER = 2.0
@@ -198,13 +72,6 @@ def has_kernels(fmt: Format) -> bool:
     if isinstance(fmt, FixedFormat):
         return fmt.bits <= 53
     return isinstance(fmt, FloatFormat) and fmt.has_zero and not fmt.parity(fmt.emin + 1)
-
-
-def has_codec(fmt: Format) -> bool:
-    """Whether a Codec reads the format's codes: binary64's exponent field needs room for those of all its numbers."""
-    return has_kernels(fmt) and not (
-        isinstance(fmt, FloatFormat) and fmt.exponent_bits == 11 and fmt.specials is not Specials.IEEE
-    )
 
 
 def _bounds(fmt: Format, rounding: Rounding, operand: bool) -> dict[str, Any]:
@@ -253,7 +120,7 @@ def target(
     thresholds = _THRESHOLDS[rounding.mode]
     fields: dict[str, Any] = {
         "nearest_even": int(rounding.mode is Mode.RNE),
-        "correction": _power(52 - k) if rounding.corrected else 0.0,
+        "correction": power(52 - k) if rounding.corrected else 0.0,
         "correct_bits": k if rounding.corrected else 0,
         "random_bits": k,
         "random_unit": 2.0**-k if k else 0.0,
@@ -300,7 +167,7 @@ def _normals(fields: dict[str, Any], carrier: Any) -> dict[str, Any]:
         else:
             least = edge + carrier(min(threshold, 1.0) * fields["tiny_quantum"])
         normals[f"normal_{sign}"] = float(min(least, carrier(fields["min_normal"])))
-    scale = _power(-np.finfo(carrier).minexp // 2) if fields["min_normal"] < 1.0 else 1.0
+    scale = power(-np.finfo(carrier).minexp // 2) if fields["min_normal"] < 1.0 else 1.0
     scaled = {name: fields[name] * scale for name in ("tiny_edge", "tiny_quantum")}
     return normals | scaled | {"tiny_scale": scale}
 
@@ -309,8 +176,8 @@ def _fixed_rules(fmt: FixedFormat) -> dict[str, Any]:
     """The fields of a Target that a fixed format fills in its way: nothing underflows."""
     return {
         "quantum": fmt.quantum_exponent,
-        "modulus": _power(fmt.integer_bits) if fmt.wrap else 0.0,
-        "per_modulus": _power(-fmt.integer_bits) if fmt.wrap else 0.0,
+        "modulus": power(fmt.integer_bits) if fmt.wrap else 0.0,
+        "per_modulus": power(-fmt.integer_bits) if fmt.wrap else 0.0,
         "wrap_bits": fmt.bits if fmt.wrap else 0,
         "wrap_low": fmt.min_integer,
         "flush_below": 0.0,
@@ -329,7 +196,7 @@ def _float_rules(fmt: FloatFormat, conventions: Conventions, integral: bool) -> 
     """The fields of a Target that a float format fills in its way."""
     flush = not integral and (conventions.ftz or not fmt.subnormals)
     before = conventions.tininess == "before" and fmt.subnormals
-    min_normal, below = _power(fmt.emin), _power(fmt.emin - fmt.precision)
+    min_normal, below = power(fmt.emin), power(fmt.emin - fmt.precision)
     return {
         # ftz: fine enough to round just below min_normal as if the exponent range went on
         "quantum": fmt.emin - fmt.precision + (0 if flush else 1),
@@ -364,87 +231,25 @@ def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
     lossy = small == large < 0
     unclamped = top > emax or (isinstance(fmt, FixedFormat) and fmt.wrap)
     grid = {
-        "grid": 0.0 if fixed else _power(room),
-        "grid_min": _power(trailing + quantum + small),
-        "grid_quantum": _power(-trailing),
-        "clamp": (2.0 - 2.0**-trailing) * _power(emax) if unclamped else _power(top),
+        "grid": 0.0 if fixed else power(room),
+        "grid_min": power(trailing + quantum + small),
+        "grid_quantum": power(-trailing),
+        "clamp": (2.0 - 2.0**-trailing) * power(emax) if unclamped else power(top),
         "scaled": LOSSY if lossy else int(small != 0 or large != 0),
         "scale_split": 1.0,
-        "scale_small": _power(small),
-        "scale_large": _power(large),
-        "scaled_dust": _power(quantum + small - 36),
-        "unscale_small": _power(-small),
-        "unscale_large": _power(-large),
+        "scale_small": power(small),
+        "scale_large": power(large),
+        "scaled_dust": power(quantum + small - 36),
+        "unscale_small": power(-small),
+        "unscale_large": power(-large),
     }
     carrier = np.float64 if emax == 1023 else np.float32
     return grid | _lean(fmt, fields | grid, trailing, emax) | _normals(fields, carrier)
 
 
-def _power(exponent: int) -> float:
+def power(exponent: int) -> float:
     """2^exponent, 0 below binary64 (on the integer route the float fields are not looked at)."""
     return math.ldexp(1.0, min(exponent, 1023))
-
-
-@lru_cache(maxsize=1024)
-def codec(fmt: Format, daz: bool = False) -> Codec:
-    """The Codec of a format on a binary64 carrier; ``daz``: subnormal codes are read as zeros."""
-    return Codec(**_codec(fmt, daz, 52, 11))
-
-
-def _codec(fmt: Format, daz: bool, trailing: int, exponent_bits: int) -> dict[str, Any]:
-    """The fields of a Codec on a carrier with that many trailing and exponent bits."""
-    width, top, bias = trailing + exponent_bits + 1, (1 << exponent_bits) - 2, (1 << exponent_bits - 1) - 1
-
-    def signed(word: int) -> int:
-        return word - (1 << width) if word >> width - 1 else word
-
-    fields: dict[str, Any] = dict.fromkeys(Codec._fields, 0)
-    fields |= dict.fromkeys((name for name, kind in get_type_hints(Codec).items() if kind is float), 0.0)
-    fields |= {"infinity": -1, "nan": -1, "nan_from": (1 << width - 1) - 1}
-    fields |= {"one": 1.0, "endless": INFINITY, "no_number": math.nan}
-    if isinstance(fmt, FixedFormat):
-        mask = (1 << fmt.bits) - 1
-        return fields | {
-            "fixed": 1,
-            "sign": (mask + 1) >> 1 if fmt.signed else 0,
-            "magnitude": mask,
-            "quantum": _power(-fmt.fraction_bits),
-            "per_quantum": _power(fmt.fraction_bits),
-            "low": float(fmt.min_integer),
-            "high": float(fmt.max_integer),
-        }
-    assert isinstance(fmt, FloatFormat)
-    subnormals = fmt.subnormals and not daz
-    uniform = fmt.emin == 1 - bias and subnormals  # these are the carrier's own
-    quantum = fmt.emin - fmt.trailing_bits
-    offset = 0 if uniform else max(min(bias - fmt.bias, top - (fmt.max_code >> fmt.trailing_bits)), 0)
-    scale = bias - fmt.bias - offset
-    if subnormals and not uniform:  # keep 1 / quantum in range
-        more = max(scale - quantum - bias, 0)
-        offset, scale = offset + more, scale - more
-    infinity = fmt.max_code + 1 if fmt.has_infinity else -1
-    first_nan = fmt.nan_code if fmt.has_nan and fmt.nan_code < fmt.sign_bit else fmt.sign_bit
-    ieee = fmt.specials is Specials.IEEE
-    return fields | {
-        "sign": signed(fmt.sign_bit) if fmt.signed else 0,
-        "sign_shift": width - fmt.sign_bit.bit_length(),
-        "magnitude": fmt.sign_bit - 1,
-        "shift": trailing - fmt.trailing_bits,
-        "offset": offset << trailing,
-        "scale": _power(scale),
-        "unscale": _power(-scale),
-        "first_normal": 0 if uniform else 1 << fmt.trailing_bits,
-        "least_normal": 0.0 if uniform else _power(fmt.emin - scale),
-        "quantum": _power(quantum) if subnormals and not uniform else 0.0,
-        "per_quantum": _power(scale - quantum) if subnormals and not uniform else 0.0,
-        "high": fmt.max_finite,
-        "beyond": INFINITY if fmt.has_infinity else 0.0,
-        "infinity": infinity,
-        "nan_from": min(infinity + 1 if ieee else first_nan, (1 << width - 1) - 1),
-        "nan": signed(fmt.nan_code) if fmt.has_nan else -1,
-        "quiet": 1 << (fmt.trailing_bits - 1) if ieee and fmt.trailing_bits else 0,
-        "zero": -0.0 if fmt.has_negative_zero else 0.0,
-    }
 
 
 def exponents(fmt: Format) -> tuple[int, int]:
@@ -471,34 +276,6 @@ def fits_float(fmt: Format, rounding: Rounding, flags: bool, trailing: int = 52,
     return fmt.precision <= 52
 
 
-def _narrow(struct: Any, integer: type) -> Any:
-    """The struct on a binary32 carrier: the same fields, the floats of 32 bits."""
-    kinds = {float: np.float32, int: integer}
-    return NamedTuple(f"{struct.__name__}32", [(name, kinds[kind]) for name, kind in get_type_hints(struct).items()])  # type: ignore[misc]
-
-
-Target32 = _narrow(Target, int)
-Codec32 = _narrow(Codec, np.int32)
-
-
-def _narrowed(kind: Any, fields: dict[str, Any]) -> Any:
-    hints = kind.__annotations__
-    return kind(*(hints[name](fields[name]) for name in kind._fields))
-
-
-@lru_cache(maxsize=1024)
-def codec32(fmt: Format) -> Any:
-    """The Codec on a binary32 carrier, or None where it does not do."""
-    low, high = exponents(fmt)
-    if isinstance(fmt, FixedFormat):
-        far = low < -100 or high > 100
-    else:
-        far = isinstance(fmt, FloatFormat) and fmt.max_code >> fmt.trailing_bits > 254
-    if far or not fits_binary32(fmt):
-        return None
-    return _narrowed(Codec32, _codec(fmt, False, 23, 8))
-
-
 @lru_cache(maxsize=4096)
 def target32(fmt: Format, rounding: Rounding, flags: bool) -> Any:
     """The Target on a binary32 carrier, or None where binary32 cannot hold the format's values or its thresholds."""
@@ -511,7 +288,7 @@ def target32(fmt: Format, rounding: Rounding, flags: bool) -> Any:
     fields |= {name: fields[name] / wide.tiny_scale for name in ("tiny_edge", "tiny_quantum")}
     fields |= _grid(fmt, fields, 23, 127)
     fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
-    return _narrowed(Target32, fields)
+    return narrowed(Target32, fields)
 
 
 def fits_binary32(fmt: Format) -> bool:

@@ -19,8 +19,9 @@ from .scalar import (
     limited,
     settle,
 )
+from .structs import Target
 from .subset import bits_of, copysign, device, device_call, f64, floor, fma, from_bits, i64, leading_zeros, sqrt
-from .target import UNIT, Target
+from .target import UNIT
 
 FRACTION = (1 << 52) - 1
 HIDDEN = 1 << 52

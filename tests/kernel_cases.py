@@ -13,7 +13,8 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.formats import Specials
 from halfulp.emulator.random import Role, random_bits, stream
-from halfulp.kernels.target import GIVEN_DRAWS, has_kernels
+from halfulp.kernels.structs import GIVEN_DRAWS
+from halfulp.kernels.target import has_kernels
 
 SEED = 20240229
 

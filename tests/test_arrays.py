@@ -20,8 +20,9 @@ from halfulp.kernels.arrays import run
 from halfulp.kernels.backends import CpuBackend
 from halfulp.kernels.backends import backend as make_backend
 from halfulp.kernels.paths import Op, Path, convert_path, path_of
+from halfulp.kernels.structs import GIVEN_DRAWS
 from halfulp.kernels.subset import COMPILED
-from halfulp.kernels.target import GIVEN_DRAWS, target, target32
+from halfulp.kernels.target import target, target32
 from kernel_cases import (
     BACKENDS,
     MODES,

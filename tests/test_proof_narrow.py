@@ -14,7 +14,7 @@ import numpy as np
 import oracle
 import pytest
 import table_oracle
-from halfulp.kernels.target import has_codec
+from halfulp.kernels.codecs import has_codec
 from proof import EVERY, check_places
 
 PAIRS = ("add", "sub", "mul", "div")
