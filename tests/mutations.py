@@ -16,7 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DEFINITION, FLOATS, OPERATIONS = "emulator/arithmetic.py", "emulator/floats.py", "emulator/operations.py"
-SCALAR, WIDE, TARGET, PATHS = (f"kernels/{name}.py" for name in ("scalar", "wide", "target", "paths"))
+BLOCKS = "emulator/blocks.py"
+SCALAR, WIDE, TARGET, PATHS, EVALUATE, ARRAYS, POSITS, ELEMENTWISE = (
+    f"kernels/{name}.py"
+    for name in ["scalar", "wide", "target", "paths", "evaluate", "arrays", "posits", "elementwise"]
+)
 
 #: What is broken, where, a text that stands there once, and what it becomes.
 MUTATIONS = [
@@ -98,11 +102,41 @@ MUTATIONS = [
         "looked_at + rounding.random_bits <= 53",
     ),
     ("NaN one code too low", FLOATS, "if lone else self.sign_bit - 1", "if lone else self.sign_bit - 2"),
+    ("kernels round to integers what is none afterwards", EVALUATE, "not _holds_integers(function)", "False"),
+    ("wrapping formats wrap integers", EVALUATE, "and path is Path.WIDE and", "and False and"),
+    ("P3109's x / 0 is an infinity", ARRAYS, "fmt.has_infinity and not fmt.has_negative_zero", "False"),
+    ("posit kernel: ties", POSITS, "np.where(odd, at_odd, at_even)", "at_even"),
+    (
+        "MX: scale rounded up",
+        BLOCKS,
+        "return Fraction(2) ** _floor_log2(amax) * unit",
+        "return 2 * Fraction(2) ** _floor_log2(amax) * unit",
+    ),
+    ("encode: NaN", ELEMENTWISE, "found if v == v else c.nan", "found"),
+    (
+        "decode: subnormals one off",
+        ELEMENTWISE,
+        "y = small if magnitude < c.first_normal else y",
+        "y = small if magnitude <= c.first_normal else y",
+    ),
+    ("same exponents: ties go up", "kernels/subset.py", "builder.and_(builder.lshr(bits, n), one))", "one)"),
+    ("LFSR: one clock late", SCALAR, "clocks = d.first + ", "clocks = 1 + d.first + "),
 ]
 
 #: The tests of the arithmetic, quick ones first.
-TESTS = ["tests/test_rounding.py", "tests/test_arithmetic.py", "tests/test_operations.py", "tests/test_proof_narrow.py"]
-TESTS += ["tests/test_proof_wide.py", "tests/test_arrays.py"]
+TESTS = [
+    "rounding",
+    "arithmetic",
+    "operations",
+    "evaluate",
+    "codes",
+    "posits",
+    "blocks",
+    "arrays",
+    "proof_narrow",
+    "proof_wide",
+    "proof_unary",
+]
 
 
 def survives(file: str, old: str, new: str) -> str:
@@ -114,7 +148,8 @@ def survives(file: str, old: str, new: str) -> str:
         if source.count(old) != 1:
             raise SystemExit(f"{file} has {source.count(old)} of {old!r}: bring the mutation up to date.")
         (copy / file).write_text(source.replace(old, new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "-p", "no:cacheprovider", *TESTS]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "-p", "no:cacheprovider"]
+        command += [f"tests/test_{name}.py" for name in TESTS]
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
