@@ -21,7 +21,7 @@ from .emulator.errors import HalfulpError
 from .emulator.functions import ROUNDINGS, function, type_format
 from .emulator.scoreboard import Scoreboard
 
-_STEP = 1 << 16  #: lines generated and written together
+_FIRST, _STEP = 1 << 7, 1 << 16  #: lines generated and written together, at first and later
 
 #: TestFloat's options (and the same with underscores, hyphens or two dashes), as ours.
 _SPELLINGS = {
@@ -124,7 +124,8 @@ def vectors(
         _put(_header(text_format, unit.name if unit else name, bits, titles, total))
         begin = 0
         while total is None or begin < total:
-            end = begin + _STEP if total is None else min(begin + _STEP, total)
+            step = min(max(begin, _FIRST), _STEP)  # slow functions show their first lines soon
+            end = begin + step if total is None else min(begin + step, total)
             columns = cases.columns(begin, end)
             sys.stdout.buffer.write(lines(check.answered(unit, columns) if unit else columns, bits, separator))
             begin = end
@@ -170,6 +171,8 @@ def verify(
         ),
     ] = False,
     ignore_flags: Annotated[bool, typer.Option("--ignore-flags", help="Compare results only.")] = False,
+    no_flags: Annotated[bool, typer.Option("--no-flags", help="Lines end with the result.")] = False,
+    number: Annotated[int | None, typer.Option("-n", help="Lines that there must be.", min=1)] = None,
     max_errors: Annotated[int, typer.Option(help="Mismatches to explain; 0: all. Also as -errors.", min=0)] = 20,
     text_format: TextFormat = Format.TESTFLOAT,
     as_json: Json = False,
@@ -185,9 +188,11 @@ def verify(
     scoreboard = Scoreboard(unit, ignore_nan_payload, ignore_flags, ignore_invalid_integers, explained)
     reading = nullcontext(sys.stdin.buffer) if file is None or str(file) == "-" else file.open("rb")
     with reading as stream, _Progress(scoreboard, as_json) as progress:
-        check.verify(scoreboard, stream, text_format is Format.CSV, progress.show)  # type: ignore[arg-type]
-    if not scoreboard.checked:
-        raise HalfulpError("there was no line to check.")
+        check.verify(scoreboard, stream, text_format is Format.CSV, progress.show, not no_flags)  # type: ignore[arg-type]
+        if not scoreboard.checked:
+            raise HalfulpError("there was no line to check.")
+        if number is not None and scoreboard.checked != number:
+            raise HalfulpError(f"there were {scoreboard.checked:,} lines, not {number:,}.")
     if scoreboard.failed:
         raise typer.Exit(1)
 
@@ -216,10 +221,10 @@ class _Progress:
                 print(f"{where}: {self.scoreboard.title}\n{found}")
             self.printed += 1
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.show()
         self.status.stop()
         if self.as_json:
-            print_json(self.scoreboard.to_json())
+            print_json(self.scoreboard.to_json() | {"complete": kind is None})
         else:
-            print(self.scoreboard.summary)
+            print(self.scoreboard.summary + ("" if kind is None else "\nNot complete: it ended before its time."))

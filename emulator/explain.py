@@ -170,9 +170,10 @@ class Explanation:
 
     @property
     def difference(self) -> Difference:
-        """In what the results differ. All NaNs count as one value."""
-        kinds = [self.function.result.unpack(result.code).kind for result in (self.theirs, self.ours)]
-        if self.theirs.code != self.ours.code and kinds != [Kind.NAN, Kind.NAN]:
+        """In what the results differ. All NaNs count as one value, but for a signaling one, which is never right."""
+        theirs, ours = [self.function.result.unpack(result.code) for result in (self.theirs, self.ours)]
+        alike = theirs.kind is ours.kind is Kind.NAN and not theirs.signaling
+        if self.theirs.code != self.ours.code and not alike:
             return Difference.RESULT
         return Difference.FLAGS if self.theirs.flags != self.ours.flags else Difference.NAN_PAYLOAD
 

@@ -47,7 +47,7 @@ ROUNDINGS = {
 OPERATION_NAMES = {"muladd": "fma", "roundtoint": "round_to_integral", "min": "minimum", "max": "maximum"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Function:
     """A function unit: what a name, a rounding and the conventions make of codes.
 
@@ -61,6 +61,9 @@ class Function:
     rounding: Rounding
     conventions: Conventions
     exact: bool  #: rounding to an integer raises inexact (IEEE 754's roundToIntegralExact, convertToIntegerExact)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name} {self.described}>".replace(" >", ">")
 
     @property
     def numbers(self) -> tuple[Format, ...]:

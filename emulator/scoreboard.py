@@ -91,8 +91,8 @@ class Scoreboard:
             self.first.append((where, found))
 
     def finish(self) -> None:
-        """Raise AssertionError with the first mismatches and the summary, if there are any."""
-        if self.failed:
+        """Raise AssertionError with the first mismatches and the summary if there are any, or nothing was checked."""
+        if self.failed or not self.checked:
             raise AssertionError(f"{self.details}\n{self.summary}")
 
     @property

@@ -12,6 +12,7 @@ from ..emulator.explain import Difference, explain
 from ..emulator.formats import Format
 from ..emulator.functions import Function
 from ..emulator.scoreboard import Scoreboard
+from .codecs import codec, has_codec
 from .evaluate import evaluate
 from .lines import Batch, joined, records
 
@@ -34,7 +35,11 @@ def answered(function: Function, cases: np.ndarray) -> np.ndarray:
 
 
 def verify(
-    scoreboard: Scoreboard, stream: BufferedIOBase, skip: int = 0, progress: Callable[[], None] = lambda: None
+    scoreboard: Scoreboard,
+    stream: BufferedIOBase,
+    skip: int = 0,
+    progress: Callable[[], None] = lambda: None,
+    with_flags: bool = True,
 ) -> None:
     """Check a stream of lines, in constant memory; what is found is counted on the scoreboard.
 
@@ -42,6 +47,7 @@ def verify(
     ----------
     stream : lines of operands, random bits where there are any, result and flags, as ``columns`` tells.
     skip : lines at the beginning that are not looked at.
+    with_flags : False if lines end with the result.
     progress : called from time to time.
 
     Raises
@@ -49,17 +55,20 @@ def verify(
     Malformed
         A line is not what was expected; the lines before it are counted.
     """
-    for batch in records(stream, *columns(scoreboard.function), skip):
-        _check(scoreboard, batch)
+    bits, names = columns(scoreboard.function)
+    bits, names = (bits, names) if with_flags else (bits[:-1], names[:-1])
+    for batch in records(stream, bits, names, skip):
+        _check(scoreboard, joined(batch.columns, bits), with_flags, batch)
         progress()
 
 
-def _check(scoreboard: Scoreboard, batch: Batch) -> None:
+def _check(scoreboard: Scoreboard, rows: list[np.ndarray], with_flags: bool, batch: Batch) -> None:
     function = scoreboard.function
-    *rows, theirs, raised = joined(batch.columns, columns(function)[0])
+    raised = rows.pop() if with_flags else None
+    theirs = rows.pop()
     operands, random = rows[: len(function.operands)], rows[-1] if function.random_bits else None
     codes, flags = evaluate(function, *operands, random=random)
-    if scoreboard.ignore_flags:
+    if raised is None or scoreboard.ignore_flags:
         raised = flags
     scoreboard.checked += len(theirs)
     same, same_flags = codes == theirs, flags == raised
@@ -67,7 +76,7 @@ def _check(scoreboard: Scoreboard, batch: Batch) -> None:
         same = same | (flags & raised & int(Flags.INVALID) != 0)
     if np.all(same & same_flags):
         return
-    alike = same | _is_nan(function.result, codes) & _is_nan(function.result, theirs)
+    alike = same | _is_nan(function.result, codes) & _is_nan(function.result, theirs, quiet=True)
     found = {Difference.RESULT: ~alike, Difference.FLAGS: alike & ~same_flags}
     if not scoreboard.ignore_nan_payload:
         found[Difference.NAN_PAYLOAD] = ~same & alike & same_flags
@@ -80,5 +89,9 @@ def _check(scoreboard: Scoreboard, batch: Batch) -> None:
         scoreboard.note(f"line {batch.line(place)}", told)
 
 
-def _is_nan(fmt: Format, codes: np.ndarray) -> np.ndarray:
-    return np.isnan(fmt.decode(codes)) if fmt.has_nan else np.zeros(codes.shape, bool)
+def _is_nan(fmt: Format, codes: np.ndarray, quiet: bool = False) -> np.ndarray:
+    """Which codes are NaNs, or quiet ones."""
+    if not fmt.has_nan:
+        return np.zeros(codes.shape, bool)
+    bit = codec(fmt).quiet if quiet and has_codec(fmt) else 0
+    return np.isnan(fmt.decode(codes)) & ((codes & codes.dtype.type(bit) != 0) | (bit == 0))

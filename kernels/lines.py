@@ -76,12 +76,12 @@ class Batch(NamedTuple):
 
 
 @compiled
-def _parse(text, digits, fewest, largest, last, columns, starts):
+def _parse(text, digits, largest, last, columns, starts):
     """Fill ``columns`` (uint64, limbs x records) from whole lines of ``text`` (uint8), which ends with a newline.
 
-    ``fewest`` are the digits that each limb must have, ``last`` tells which limbs end their column.
-    A slash begins a comment. Blank lines hold no record. Returns the number of records, the
-    bytes used up (all, or to the start of a bad line), and whether a line is bad.
+    ``digits`` are those of each limb, ``last`` tells which limbs end their column. A slash begins a comment. Blank
+    lines hold no record. Returns the number of records, the bytes used up (all, or to the start of a bad line), and
+    whether a line is bad.
     """
     records, at, used = 0, 0, 0
     while used < text.size:
@@ -101,7 +101,7 @@ def _parse(text, digits, fewest, largest, last, columns, starts):
                     break
                 value = value << np.uint64(4) | np.uint64(kind)
                 at += 1
-            if at - begin < fewest[column] or value > largest[column]:
+            if at - begin < digits[column] or value > largest[column]:
                 return records, used, True
             if (_CLASS[text[at]] < _SEPARATOR) == last[column]:
                 return records, used, True
@@ -138,14 +138,13 @@ def _write(columns, digits, last, separator, text):
         text[at - 1] = _LINE_END
 
 
-def _layout(bits: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each limb: its digits, how few of them will do, its largest value, and whether it ends its column."""
-    parts = [(part, len(limbs([width])) > 1) for width in bits for part in limbs([width])]
-    digits = np.array([hex_digits(part) for part, _ in parts])
-    fewest = np.where([several for _, several in parts], digits, 1)
-    largest = np.array([(1 << part) - 1 for part, _ in parts], np.uint64)
+def _layout(bits: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each limb: its digits, its largest value, and whether it ends its column."""
+    parts = [part for width in bits for part in limbs([width])]
+    digits = np.array([hex_digits(part) for part in parts])
+    largest = np.array([(1 << part) - 1 for part in parts], np.uint64)
     last = np.isin(np.arange(len(parts)), np.cumsum([len(limbs([width])) for width in bits]) - 1)
-    return digits, fewest, largest, last
+    return digits, largest, last
 
 
 def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> bytes:
@@ -156,14 +155,16 @@ def lines(columns: np.ndarray, bits: Sequence[int], separator: str = " ") -> byt
     columns : uint64 array, limbs x records.
     bits : the width of each column's codes.
     """
-    digits, _, _, last = _layout(bits)
+    digits, _, last = _layout(bits)
     text = np.empty(columns.shape[1] * int(digits.sum() + len(bits)), np.uint8)
     _write(np.ascontiguousarray(columns, np.uint64), digits, last, ord(separator), text)
     return text.tobytes()
 
 
 def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], skip: int = 0) -> Iterator[Batch]:
-    """Read lines of hexadecimal codes, separated by white space, commas or underscores, in constant memory.
+    """Read lines of hexadecimal codes of their full width, in constant memory.
+
+    White space, commas or underscores separate them.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
     Malformed
         After the records before the malformed line were handed on.
     """
-    digits, fewest, largest, last = _layout(bits)
+    digits, largest, last = _layout(bits)
     rest, done, ended = b"", 0, False
     while not ended:
         read = stream.read1(CHUNK)  # what there is, so that a slow pipe is checked as it goes
@@ -187,7 +188,7 @@ def records(stream: BufferedIOBase, bits: Sequence[int], names: Sequence[str], s
         text, rest = rest[:whole], rest[whole:]
         columns = np.empty((len(digits), len(text) // (2 * len(bits)) + 1), np.uint64)
         starts = np.empty(columns.shape[1], np.int64)
-        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, fewest, largest, last, columns, starts)
+        found, used, bad = _parse(np.frombuffer(text, np.uint8), digits, largest, last, columns, starts)
         if found:
             yield Batch(columns[:, :found], starts[:found], text, done)
         done += text.count(b"\n", 0, used)
@@ -204,8 +205,9 @@ def _fault(text: bytes, bits: Sequence[int], names: Sequence[str]) -> str:
         shown = word if len(word) <= 24 else word[:20] + "..."
         if not all(digit in "0123456789abcdefABCDEF" for digit in word):
             unknown = " (unknown bits of a simulation?)" if set(word.lower()) <= set("0123456789abcdefxz") else ""
+            unknown = " (write it without 0x)" if word.lower().startswith("0x") else unknown
             return f"{shown!r} in column {name!r} is not hexadecimal{unknown}; {expected}."
-        if len(word) > hex_digits(width) or (width > 64 and len(word) < hex_digits(width)):
+        if len(word) != hex_digits(width):
             return f"{shown!r} in column {name!r} has {len(word)} digits; its {width} bits take {hex_digits(width)}."
         if int(word, 16) >> width:
             return f"{shown!r} in column {name!r} is not a code of {width} bits."

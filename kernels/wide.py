@@ -307,10 +307,12 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, u: f64) -> tuple[f64, i64]:
         return round_wide(sign_p < 0, high, low, ep, t, u)
 
     # leading bits to TOP, then the smaller one down to the larger one's exponent
-    lift = TOP - (123 - leading_zeros(high))
-    ph, pl = shift_left(high, low, lift)
+    lift = TOP - (123 - leading_zeros(high))  # 13 or 14: both significands have 53 bits
+    ph = (high << lift) | (low >> (60 - lift))
+    pl = (low & (LIMB >> lift)) << lift
     ep = ep - lift
-    ch, cl = shift_left(0, mc, TOP - 52)
+    ch = mc << (TOP - 52 - 60)
+    cl: i64 = 0
     ec = exponent(uc) - (TOP - 52)
     same_sign = (sign_p ^ (uc & SIGN_BIT)) == 0
     smaller = ep < ec or (ep == ec and (ph < ch or (ph == ch and pl < cl)))  # the product is

@@ -214,7 +214,40 @@ def test_malformed_lines_end_it_but_the_counts_are_kept(run, stdin) -> None:
     )
     stdin(b"3C00 3C00 4000 00\nzz\n")
     code, text, error = run("verify", "f16_add", "--json")
-    assert code == 2 and json.loads(text)["checked"] == 1
+    assert code == 2 and json.loads(text)["checked"] == 1 and json.loads(text)["complete"] is False
+
+
+def test_lines_without_flags_and_too_few_lines(run, stdin) -> None:
+    stdin(b"3C00 3C00 4000\n3C00 3C00 4001\n")
+    code, text, _ = run("verify", "f16_add", "--no-flags", "-n", "2")
+    assert code == 1 and "2 checked, 1 mismatch\n" in text
+    stdin(b"3C00 3C00 4000 00\n")
+    code, text, error = run("verify", "f16_add", "-n", "2")
+    assert code == 2 and "there were 1 lines, not 2." in error and "Not complete" in text
+
+
+def test_what_is_ignored_of_nans_and_integers(run, stdin) -> None:
+    """A signaling NaN is not among it: no operation gives one."""
+    for line, options, wrong in (
+        (b"7C01 3C00 7E01 10", ["--ignore-nan-payload"], 0),
+        (b"7C01 3C00 7E01 10", ["-checkAll"], 1),
+        (b"7C01 3C00 7C01 10", ["--ignore-nan-payload"], 1),
+    ):
+        stdin(line + b"\n")
+        assert run("verify", "f16_add", *options)[0] == wrong
+        board = Scoreboard(function("f16_add"), ignore_nan_payload="-checkAll" not in options)
+        a, b, result, flags = (int(word, 16) for word in line.split())
+        assert board.check((a, b), result, flags) == (not wrong)
+    for options, wrong in ([], 1), (["--ignore-invalid-integers"], 0), (["-checkInvInts"], 1):
+        stdin(b"7E00 80000000 10\n")
+        assert run("verify", "f16_to_i32", *options)[0] == wrong
+        board = Scoreboard(function("f16_to_i32"), ignore_invalid_integers="--ignore-invalid-integers" in options)
+        assert board.check((0x7E00,), 0x80000000, 0x10) == (not wrong)
+
+
+def test_a_scoreboard_that_saw_nothing_is_no_success() -> None:
+    with pytest.raises(AssertionError, match="0 checked"):
+        Scoreboard(function("f16_add")).finish()
 
 
 @pytest.mark.parametrize(

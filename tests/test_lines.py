@@ -60,7 +60,7 @@ def test_columns_wider_than_a_word() -> None:
         b"3C00 3c00 4F 00\n",
         b"3C00,3C00,4F,00\r\n",
         b"3C00_3C00_4F_00\n",
-        b"  3C00\t3C00   4F 0",
+        b"  3C00\t3C00   4F 00",
         b"\n\n// a comment 12 34\n3C00 3C00 4F 00 // and another\n\n",
     ],
 )
@@ -80,6 +80,8 @@ def test_nothing_and_headers() -> None:
         (b"3C00 3C0X 4F 00", "'3C0X' in column 'b' is not hexadecimal (unknown bits of a simulation?)"),
         (b"3C00 3G00 4F 00", "'3G00' in column 'b' is not hexadecimal; 4 columns"),
         (b"3C00 3C00 4F1 00", "'4F1' in column 'result' has 3 digits; its 7 bits take 2."),
+        (b"3C0 3C00 4F 00", "'3C0' in column 'a' has 3 digits; its 16 bits take 4."),
+        (b"3C00 3C00 4F 0", "'0' in column 'flags' has 1 digits"),
         (b"3C00 3C00 80 00", "'80' in column 'result' is not a code of 7 bits."),
         (b"3C00 3C00 4F 20", "'20' in column 'flags' is not a code of 5 bits."),
         (b"3C00 3C00 4F", "3 columns are here; 4 columns are expected (a, b, result, flags)."),
