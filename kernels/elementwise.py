@@ -381,9 +381,9 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
         for i in range(n):
             v = like(value[i], c.one)
             inside = abs(v) <= c.high
-            y = (abs(v) if inside else c.nothing) * c.unscale
+            y = abs(v) * c.unscale
             below = y < c.least_normal
-            small = integer((y if below else c.nothing) * c.per_quantum)
+            small = integer(y * c.per_quantum)
             large = displace(y, c.shift, c.offset)
             back = number(small, c.one) * c.quantum if below else place(large, c.shift, c.offset, c.one) * c.scale
             back = back if inside else c.beyond
