@@ -69,13 +69,13 @@ def run(
         return _defined(op, operands, fmt, rounding, u, d, out, flags, backend, conventions)
     flagged = flags is not None
     light = op is Op.CONVERT and _narrow(operands[0], out, u) and not integral and target32(fmt, rounding, flagged)
-    if light:
-        u, flags = np.empty(size, np.float32), np.empty(0, np.uint8) if flags is None else flags
-        backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, light)
-        return out
-    t = target(fmt, rounding, False, integral, conventions)
-    x, y, z = (*operands, operands[0], operands[0])[:3]
+    t = light or target(fmt, rounding, False, integral, conventions)
     flags = backend.array([0], np.uint8) if flags is None else flags
+    if light or (op is Op.CONVERT and path is Path.ODD and not signaling):
+        u, d = (backend.xp.empty(size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
+        backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, t)
+        return out
+    x, y, z = (*operands, operands[0], operands[0])[:3]
     scratch = backend.xp.empty(size)
     u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged) + int(signaling), scratch, u, d, int(path), t)
