@@ -68,7 +68,7 @@ def test_each_row_is_asked_what_belongs_to_it() -> None:
     assert least["mul fp32 RTP float32"] == (400, "M results/s")
     assert least["sqrt e4m3fn SR8 float32 flags"] == (60, "M results/s")
     assert least["add e11m40 RTZ float64"] == least["fma fp64 SR8 float64"] == (30, "M results/s")
-    assert least["vectors|verify f64_mul RNE lines"] == (1, "M lines/s")
+    assert least["vectors|verify f64_mul RNE lines"] is None  # the two commands of the pipe are judged alone
     assert least["matmul fp16 float64"] is None
 
 

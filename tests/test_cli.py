@@ -213,9 +213,7 @@ def test_help_of_every_command(run) -> None:
 
 def test_an_interrupt_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "halfulp", "train", "--epochs", "100000"]
-    kept = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # jobs in the background ignore it
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, kept)
     assert process.stdout is not None
