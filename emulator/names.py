@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from .blocks import BlockFormat, Rule
 from .errors import HalfulpError
@@ -136,9 +137,12 @@ def format(name: str | Format | BlockFormat) -> Format | BlockFormat:
     HalfulpError
         The name is not in the grammar; the sentence lists near matches.
     """
-    if isinstance(name, Format | BlockFormat):
-        return name
-    text = str(name).strip().lower()
+    return name if isinstance(name, Format | BlockFormat) else _named(str(name))
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str) -> Format | BlockFormat:
+    text = name.strip().lower()
     if fmt := _block(text):
         return fmt
     text = _spelled_out(text)

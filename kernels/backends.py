@@ -81,11 +81,18 @@ class Backend:
         if threads <= 1:
             self.run(kernel, 0, count, *args)
             return
-        cuts = [count * i // threads & -_GRAIN if i < threads else count for i in range(threads + 1)]
-        jobs = [_pool(threads).submit(self.run, kernel, a, b, *args) for a, b in itertools.pairwise(cuts[1:])]
-        self.run(kernel, 0, cuts[1], *args)
-        for job in jobs:
-            job.result()
+        cuts = [count * i // threads & -_GRAIN for i in range(threads)] + [count]
+        parts = iter(list(itertools.pairwise(cuts)))
+
+        def drain() -> None:
+            for begin, end in parts:
+                self.run(kernel, begin, end, *args)
+
+        helpers = [_pool(threads).submit(drain) for _ in range(threads - 1)]
+        drain()
+        for helper in helpers:
+            if not helper.cancel():  # one that has not started has nothing left to do
+                helper.result()
 
 
 class CpuBackend(Backend):

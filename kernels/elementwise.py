@@ -230,17 +230,9 @@ def native_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, out: f64s) -> None:
             out[i] = sqrt(like(x[i], 0.0))
 
 
-@device_call
+@device
 def wide_result(op: i64, x: f64, y: f64, z: f64, neutral: f64, t: Target, u: f64) -> tuple[f64, i64]:
     """A result and its flags by 119-bit integers."""
-    if op == ADD:
-        return mac_wide(x, y, 1.0, t, u)
-    if op == SUB:
-        return mac_wide(x, -y, 1.0, t, u)
-    if op == MUL:
-        return mac_wide(neutral, x, y, t, u)
-    if op == FMA:
-        return mac_wide(z, x, y, t, u)
     if op == DIV:
         return div_wide(x, y, t, u)
     if op == SQRT:
@@ -249,7 +241,12 @@ def wide_result(op: i64, x: f64, y: f64, z: f64, neutral: f64, t: Target, u: f64
         r = remainder(x, y)
         value, flags = round_exact(r, t, u)
         return value, flags | (INVALID if r != r and x == x and y == y else 0)
-    return round_exact(x, t, u)
+    if op == CONVERT:
+        return round_exact(x, t, u)
+    sums = op != MUL and op != FMA
+    added = x if sums else (z if op == FMA else neutral)
+    left = (-y if op == SUB else y) if sums else x
+    return mac_wide(added, left, 1.0 if sums else y, t, u)
 
 
 @device

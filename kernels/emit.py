@@ -18,7 +18,7 @@ from .structs import STRUCTS
 PRELUDE = """\
 typedef double f64;
 typedef long long i64;
-template <class A, class B> struct pair { A first; B second; };
+template <class A, class B, class C = i64, class D = i64> struct results { A a; B b; C c{}; D d{}; };
 #ifdef __CUDA_ARCH__
 #define DEVICE __device__
 #define DEVICE_INLINE __device__ __forceinline__
@@ -70,8 +70,9 @@ _TYPES = {
     subset.f64s: "f64*",
     subset.i64s: "i64*",
     type(None): "void",
-    tuple[int, int]: "pair<i64, i64>",
-    tuple[float, int]: "pair<f64, i64>",
+    tuple[int, int]: "results<i64, i64>",
+    tuple[float, int]: "results<f64, i64>",
+    tuple[bool, int, int, int]: "results<bool, i64, i64, i64>",
 }
 _BINARY = {
     ast.Add: "+",
@@ -101,6 +102,11 @@ def _type_name(annotation: object) -> str:
 
 #: Structs and the C++ types of their fields.
 _FIELDS = {cls.__name__: {name: _type_name(kind) for name, kind in get_type_hints(cls).items()} for cls in STRUCTS}
+
+
+def _parts(kind: str) -> list[str]:
+    """The types of the parts of a function's several results."""
+    return kind[len("results<") : -1].split(", ") if kind.startswith("results<") else []
 
 
 def _struct(name: str, fields: dict[str, str]) -> str:
@@ -164,14 +170,11 @@ class _Printer:
             if element != kind:
                 raise self.refuse(target, f"a {kind} for a {element}")
             return f"{place} = {value};\n"
-        if isinstance(target, ast.Tuple) and len(target.elts) == 2 and kind.startswith("pair<"):
-            both = f"both_{target.lineno}"
-            parts = kind[5:-1].split(", ")
-            assigned = [
-                self.assign(e, f"{both}.{m}", k)
-                for e, m, k in zip(target.elts, ("first", "second"), parts, strict=True)
-            ]
-            return f"{kind} {both} = {value};\n" + "".join(assigned)
+        parts = _parts(kind)
+        if isinstance(target, ast.Tuple) and len(target.elts) == len(parts):
+            all_of = f"results_{target.lineno}"
+            assigned = [self.assign(e, f"{all_of}.{m}", k) for e, m, k in zip(target.elts, "abcd", parts, strict=False)]
+            return f"{kind} {all_of} = {value};\n" + "".join(assigned)
         raise self.refuse(target)
 
     def statement(self, node: ast.stmt) -> str:
@@ -198,9 +201,8 @@ class _Printer:
                 body_text = self.block(node.body, own={name: "i64"})
                 self.frozen.discard(name)
                 return f"for (i64 {name} = {first}, end_{name} = {last}; {name} < end_{name}; {name}++) {body_text}\n"
-            case ast.Return(value=ast.Tuple(elts=[x, y])) if self.result.startswith("pair<"):
-                first, second = self.result[5:-1].split(", ")
-                return f"return {{{self.typed(x, first)}, {self.typed(y, second)}}};\n"
+            case ast.Return(value=ast.Tuple(elts=parts)) if len(parts) == len(_parts(self.result)):
+                return f"return {{{', '.join(map(self.typed, parts, _parts(self.result)))}}};\n"
             case ast.Return(value=value) if value is not None:
                 return f"return {self.typed(value, self.result)};\n"
         raise self.refuse(node)

@@ -7,10 +7,10 @@ same for every mode; it holds zeros where nothing is stochastic. ``path`` is a `
 from __future__ import annotations
 
 from .elementwise import NATIVE, ODD, draw_fractions, neutral_zero
-from .scalar import INFINITY_BITS, MAGNITUDE, limited, mac_native, mac_odd, random_fraction, round_odd, settle
+from .scalar import limited, mac_native, mac_odd, random_fraction, round_odd, settle
 from .structs import Draws, FusedUnit, Target
 from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
-from .wide import LIMB, exponent, mac_wide, round_wide, significand
+from .wide import LIMB, exponent, is_special, mac_wide, round_wide, significand
 
 EXACT = -1  #: as a product path: the product is not rounded
 NO_EXPONENT = -1000000
@@ -146,11 +146,6 @@ def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) ->
         return 0
     cut = m >> min(shift, 62) if shift > 0 else m << (0 - shift)
     return 0 - cut if (ux ^ uy) < 0 else cut
-
-
-@device_call
-def is_special(x: f64) -> bool:
-    return (bits_of(x) & MAGNITUDE) >= INFINITY_BITS
 
 
 @device_call

@@ -30,6 +30,12 @@ TWO26, TWO53, TWO86, TWO113 = 2.0**26, 2.0**53, 2.0**86, 2.0**113
 LIMB = (1 << 60) - 1
 TOP = 118  #: place of the leading bit of a normalised magnitude
 LOW27 = (1 << 27) - 1
+NOWHERE = -(1 << 20)  #: exponent of a zero
+
+
+@device
+def is_special(x: f64) -> bool:
+    return (bits_of(x) & MAGNITUDE) >= INFINITY_BITS
 
 
 @device
@@ -95,7 +101,7 @@ def wrapped_integer(negative: bool, kept: i64, t: Target) -> f64:
     return float(kept) * power_of_two(t.quantum)
 
 
-@device_call
+@device
 def cut(high: i64, low: i64, d: i64) -> tuple[i64, i64]:
     """(high, low) / 2^d, d > 0: its integer part, and the rest in units of 2^-62 with what is below jammed."""
     if d < 60:
@@ -140,7 +146,7 @@ def wrap_flags(negative: bool, kept: i64, rest: i64, lost: bool, t: Target) -> i
     return OVERFLOW | INEXACT if over else (INEXACT if rest != 0 else 0)
 
 
-@device_call
+@device
 def round_wide(negative: bool, high: i64, low: i64, e: i64, t: Target, u: f64) -> tuple[f64, i64]:
     """Round (high, low) * 2^e, non-zero, once into ``t``: the value and the flags."""
     top = 123 - leading_zeros(high) if high > 0 else 63 - leading_zeros(low)
@@ -194,7 +200,7 @@ def zero_result(sign: i64, t: Target) -> tuple[f64, i64]:
 def round_exact(x: f64, t: Target, u: f64) -> tuple[f64, i64]:
     """Any double rounded once into ``t``."""
     v = bits_of(x)
-    if (v & MAGNITUDE) >= INFINITY_BITS:
+    if is_special(x):
         return special_result(x, False, t)
     m = significand(v)
     if m == 0:
@@ -270,26 +276,18 @@ def sqrt_wide(x: f64, t: Target, u: f64) -> tuple[f64, i64]:
 
 
 @device_call
-def mac_wide(c: f64, a: f64, b: f64, t: Target, u: f64) -> tuple[f64, i64]:
-    """a * b + c for any three doubles, rounded once into ``t``: the value and the flags."""
+def exact_sum(c: f64, a: f64, b: f64, modular_from: i64) -> tuple[bool, i64, i64, i64]:
+    """a * b + c of finite doubles, as (-1)^negative * (high, low) * 2^e; it is zero exactly if (high, low) is.
+
+    A wrapping format of quantum 2^q looks at bits that the larger term's place would jam: from 2^``modular_from``,
+    q - 62, on, both are taken modulo 2^60 of its units, and ``high`` holds 2^59 more if that lost a bit.
+    """
     ua = bits_of(a)
     ub = bits_of(b)
     uc = bits_of(c)
-    sign_p = (ua ^ ub) & SIGN_BIT
-    if (ua & MAGNITUDE) >= INFINITY_BITS or (ub & MAGNITUDE) >= INFINITY_BITS:
-        x = a * b + c if (uc & MAGNITUDE) >= INFINITY_BITS else a * b
-        numbers = a == a and b == b
-        return special_result(x, x != x and numbers and (c == c or a * b != a * b), t)
-    if (uc & MAGNITUDE) >= INFINITY_BITS:
-        return special_result(c, False, t)
     ma = significand(ua)
     mb = significand(ub)
     mc = significand(uc)
-    if ma == 0 or mb == 0:
-        if mc == 0:
-            zero = (sign_p & uc) | ((sign_p | uc) & t.zero_sign)
-            return zero_result(zero, t)
-        return round_wide(uc < 0, 0, mc, exponent(uc), t, u)
 
     # product: 106 bits from 26/27-bit pieces
     a1 = ma >> 27
@@ -302,37 +300,58 @@ def mac_wide(c: f64, a: f64, b: f64, t: Target, u: f64) -> tuple[f64, i64]:
     low = p0 + ((p1 & 63) << 54)
     high = (p1 >> 6) + (low >> 60)
     low = low & LIMB
-    ep = exponent(ua) + exponent(ub)
-    if mc == 0:
-        return round_wide(sign_p < 0, high, low, ep, t, u)
 
     # leading bits to TOP, then the smaller one down to the larger one's exponent
-    lift = TOP - (123 - leading_zeros(high))  # 13 or 14: both significands have 53 bits
+    lift = TOP - (123 - leading_zeros(high))  # 13 or 14: both significands have 53 bits; of a zero, any
     ph = (high << lift) | (low >> (60 - lift))
     pl = (low & (LIMB >> lift)) << lift
-    ep = ep - lift
+    ep = exponent(ua) + exponent(ub) - lift if high > 0 else NOWHERE
     ch = mc << (TOP - 52 - 60)
     cl: i64 = 0
-    ec = exponent(uc) - (TOP - 52)
-    same_sign = (sign_p ^ (uc & SIGN_BIT)) == 0
+    ec = exponent(uc) - (TOP - 52) if mc > 0 else NOWHERE
+    positive_p = (ua ^ ub) >= 0
+    same_sign = positive_p == (uc >= 0)
     smaller = ep < ec or (ep == ec and (ph < ch or (ph == ch and pl < cl)))  # the product is
-    negative = (uc < 0) if smaller else (sign_p < 0)
+    negative = (uc < 0) if smaller else not positive_p
     e = max(ep, ec)
-    # a wrapping format looks at bits that the larger term's place would jam: then take both modulo 2^60 of its units
-    modular = t.wrap_bits > 0 and e > t.quantum - 62
+    modular = e > modular_from
     if modular:
-        e = t.quantum - 60
-    if ep == ec and ph == ch and pl == cl and not same_sign:
-        return zero_result(t.zero_sign, t)
-    ph, pl = shift(ph, pl, ep - e)
-    ch, cl = shift(ch, cl, ec - e)
-    low = pl + cl if same_sign else (cl - pl if smaller else pl - cl)
-    high = ph + ch if same_sign else (ch - ph if smaller else ph - ch)
+        e = modular_from + 2
+        ph, pl = shift(ph, pl, ep - e)
+        ch, cl = shift(ch, cl, ec - e)
+    more = ch if smaller else ph
+    more_low = cl if smaller else pl
+    less = ph if smaller else ch
+    less_low = pl if smaller else cl
+    if not modular:
+        less, less_low = shift_right_jam(less, less_low, e - min(ep, ec))
+    low = more_low + less_low if same_sign else more_low - less_low
+    high = more + less if same_sign else more - less
     high = high + (low >> 60 if low >= 0 else -1)  # the carry or the borrow
-    low = low & LIMB
     if modular:
-        kept = high & LIMB
-        kept = kept + increment(low << 2, kept, negative, t, u)
-        far = abs(fma(a, b, c)) >= power_of_two(t.quantum + 55)  # if not, none of the sum's bits is missing
-        return wrapped_integer(negative, kept, t), wrap_flags(negative, kept, low, far, t)
+        far = abs(fma(a, b, c)) >= power_of_two(e + 115)  # if not, none of the sum's bits is missing
+        high = (high & (LIMB >> 1)) | ((LIMB >> 1) + 1 if far else 0)
+    return negative, high, low & LIMB, e
+
+
+@device_call
+def mac_special(c: f64, a: f64, b: f64, t: Target) -> tuple[f64, i64]:
+    """``mac_wide`` where an operand is an infinity or a NaN."""
+    if is_special(a) or is_special(b):
+        x = a * b + c if is_special(c) else a * b
+        numbers = a == a and b == b
+        return special_result(x, x != x and numbers and (c == c or a * b != a * b), t)
+    return special_result(c, False, t)
+
+
+@device_call
+def mac_wide(c: f64, a: f64, b: f64, t: Target, u: f64) -> tuple[f64, i64]:
+    """a * b + c for any three doubles, rounded once into ``t``: the value and the flags."""
+    if is_special(a) or is_special(b) or is_special(c):
+        return mac_special(c, a, b, t)
+    negative, high, low, e = exact_sum(c, a, b, t.quantum - 62 if t.wrap_bits > 0 else -2 * NOWHERE)
+    if (high | low) == 0:
+        sign_p = bits_of(a) ^ bits_of(b)
+        sign_c = bits_of(c)
+        return zero_result((sign_p & sign_c) | ((sign_p | sign_c) & t.zero_sign), t)
     return round_wide(negative, high, low, e, t, u)
