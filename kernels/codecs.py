@@ -50,7 +50,8 @@ def _codec(fmt: Format, daz: bool, trailing: int, exponent_bits: int) -> dict[st
     subnormals = fmt.subnormals and not daz
     uniform = fmt.emin == 1 - bias and subnormals  # these are the carrier's own
     quantum = fmt.emin - fmt.trailing_bits
-    offset = 0 if uniform else max(min(bias - fmt.bias, top - (fmt.max_code >> fmt.trailing_bits)), 0)
+    room = min(top - (fmt.max_code >> fmt.trailing_bits), top - 3 - trailing)  # for the largest number, and for turn
+    offset = 0 if uniform else max(min(bias - fmt.bias, room), 0)
     scale = bias - fmt.bias - offset
     if subnormals and not uniform:  # keep 1 / quantum in range
         more = max(scale - quantum - bias, 0)
@@ -69,7 +70,7 @@ def _codec(fmt: Format, daz: bool, trailing: int, exponent_bits: int) -> dict[st
         "first_normal": 0 if uniform else 1 << fmt.trailing_bits,
         "least_normal": 0.0 if uniform else power(fmt.emin - scale),
         "quantum": power(quantum) if subnormals and not uniform else 0.0,
-        "per_quantum": power(scale - quantum) if subnormals and not uniform else 0.0,
+        "turn": power((quantum if subnormals else fmt.emin + 2) - scale + trailing),
         "high": fmt.max_finite,
         "beyond": INFINITY if fmt.has_infinity else 0.0,
         "infinity": infinity,

@@ -365,7 +365,7 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
     n = end - begin
     code = codes[begin:end]
     value = x[begin:end]
-    wrong = 0
+    wrong = word(0, c.one)
     if c.fixed != 0:
         for i in range(n):
             v = like(value[i], c.one)
@@ -373,22 +373,27 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
             units = units if units > c.low else c.low
             whole = integer(units if units < c.high else c.high)
             code[i] = whole & c.magnitude
-            wrong = wrong | (bits_of(number(whole, c.one) * c.quantum) ^ bits_of(v))
+            wrong = word(wrong | (bits_of(number(whole, c.one) * c.quantum) ^ bits_of(v)), c.one)
     else:
+        turn = bits_of(c.turn)
+        beyond = bits_of(c.beyond)
+        signless = bits_of(-c.nothing) if c.sign == 0 else 0
+        hole = word(c.sign if (c.sign != 0 and bits_of(c.zero) == 0) else -1, c.one)  # would be the code of -0
+        nameless = word(1 if c.nan == -1 else 0, c.one)
+        dropped = (1 << c.shift) - 1
         for i in range(n):
             v = like(value[i], c.one)
-            inside = abs(v) <= c.high
             y = abs(v) * c.unscale
             below = y < c.least_normal
-            small = integer(y * c.per_quantum)
-            large = displace(y, c.shift, c.offset)
-            back = number(small, c.one) * c.quantum if below else place(large, c.shift, c.offset, c.one) * c.scale
-            back = back if inside else c.beyond
-            found = (small if below else large) if inside else c.infinity
-            found = found | c.sign if bits_of(v) < 0 else found
+            turned = y + c.turn
+            found = displace(turned, 0, turn) if below else displace(y, c.shift, c.offset)
+            lost = word(bits_of(turned - c.turn) ^ bits_of(y) if below else bits_of(y) & dropped, c.one)
+            inside = abs(v) <= c.high
+            found = found if inside else c.infinity
+            lost = lost if inside else word(bits_of(abs(v)) ^ beyond, c.one)
+            found = word(found | (displace(v, c.sign_shift, 0) & c.sign), c.one)
+            lost = word(lost | (bits_of(v) & signless) | (1 if found == hole else 0), c.one)
             code[i] = found if v == v else c.nan
-            back = (copysign(back, v) if c.sign != 0 else back) + c.zero
-            back = v if (v != v and c.nan != -1) else back
-            wrong = wrong | (bits_of(back) ^ bits_of(v))
+            wrong = word(wrong | (lost if v == v else nameless), c.one)
     if wrong != 0:
         misfits[0] = 1

@@ -111,7 +111,8 @@ class Codec(NamedTuple):
     first_normal: i64  #: magnitudes below it count quanta
     least_normal: f64  #: and their value, times unscale
     quantum: f64  #: 0 where what is below the normal numbers is read as zero
-    per_quantum: f64  #: reciprocal of quantum * unscale
+    per_quantum: f64  #: of fixed point, its reciprocal
+    turn: f64  #: what is added to a value times unscale, its last place is quantum * unscale
     low: f64  #: ends of the range, of fixed point in quanta
     high: f64
     beyond: f64  #: infinity where there is one, else 0

@@ -112,6 +112,8 @@ MUTATIONS = [
         "return Fraction(2) ** _floor_log2(amax) * unit",
         "return 2 * Fraction(2) ** _floor_log2(amax) * unit",
     ),
+    ("encode: lost bits", ELEMENTWISE, "bits_of(y) & dropped", "bits_of(y) & 0"),
+    ("encode: -0 where there is none", ELEMENTWISE, "(1 if found == hole else 0)", "0"),
     ("encode: NaN", ELEMENTWISE, "found if v == v else c.nan", "found"),
     (
         "decode: subnormals one off",
