@@ -6,18 +6,19 @@ Exit codes: 0 good, 1 a check failed (a solve or training that did not succeed),
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from . import __version__, cli_bench, cli_check, cli_runs
 from .console import Json, Node, Seed, err, out, print_json, table
-from .emulator import arithmetic, blocks, names
+from .emulator import arithmetic, blocks, explain, names
 from .emulator.blocks import BlockFormat
 from .emulator.cost import QUANTITIES, cost, nodes
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.formats import Format
+from .emulator.names import ALIASES, BLOCK_ALIASES
 from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
 
@@ -52,23 +53,11 @@ def formats(
     name: Annotated[list[str] | None, typer.Argument(help="Format names; none: every alias.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show formats: canonical name, width (with a share of the scale, in blocks), range, smallest value."""
-    rows = []
-    for text in name or names.ALIASES | names.BLOCK_ALIASES:
-        fmt = names.format(text)
-        rows.append(
-            {
-                "name": text,
-                "canonical": str(fmt),
-                "bits": fmt.bits_per_element if isinstance(fmt, BlockFormat) else fmt.bits,
-                "precision": fmt.precision,
-                "max_finite": fmt.max_finite,
-                "min_finite": fmt.min_finite,
-                "smallest_positive": fmt.min_subnormal,
-                "infinity": fmt.has_infinity,
-                "nan": fmt.has_nan,
-            }
-        )
+    """Show formats: canonical name, width (with a share of the scale, in blocks), range, smallest value.
+
+    Of formats that are named also the codes that matter, with their fields.
+    """
+    rows = [_summary(text) | ({"codes": _codes(text)} if name else {}) for text in name or [*ALIASES, *BLOCK_ALIASES]]
     if as_json:
         return print_json(rows)
     table(
@@ -84,6 +73,41 @@ def formats(
             "nan": "NaN",
         },
     )
+    for row in rows if name else []:
+        out.print()
+        table(row["codes"], {key: key for key in row["codes"][0]})
+
+
+def _summary(text: str) -> dict[str, Any]:
+    fmt = names.format(text)
+    return {
+        "name": text,
+        "canonical": str(fmt),
+        "bits": fmt.bits_per_element if isinstance(fmt, BlockFormat) else fmt.bits,
+        "precision": fmt.precision,
+        "max_finite": fmt.max_finite,
+        "min_finite": fmt.min_finite,
+        "smallest_positive": fmt.min_subnormal,
+        "infinity": fmt.has_infinity,
+        "nan": fmt.has_nan,
+    }
+
+
+def _codes(text: str) -> list[dict[str, str]]:
+    """The landmarks of a format; of a block format, of its elements and scales."""
+    fmt = names.format(text)
+    if isinstance(fmt, BlockFormat):
+        return [row for part in fmt.parts for row in _codes(str(part))]
+    return [
+        {
+            "format": str(fmt),
+            "what": what,
+            "value": explain.value(fmt.unpack(code)),
+            "code": f"0x{code:0{-(-fmt.bits // 4)}x}",
+            "fields": explain.fields(fmt, code),
+        }
+        for what, code in explain.landmarks(fmt).items()
+    ]
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -11,7 +11,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from .arithmetic import Flags, Result, exact_product
+from .arithmetic import Flags, Result, exact, exact_product, quantize
 from .blocks import Block, BlockFormat
 from .comparison import next_down, next_up
 from .fixed import FixedFormat
@@ -72,6 +72,25 @@ def value(datum: Unpacked | Block) -> str:
     if datum.kind is Kind.INFINITY or datum.is_zero:
         return ("-" if datum.negative else "") + ("0" if datum.is_zero else "inf")
     return _decimal(datum.fraction)
+
+
+def landmarks(fmt: Format) -> dict[str, int]:
+    """Codes by what they stand for: the ends of the range, where there is such, and what twice the largest gives."""
+    largest = fmt.pack(exact(fmt.max_finite))
+    codes = {"largest": largest, "lowest": fmt.pack(exact(fmt.min_finite))}
+    if isinstance(fmt, FloatFormat):
+        codes["smallest normal"] = fmt.min_normal_code
+    codes["smallest positive"] = fmt.pack(exact(fmt.min_subnormal))
+    one, flags = quantize(exact(1.0), fmt)
+    codes |= {"one": one} if not flags else {}
+    if isinstance(fmt, FloatFormat) and fmt.has_negative_zero:
+        codes["negative zero"] = fmt.sign_bit
+    if isinstance(fmt, FloatFormat) and fmt.has_infinity:
+        codes["infinity"] = fmt.max_code + 1
+    if not isinstance(fmt, FixedFormat) and fmt.has_nan:
+        codes["canonical NaN"] = fmt.nan_code
+    datum = fmt.unpack(largest)
+    return codes | {"twice the largest": quantize(datum._replace(exponent=datum.exponent + 1), fmt)[0]}
 
 
 def _decimal(number: Fraction) -> str:

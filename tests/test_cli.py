@@ -84,6 +84,10 @@ def test_json(run) -> None:
     assert code == 0 and json.loads(text)[0]["code"] == "0x3c00"
     code, text, _ = run("formats", "--json", "fp16")
     assert code == 0 and json.loads(text)[0]["max_finite"] == 65504.0
+    codes = {row["what"]: row for row in json.loads(run("formats", "--json", "e4m3fn")[1])[0]["codes"]}
+    nan = {"format": "e4m3fn", "value": "NaN", "code": "0x7f", "fields": "0|1111|111"}
+    assert codes["twice the largest"] == nan | {"what": "twice the largest"}
+    assert codes["smallest normal"]["value"] == "0.015625" and codes["negative zero"]["code"] == "0x80"
     code, text, _ = run("cost", "fp16/fp32", "--json")
     assert code == 0 and json.loads(text)["sources"] and json.loads(text)["energy_pj"] == pytest.approx(2.0)
 

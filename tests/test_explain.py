@@ -9,8 +9,8 @@ import halfulp as hu
 import pytest
 from halfulp.emulator import names
 from halfulp.emulator.arithmetic import Flags
-from halfulp.emulator.explain import Case, Difference, exact_result, explain, fields, value
-from halfulp.emulator.formats import Kind
+from halfulp.emulator.explain import Case, Difference, exact_result, explain, fields, landmarks, value
+from halfulp.emulator.formats import FloatFormat, Kind
 from halfulp.emulator.functions import function
 from halfulp.emulator.scoreboard import Scoreboard
 
@@ -256,3 +256,20 @@ def test_titles_tell_what_is_not_usual() -> None:
     unit = function("f32_to_i32", "RTZ", conventions, exact=True)
     assert Scoreboard(unit).title == "f32_to_i32 RTZ tininess before x86 NaNs DAZ FTZ exact"
     assert Scoreboard(function("f32_le")).title == "f32_le"
+
+
+@pytest.mark.parametrize("name", [*names.ALIASES, "q8.8w", "uq4.12", "binary8p3se", "binary8p1uf", "e5m2sat"])
+def test_landmarks_are_what_they_say(name):
+    fmt = hu.format(name)
+    data = {what: fmt.unpack(code) for what, code in landmarks(fmt).items()}
+    numbers = [data[what].fraction for what in ("lowest", "smallest positive", "largest")]
+    assert numbers == [Fraction(x) for x in (fmt.min_finite, fmt.min_subnormal, fmt.max_finite)]
+    assert data.get("one", data["largest"]).fraction == (1 if "one" in data else numbers[2])
+    assert ("canonical NaN" in data) == fmt.has_nan and ("infinity" in data) == fmt.has_infinity
+    beyond = data["twice the largest"]
+    if fmt.has_infinity and not getattr(fmt, "saturate", False):
+        assert beyond.kind is Kind.INFINITY
+    elif fmt.has_nan and isinstance(fmt, FloatFormat):
+        assert beyond.kind is Kind.NAN or fmt.saturate
+    else:
+        assert (beyond.fraction == numbers[2]) != getattr(fmt, "wrap", False)
