@@ -68,7 +68,7 @@ def carrier(values: ArrayLike) -> np.ndarray:
     """
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
+        if array.dtype.kind not in "biufO" or (array.dtype.kind == "O" and None in array.ravel()):
             raise TypeError
         with np.errstate(over="ignore"):
             carried = np.asarray(array, dtype=np.float64, order="C")

@@ -601,3 +601,10 @@ def test_ordinary_work_warns_of_nothing():
         for (op, (_, arity)), dtype in itertools.product(OPERATIONS.items(), (np.float32, np.float64)):
             x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38], dtype)
             getattr(hu, op)(*np.meshgrid(*[x] * arity), "fp16", flags=True)
+
+
+@pytest.mark.parametrize("nonsense", [None, [1.0, None], "text", [1j], [[1.0], [2.0, 3.0]]])
+def test_operands_that_are_no_numbers_are_refused(nonsense):
+    for call in (lambda: hu.quantize(nonsense, "fp16"), lambda: hu.add(1.0, nonsense, "fp16")):
+        with pytest.raises(HalfulpError, match="an array of real numbers is needed"):
+            call()
