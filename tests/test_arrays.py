@@ -606,5 +606,5 @@ def test_ordinary_work_warns_of_nothing():
 @pytest.mark.parametrize("nonsense", [None, [1.0, None], "text", [1j], [[1.0], [2.0, 3.0]]])
 def test_operands_that_are_no_numbers_are_refused(nonsense):
     for call in (lambda: hu.quantize(nonsense, "fp16"), lambda: hu.add(1.0, nonsense, "fp16")):
-        with pytest.raises(HalfulpError, match="an array of real numbers is needed"):
+        with pytest.raises(hu.HalfulpError, match="an array of real numbers is needed"):
             call()
