@@ -72,12 +72,12 @@ def run(
     t = light or target(fmt, rounding, False, integral, conventions)
     flags = backend.array([0], np.uint8) if flags is None else flags
     if light or (op is Op.CONVERT and path is Path.ODD and not signaling):
-        u, d = (backend.xp.empty(size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
+        u, d = (backend.scratch("random", size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
         backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, t)
         return out
     x, y, z = (*operands, operands[0], operands[0])[:3]
-    scratch = backend.xp.empty(size)
-    u = (backend.xp.empty(size) if rounding.random_bits else scratch) if u is None else u
+    scratch = backend.scratch("exact", size)
+    u = (backend.scratch("random", size) if rounding.random_bits else scratch) if u is None else u
     args = (int(op), x, y, z, out, flags, int(flagged) + int(signaling), scratch, u, d, int(path), t)
     # an infinity without the sign of a zero to choose it is a NaN: P3109's x / 0
     signless = op is Op.DIV and isinstance(fmt, FloatFormat) and fmt.has_infinity and not fmt.has_negative_zero

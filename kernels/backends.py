@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from .subset import COMPILED
 
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000
+_held = threading.local()
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
 _GRAIN = 256
 
@@ -71,6 +73,16 @@ class Backend:
 
     def to_host(self, values: Any) -> Any:
         return values
+
+    def scratch(self, name: str, size: int, dtype: Any = np.float64) -> Any:
+        """An array for a kernel to work in, which the calling thread's next one of that name may be again.
+
+        Kernels touch little of it; pages that are new with every call would cost more than the arithmetic on them.
+        """
+        name = f"{name} {np.dtype(dtype)}"
+        if name not in vars(_held) or vars(_held)[name].size < size:
+            setattr(_held, name, np.empty(size, dtype))
+        return vars(_held)[name][:size]
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         raise NotImplementedError
@@ -191,6 +203,9 @@ class GpuBackend(Backend):
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
         return self.xp.asarray(values, dtype=dtype, order="C")
+
+    def scratch(self, name: str, size: int, dtype: Any = np.float64) -> Any:
+        return self.xp.empty(size, dtype)  # of a pool already
 
     def is_native(self, values: Any) -> bool:
         return isinstance(values, self.xp.ndarray)

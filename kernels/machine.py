@@ -260,9 +260,6 @@ class Machine:
     def _hand_out(self, out: Any, *inputs: Any) -> Any:
         return out if any(self.backend.is_native(x) for x in inputs) else self.backend.to_host(out)
 
-    def _scratch(self, size: int) -> Any:
-        return self.backend.xp.empty(size)
-
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
             return array.copy()
@@ -273,8 +270,8 @@ class Machine:
         """An element-wise operation on flat arrays."""
         x, y, z = (operands * 3)[:3] if len(operands) == 1 else (*operands, operands[0])[:3]
         out = self.backend.xp.empty(x.size)
-        random = self._scratch(x.size) if t.random_bits else out
-        args = (int(op), x, y, z, out, self._no_flags, 0, self._scratch(x.size), random)
+        random = self.backend.scratch("random", x.size) if t.random_bits else out
+        args = (int(op), x, y, z, out, self._no_flags, 0, self.backend.scratch("exact", x.size), random)
         self.backend.launch("compute", x.size, *args, self._draws(role), int(path), t)
         return out
 

@@ -8,6 +8,7 @@ they take other paths, to the same values.
 import functools
 import itertools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import halfulp as hu
 import numpy as np
@@ -601,6 +602,18 @@ def test_ordinary_work_warns_of_nothing():
         for (op, (_, arity)), dtype in itertools.product(OPERATIONS.items(), (np.float32, np.float64)):
             x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38], dtype)
             getattr(hu, op)(*np.meshgrid(*[x] * arity), "fp16", flags=True)
+
+
+def test_calls_of_several_threads_at_once():
+    """Each with helpers of its own, and none in another's scratch."""
+    x = np.random.default_rng(SEED).standard_normal((8, 100_000))
+
+    def both(i):
+        return hu.quantize(x[i], "fp16", "SR8", seed=i, threads=2), hu.mul(x[i], x[i - 1], "fp64", "SR9", i, threads=3)
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, results in enumerate(pool.map(both, [*range(8)] * 3)):
+            assert all(map(np.array_equal, results, both(i % 8)))
 
 
 @pytest.mark.parametrize("nonsense", [None, [1.0, None], "text", [1j], [[1.0], [2.0, 3.0]]])
