@@ -21,7 +21,9 @@ def bench(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Elements of an array; default 2^22.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    repetitions: Annotated[int | None, typer.Option(help="Rounds that are counted; default 7.")] = None,
+    repetitions: Annotated[
+        int | None, typer.Option(help="Rounds that are counted; default 30, fewer of what takes long.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small and few: shows that all works, not how fast.")] = False,
     peers: Annotated[
         bool, typer.Option("--peers", help="Compare with other emulators that are installed, too.")

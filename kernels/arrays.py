@@ -7,6 +7,7 @@ where float64 operands need wide integers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy.typing import ArrayLike
 from ..emulator import arithmetic, operations
 from ..emulator.arithmetic import Flags, Result, exact
 from ..emulator.codec import code_dtype
-from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
 from ..emulator.names import scalar_format
@@ -25,9 +25,9 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .codecs import codec, codec32, has_codec
-from .paths import FP64, Op, Path, path_of
+from .paths import FP64, Op, Path, Way, way_of
 from .structs import GIVEN_DRAWS, Draws
-from .target import draws, fits_binary32, target, target32
+from .target import draws, fits_binary32, target
 
 FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
@@ -43,46 +43,34 @@ _DEFINITION: dict[Op, Callable[..., Result]] = {
 
 
 def run(
-    op: Op,
+    way: Way,
     operands: tuple[Any, ...],
-    formats: tuple[Format, ...],
-    fmt: Format,
-    rounding: Rounding,
+    backend: Backend,
     u: Any = None,
     d: Draws = GIVEN_DRAWS,
     out: Any = None,
     flags: Any = None,
-    backend: Backend | None = None,
-    conventions: Conventions = RISCV,
-    integral: bool = False,
-    signaling: bool = False,
 ) -> Any:
-    """One operation on flat arrays of one size that hold values of ``formats``; into ``out`` and ``flags``.
+    """One operation on flat arrays of one size; into ``out`` and ``flags``.
 
-    ``u``: the random fractions of SR, else they are drawn as ``d`` says. ``signaling``: whether NaNs may signal.
+    ``u``: the random fractions of SR, else they are drawn as ``d`` says.
     """
-    backend = backend or make_backend()
-    size = operands[0].size
-    path = path_of(op, formats, fmt, rounding, flags is not None)
+    size, t, random_bits = operands[0].size, way.target, way.rounding.random_bits
     out = backend.xp.empty(size) if out is None else out
-    if path is None:
-        return _defined(op, operands, fmt, rounding, u, d, out, flags, backend, conventions)
+    if way.path is None:
+        return _defined(way, operands, u, d, out, flags, backend)
     flagged = flags is not None
-    light = op is Op.CONVERT and _narrow(operands[0], out, u) and not integral and target32(fmt, rounding, flagged)
-    t = light or target(fmt, rounding, False, integral, conventions)
     flags = backend.array([0], np.uint8) if flags is None else flags
-    if light or (op is Op.CONVERT and path is Path.ODD and not signaling):
+    if way.light:
         u, d = (backend.scratch("random", size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
         backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, t)
         return out
     x, y, z = (*operands, operands[0], operands[0])[:3]
     scratch = backend.scratch("exact", size)
-    u = (backend.scratch("random", size) if rounding.random_bits else scratch) if u is None else u
-    args = (int(op), x, y, z, out, flags, int(flagged) + int(signaling), scratch, u, d, int(path), t)
-    # an infinity without the sign of a zero to choose it is a NaN: P3109's x / 0
-    signless = op is Op.DIV and isinstance(fmt, FloatFormat) and fmt.has_infinity and not fmt.has_negative_zero
-    poles = (y == 0) & (x != 0) & backend.xp.isfinite(x) if signless else None
-    backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
+    u = (backend.scratch("random", size) if random_bits else scratch) if u is None else u
+    args = (int(way.op), x, y, z, out, flags, int(flagged) + int(way.signaling), scratch, u, d, int(way.path), t)
+    poles = (y == 0) & (x != 0) & backend.xp.isfinite(x) if way.poles_are_nan else None
+    backend.launch("compute", size, *args, work=1 if way.path is not Path.WIDE else 10)
     if poles is not None:
         out[poles] = t.nan
         if flagged:
@@ -90,19 +78,9 @@ def run(
     return out
 
 
-def _defined(
-    op: Op,
-    operands: tuple[Any, ...],
-    fmt: Format,
-    rounding: Rounding,
-    u: Any,
-    d: Draws,
-    out: Any,
-    flags: Any,
-    backend: Backend,
-    conventions: Conventions,
-) -> Any:
+def _defined(way: Way, operands: tuple[Any, ...], u: Any, d: Draws, out: Any, flags: Any, backend: Backend) -> Any:
     """The same by the definition, one by one (conversions to posits all at once): where there is no kernel."""
+    fmt, rounding = way.fmt, way.rounding
     if fmt.precision > 53:
         raise HalfulpError(f"arrays carry values in binary64, which holds at most 53 bits; {fmt} has {fmt.precision}.")
     columns = [backend.to_host(x) for x in operands]
@@ -111,21 +89,18 @@ def _defined(
         u = backend.xp.empty(out.size)
         backend.launch("draw", out.size, u, d, 0, target(FP64, rounding))
     random = (backend.to_host(u) * 2**k).astype(np.int64) if k else np.zeros(out.size, np.int64)
-    if isinstance(fmt, PositFormat) and op is Op.CONVERT:
+    if isinstance(fmt, PositFormat) and way.op is Op.CONVERT:
         values, raised = posits.convert(columns[0].astype(np.float64), fmt, rounding, random)
     else:
         rows = zip(*(x.tolist() for x in columns), random.tolist(), strict=True)
-        results = [_DEFINITION[op](*map(exact, row[:-1]), fmt, rounding, row[-1], conventions) for row in rows]
+        operation, used = _DEFINITION[way.op], way.conventions
+        results = [operation(*map(exact, row[:-1]), fmt, rounding, row[-1], used) for row in rows]
         values = np.array([float(fmt.unpack(code)) for code, _ in results])
         raised = np.array([int(flags) for _, flags in results])
     out[:] = backend.array(values)
     if flags is not None:
         flags[:] = backend.array(raised, np.int64)
     return out
-
-
-def _narrow(x: Any, out: Any, u: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == out.dtype == np.float32 and u is None
 
 
 def _operand(x: ArrayLike) -> np.ndarray:
@@ -149,37 +124,54 @@ def _apply(
     threads: int | None,
     random: Source | str,
 ) -> Any:
-    fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
+    arrays = [_operand(x) for x in operands]
+    single = all(x.dtype == np.float32 for x in arrays)
+    where = make_backend(backend, threads)
+    chosen, random, kind = _chosen(op, fmt, rounding, random, len(arrays), single, flags, where.name == "cpu")
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
         raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
-    if rounding.random_bits:
-        random.random_bits(seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
-    arrays = [_operand(x) for x in operands]
+    if chosen.rounding.random_bits:
+        random.random_bits(seed, 0, 0, 0, chosen.rounding.random_bits)  # refuses more than it has
     try:
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        shape = arrays[0].shape if len(arrays) == 1 else np.broadcast_shapes(*(x.shape for x in arrays))
     except ValueError:
         shapes = [str(x.shape) for x in arrays]
         raise HalfulpError(f"shapes {', '.join(shapes[:-1])} and {shapes[-1]} do not broadcast together.") from None
-    where = make_backend(backend, threads)
-    single = all(x.dtype == np.float32 for x in arrays)
-    kind = np.float32 if single and fits_binary32(fmt) else np.float64
     out = _result(out, shape, kind)
     raised = np.zeros(shape, np.uint8) if flags else None
     if out.size:
         operand = np.float32 if single and where.name == "cpu" else np.float64
         flat = tuple(_apart(_broadcast(x, shape, operand), out, flags) for x in arrays)
-        formats = (FP32 if single else FP64,) * len(flat)
         d = draws(random, seed, stream(1, Role.OUTPUT))
         if where.name == "cpu":
-            run(op, flat, formats, fmt, rounding, None, d, out.reshape(-1), _flat(raised), where)
+            run(chosen, flat, where, None, d, out.reshape(-1), _flat(raised))
         else:
             there = where.array(np.zeros(out.size), np.int64) if flags else None
-            result = run(op, tuple(map(where.array, flat)), formats, fmt, rounding, None, d, None, there, where)
+            result = run(chosen, tuple(map(where.array, flat)), where, None, d, None, there)
             out.reshape(-1)[:] = where.to_host(result)
             if raised is not None:
                 raised.reshape(-1)[:] = where.to_host(there)
     value = out if shape else float(out)
     return value if raised is None else (value, raised if shape else int(raised))
+
+
+def _chosen(
+    op: Op, fmt: Any, rounding: Any, random: Any, operands: int, single: bool, flags: bool, on_cpu: bool
+) -> tuple[Way, Source, Any]:
+    """The way, the random source and the type of the result, of what a user may give."""
+    if not all(isinstance(given, str) for given in (fmt, rounding, random)):
+        fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
+    return _remembered(op, fmt, rounding, random, operands, single, bool(flags), on_cpu)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(
+    op: Op, fmt: Any, rounding: Any, random: Any, operands: int, single: bool, flags: bool, on_cpu: bool
+) -> tuple[Way, Source, Any]:
+    fmt, rounding, random = scalar_format(fmt), Rounding.parse(rounding), source(random)
+    kind = np.float32 if single and fits_binary32(fmt) else np.float64
+    formats = (FP32 if single else FP64,) * operands
+    return way_of(op, formats, fmt, rounding, flags, single=kind is np.float32 and on_cpu), random, kind
 
 
 def _result(out: np.ndarray | None, shape: tuple[int, ...], kind: Any) -> np.ndarray:

@@ -32,6 +32,7 @@ from .scalar import (
 )
 from .structs import FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .subset import (
+    binade,
     bits_of,
     copysign,
     device,
@@ -112,6 +113,12 @@ def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
         for i in range(n):
             v = like(x[i], t.nothing)
             out[i] = settle_mirrored(nearest_even(abs(v), t.dropped), v, t)
+    elif t.plain > 0:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            places = binade(abs(v)) * t.grid  # as ``rounded``; may overflow where the format does, which gives NaN
+            places = places if places > t.grid_min else t.grid_min
+            out[i] = settle_mirrored((abs(v) + places) - places, v, t)
     elif t.lean == MIRRORED and t.random_bits > 0:
         for i in range(n):
             out[i] = settle_mirrored(rounded(x[i], t, u[i], False), like(x[i], t.nothing), t)

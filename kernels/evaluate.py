@@ -15,8 +15,7 @@ from .arrays import run, signed_words
 from .backends import Backend
 from .backends import backend as make_backend
 from .codecs import codec, has_codec
-from .paths import Op, Path, path_of
-from .structs import GIVEN_DRAWS
+from .paths import Op, Path, path_of, way_of
 
 _ROWS = 1 << 15  #: a chunk's; its columns stay in the second cache
 _OPS = {
@@ -143,11 +142,10 @@ def _by_kernels(
     op, k = _OPS[function.operation], function.random_bits
     u = random * 2.0**-k if k else None
     integral = function.operation == "round_to_integral"
-    formats = function.numbers
-    results = run(
-        op, tuple(values), formats, function.result, function.rounding, u, GIVEN_DRAWS, None, flags, backend,
-        function.conventions, integral, True,
-    )  # fmt: skip
+    chosen = way_of(
+        op, function.numbers, function.result, function.rounding, True, function.conventions, integral, signaling=True
+    )
+    results = run(chosen, tuple(values), backend, u, flags=flags)
     backend.launch("encode", results.size, results, signed_words(codes), np.zeros(1, np.int64), codec(function.result))
     if function.operation == "convert_to_integer":
         out_of_range = flags & int(Flags.OVERFLOW | Flags.INVALID) != 0

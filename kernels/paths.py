@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents, fits_float, has_kernels
+from .target import exponents, fits_float, has_kernels, target, target32
 
 
 class Path(IntEnum):
@@ -116,3 +118,41 @@ def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Roundin
         path = sqrt_path(a, result, rounding, flags)
         return None if path is Path.WIDE and (wraps or rounding.random_bits > 20) else path
     return convert_path(result, rounding, flags)
+
+
+class Way(NamedTuple):
+    """How an operation on arrays is done: all that does not depend on their elements."""
+
+    op: Op
+    fmt: Format
+    rounding: Rounding
+    conventions: Conventions
+    path: Path | None  #: None: by the definition
+    light: bool  #: by the kernel of conversions alone
+    target: Any  #: a Target, or a Target32 for binary32 carriers
+    signaling: bool  #: NaNs may signal
+    poles_are_nan: bool  #: an infinity without the sign of a zero to choose it is a NaN: P3109's x / 0
+
+
+@lru_cache(maxsize=4096)
+def way_of(
+    op: Op,
+    formats: tuple[Format, ...],
+    fmt: Format,
+    rounding: Rounding,
+    flagged: bool = False,
+    conventions: Conventions = RISCV,
+    integral: bool = False,
+    signaling: bool = False,
+    single: bool = False,
+) -> Way:
+    """The way of ``op`` on values of ``formats`` into ``fmt``.
+
+    ``integral``: into its integers. ``single``: on binary32 carriers, if that will do.
+    """
+    path = path_of(op, formats, fmt, rounding, flagged)
+    narrow = target32(fmt, rounding, flagged) if single and op is Op.CONVERT and path is not None else None
+    light = narrow is not None or (op is Op.CONVERT and path is Path.ODD and not signaling)
+    t = narrow or (target(fmt, rounding, False, integral, conventions) if path is not None else None)
+    nan = op is Op.DIV and isinstance(fmt, FloatFormat) and fmt.has_infinity and not fmt.has_negative_zero
+    return Way(op, fmt, rounding, conventions, path, light, t, signaling, nan)

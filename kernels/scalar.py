@@ -148,7 +148,7 @@ def round_odd(x: f64, t: Target, u: f64) -> f64:
 @device
 def settle_mirrored(m: f64, v: f64, t: Target) -> f64:
     """``settle`` of a MIRRORED Target."""
-    over = m > t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
+    over = not m <= t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
     z = copysign(t.over_high if over else m, v)
     return t.nan if v != v else z
 

@@ -143,7 +143,7 @@ def target(
 
 def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
     """The fields of a Target that tell shorter ways on a carrier."""
-    even, lean, dropped = bool(fields["nearest_even"]), GENERAL, 0
+    even, lean, dropped, plain = bool(fields["nearest_even"]), GENERAL, 0, 0
     same = {str(abs(fields[name])) for name in ("over_low", "over_high", "infinity_low", "infinity_high")}
     mirrored = fields["low"] == -fields["high"] and math.copysign(1.0, fields["zero"]) < 0
     flushes = fields["flush_below"] or fields["flush_exact"]
@@ -154,7 +154,13 @@ def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
         lean = MIRRORED
         uniform = isinstance(fmt, FloatFormat) and fmt.emin == 1 - emax and fields["quantum"] < fmt.emin
         dropped = trailing + 1 - fmt.precision if even and uniform else 0
-    return {"lean": lean, "dropped": dropped, "turn": 1.5 * fields["grid_min"] if lean == FIXED else 0.0}
+        plain = int(even and not uniform and not fields["scaled"])
+    return {
+        "lean": lean,
+        "dropped": dropped,
+        "plain": plain,
+        "turn": 1.5 * fields["grid_min"] if lean == FIXED else 0.0,
+    }
 
 
 def _normals(fields: dict[str, Any], carrier: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .record import versions
 COPY = "x copy"  #: of the bytes that np.copyto moves in the same time
 UNITS = {"GB/s": 1e9, "M results/s": 1e6, "M lines/s": 1e6, "k calls/s": 1e3, "GMAC/s": 1e9}
 
-_LEAST_ROUNDS, _PATIENCE = 3, 10.0  #: no further round is begun after so many, and so many seconds
+_LEAST_ROUNDS, _PATIENCE = 3, 1.0  #: no further round is begun after so many, and so many seconds
 
 Timed = Callable[[], float]  #: does something once and returns the seconds that it took
 
@@ -58,7 +58,7 @@ class Plan:
 
     size: int = 1 << 22  #: elements of an array
     threads: int = 2
-    repetitions: int = 7  #: rounds that are counted
+    repetitions: int = 30  #: rounds that are counted
     lines: int = 1 << 20  #: of ``halfulp vectors`` and ``verify``
     side: int = 512  #: of the matrices
 

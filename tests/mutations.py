@@ -17,9 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DEFINITION, FLOATS, OPERATIONS = "emulator/arithmetic.py", "emulator/floats.py", "emulator/operations.py"
 BLOCKS = "emulator/blocks.py"
-SCALAR, WIDE, TARGET, PATHS, EVALUATE, ARRAYS, POSITS, ELEMENTWISE = (
-    f"kernels/{name}.py"
-    for name in ["scalar", "wide", "target", "paths", "evaluate", "arrays", "posits", "elementwise"]
+SCALAR, WIDE, TARGET, PATHS, EVALUATE, POSITS, ELEMENTWISE = (
+    f"kernels/{name}.py" for name in ["scalar", "wide", "target", "paths", "evaluate", "posits", "elementwise"]
 )
 
 #: What is broken, where, a text that stands there once, and what it becomes.
@@ -104,13 +103,19 @@ MUTATIONS = [
     ("NaN one code too low", FLOATS, "if lone else self.sign_bit - 1", "if lone else self.sign_bit - 2"),
     ("kernels round to integers what is none afterwards", EVALUATE, "not _holds_integers(function)", "False"),
     ("wrapping formats wrap integers", EVALUATE, "and path is Path.WIDE and", "and False and"),
-    ("P3109's x / 0 is an infinity", ARRAYS, "fmt.has_infinity and not fmt.has_negative_zero", "False"),
+    ("P3109's x / 0 is an infinity", PATHS, "fmt.has_infinity and not fmt.has_negative_zero", "False"),
     ("posit kernel: ties", POSITS, "np.where(odd, at_odd, at_even)", "at_even"),
     (
         "MX: scale rounded up",
         BLOCKS,
         "return Fraction(2) ** _floor_log2(amax) * unit",
         "return 2 * Fraction(2) ** _floor_log2(amax) * unit",
+    ),
+    (
+        "kernel, RNE without a clamp: what overflows on the way",
+        SCALAR,
+        "over = not m <= t.high or",
+        "over = m > t.high or",
     ),
     ("encode: lost bits", ELEMENTWISE, "bits_of(y) & dropped", "bits_of(y) & 0"),
     ("encode: -0 where there is none", ELEMENTWISE, "(1 if found == hole else 0)", "0"),

@@ -20,7 +20,7 @@ from halfulp.emulator.random import Role, source, stream
 from halfulp.kernels.arrays import run
 from halfulp.kernels.backends import CpuBackend
 from halfulp.kernels.backends import backend as make_backend
-from halfulp.kernels.paths import Op, Path, convert_path, path_of
+from halfulp.kernels.paths import Op, Path, convert_path, way_of
 from halfulp.kernels.structs import GIVEN_DRAWS
 from halfulp.kernels.subset import COMPILED
 from halfulp.kernels.target import target, target32
@@ -382,11 +382,12 @@ def check_mixed(seed, backend):
         for flagged in (True, False):
             if conventions.ftz and not flagged:
                 continue  # evaluate always asks for flags
-            path = path_of(op, formats, result, rounding, flagged)
+            chosen = way_of(op, formats, result, rounding, flagged, conventions)
+            path = chosen.path
             taken.add((op, path))
             flags = machine.array(np.zeros(count), np.int64) if flagged else None
             u = machine.array(random * 2.0**-k) if k else None
-            out = run(op, values, formats, result, rounding, u, GIVEN_DRAWS, None, flags, machine, conventions)
+            out = run(chosen, values, machine, u, flags=flags)
             found = result.encode(machine.to_host(out)).astype(np.uint64)
             same = (found == codes) & (machine.to_host(flags) == raised if flagged else True)
             i = int(np.argmin(same))
