@@ -18,6 +18,7 @@ from halfulp.reports import bench, peer_worker, peers
 from halfulp.reports.bench import ASKED, COPY, QUICK, WITH_FLAGS, Case, Plan, Trial
 from halfulp.reports.bench_cases import _ended, _started, _stream, cases, operands, values
 
+ROOT = Path(__file__).parents[1]
 TINY = Plan(size=192, threads=2, repetitions=1, lines=50, side=5)
 
 
@@ -305,3 +306,18 @@ def test_the_worker_answers_errors_and_goes_on() -> None:
     assert peer_worker.parsed("e4m3fn") == (4, 3, "fn") and peer_worker.parsed("q8.8w") == (8, 8, True)
     with pytest.raises(ValueError, match="unknown format posit16"):
         peer_worker.parsed("posit16")
+
+
+def test_the_measurement_that_the_readme_quotes_meets_all_that_is_asked() -> None:
+    (file,) = (ROOT / "reports" / "measured").glob("bench-*.json")
+    document = json.loads(file.read_text())
+    judged = [figure for figure in document["figures"] if figure["least"]]
+    assert all(figure["met"] for figure in judged) and {figure["asked"] for figure in judged} == set(ASKED)
+    readme = (ROOT / "README.md").read_text()
+    assert f"reports/measured/{file.name}" in readme and document["machine"]["date"][:10] in readme
+    figures = [bench.Figure(**{name: each for name, each in x.items() if name != "met"}) for x in judged]
+    least = {row["asked for"]: float(row["least found"]) for row in bench.summary(figures)}
+    lines = [line.split("|") for line in readme.splitlines() if line.startswith("|") and "million" in line]
+    kinds = ["add, mul", "fma, div, sqrt", "any with p > 24", "vectors, verify"]
+    for asked, (_, _, _, found, *_) in zip(kinds, lines, strict=True):
+        assert float(found) == pytest.approx(least[asked], rel=0.02)
