@@ -17,7 +17,7 @@ from ..emulator import arithmetic, operations
 from ..emulator.arithmetic import Flags, Result, exact
 from ..emulator.codec import code_dtype
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
+from ..emulator.formats import Format, PositFormat, carrier
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
@@ -25,11 +25,10 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .codecs import codec, codec32, has_codec
-from .paths import FP64, Op, Path, Way, way_of
+from .paths import FP32, FP64, Op, Path, Way, way_of
 from .structs import GIVEN_DRAWS, Draws
 from .target import draws, fits_binary32, target
 
-FP32 = FloatFormat(8, 23)
 _DEFINITION: dict[Op, Callable[..., Result]] = {
     Op.CONVERT: arithmetic.quantize,
     Op.ADD: arithmetic.add,

@@ -6,8 +6,8 @@ same for every mode; it holds zeros where nothing is stochastic. ``path`` is a `
 
 from __future__ import annotations
 
-from .elementwise import NATIVE, ODD, draw_fractions, neutral_zero
-from .scalar import limited, mac_native, mac_odd, random_fraction, round_odd, settle
+from .elementwise import CHUNK, NATIVE, ODD, draw_fractions, neutral_zero, round_chunk
+from .scalar import add_odd, limited, mac_native, mac_odd, random_fraction, round_odd, settle
 from .structs import Draws, FusedUnit, Target
 from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
 from .wide import LIMB, exponent, is_special, mac_wide, round_wide, significand
@@ -30,13 +30,7 @@ def accumulate_row(
     product: Target,
 ) -> None:
     """c[j] = c[j] + a * b[j] for j < n, with the product exact or rounded into ``product``."""
-    if product_path == EXACT and path == NATIVE:
-        for j in range(n):
-            c[j] = mac_native(c[j], a, b[j])
-    elif product_path == EXACT and path == ODD:
-        for j in range(n):
-            c[j] = mac_odd(c[j], a, b[j], t, u[j])
-    elif product_path == EXACT:
+    if product_path == EXACT:
         for j in range(n):
             c[j], _flags = mac_wide(c[j], a, b[j], t, u[j])
     elif product_path == ODD and path == ODD:
@@ -47,6 +41,70 @@ def accumulate_row(
         for j in range(n):
             term, _product_flags = mac_wide(neutral, a, b[j], product, product_u[j])
             c[j], _sum_flags = mac_wide(c[j], term, 1.0, t, u[j])
+
+
+@device_call
+def add_four(n: i64, c: f64s, a: f64s, k: i64, b: f64s, width: i64) -> None:
+    """c[j] = c[j] + a[k] * b[j] + a[k + 1] * b[width + j] + ..., four products in turn, by the processor."""
+    a0 = a[k]
+    a1 = a[k + 1]
+    a2 = a[k + 2]
+    a3 = a[k + 3]
+    b0 = b[0:n]
+    b1 = b[width : width + n]
+    b2 = b[2 * width : 2 * width + n]
+    b3 = b[3 * width : 3 * width + n]
+    for j in range(n):
+        c[j] = mac_native(mac_native(mac_native(mac_native(c[j], a0, b0[j]), a1, b1[j]), a2, b2[j]), a3, b3[j])
+
+
+@device_call
+def add_one(n: i64, c: f64s, a: f64, b: f64s, s: f64s, u: f64s, path: i64, t: Target) -> None:
+    """c[j] = c[j] + a * b[j] on the path NATIVE or ODD; s is scratch."""
+    if path == NATIVE:
+        for j in range(n):
+            c[j] = mac_native(c[j], a, b[j])
+    else:
+        for j in range(n):
+            s[j] = add_odd(c[j], a * b[j], t)
+        round_chunk(n, s, c, u, t)
+
+
+@kernel
+def matmul_exact(
+    begin: i64,
+    end: i64,
+    a: f64s,
+    b: f64s,
+    c: f64s,
+    depth: i64,
+    width: i64,
+    s: f64s,
+    u: f64s,
+    d: Draws,
+    path: i64,
+    t: Target,
+) -> None:
+    """As ``matmul``, of exact products on the path NATIVE or ODD; s is scratch. On binary32 carriers too."""
+    index = begin
+    while index < end:
+        i = quotient(index, width)
+        n = min(min((i + 1) * width, end) - index, CHUNK)
+        column = index - i * width
+        row = a[i * depth : (i + 1) * depth]
+        stop = index + n
+        k = 0
+        while k < depth:
+            bs = b[k * width + column : depth * width]
+            if path == NATIVE and k + 4 <= depth:
+                add_four(n, c[index:stop], row, k, bs, width)
+                k = k + 4
+            else:
+                if t.random_bits > 0:
+                    draw_fractions(u[index:stop], n, index, d, k, t)
+                add_one(n, c[index:stop], row[k], bs, s[index:stop], u[index:stop], path, t)
+                k = k + 1
+        index = stop
 
 
 @kernel

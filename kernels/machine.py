@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import ThreadpoolController
 
 from ..emulator.datapath import Datapath, Fused
 from ..emulator.errors import HalfulpError
@@ -16,11 +18,14 @@ from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
+from .certificates import Certificate, certificate, magnitude
 from .loops import EXACT
-from .paths import FP64, ONE, Op, Path, accumulate_path, convert_path, mac_path
+from .paths import FP64, ONE, Op, Path, accumulate_path, accumulate_path32, convert_path, mac_path
 from .structs import Draws, FusedUnit, Target
-from .target import draws, target
+from .target import draws, target, target32
 
+_blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
+_ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 
 
@@ -161,25 +166,34 @@ class Machine:
         """
         dp = self.datapath
         self._open("matmul")
-        xs, ys = self._values(a), self._values(b)
-        if xs.ndim != 2 or ys.ndim != 2 or xs.shape[1] != ys.shape[0]:
-            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {xs.shape} and {ys.shape}.")
-        xs, ys = self._operand(xs, dp.a, Role.A), self._operand(ys, dp.b, Role.B)
+        xs, ys = self._matrices(a, b)
         (m, k), n = xs.shape, ys.shape[1]
-        out = self.backend.xp.zeros(m * n)
-        if isinstance(dp.order, Fused):
+        drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
+        if dtype := self._certificate(xs, ys).dtype:
+            out = self._blas(xs, ys, dtype)
+        elif isinstance(dp.order, Fused):
+            out = self.backend.xp.zeros(m * n)
             args = (xs.ravel(), ys.ravel(), out, k, n, *self._fused_parameters(dp.order))
             self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
         else:
-            path, t, product_path, product = self._sequential_parameters()
-            random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
-            product_random = random if dp.product is None else self.backend.xp.zeros(m * n)
-            drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
-            args = (xs.ravel(), ys.ravel(), out, k, n, random, product_random, *drawn, path, t, product_path, product)
-            self.backend.launch("matmul", m * n, *args, work=k)
+            out = self._sequential(xs, ys, *drawn)
         self._count_dots(m * n, k)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(self._output(out).reshape(m, n), a, b)
+
+    def explain(self, a: ArrayLike, b: ArrayLike) -> str:
+        """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
+        self._open("matmul")
+        try:
+            dtype, reason = self._certificate(*self._matrices(a, b))
+        finally:
+            self.calls -= 1  # draws nothing
+        if dtype:
+            return f"BLAS in {dtype}: {reason}."
+        kernel = "fused" if isinstance(self.datapath.order, Fused) else Path(self._sequential_parameters()[0]).name
+        narrow = self._path32()
+        kernel = f"{narrow.name} kernel on binary32 carriers" if narrow is not None else f"{kernel} kernel"
+        return f"the {kernel}: {reason}."
 
     def dot(self, x: ArrayLike, y: ArrayLike) -> float:
         """The inner product of two vectors, as a Python float."""
@@ -240,6 +254,24 @@ class Machine:
         )
         return self._hand_out(self._output(out), x)
 
+    def _matrices(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Any]:
+        """The operands of a matrix product, in their formats."""
+        xs, ys = self._values(a), self._values(b)
+        if xs.ndim != 2 or ys.ndim != 2 or xs.shape[1] != ys.shape[0]:
+            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {xs.shape} and {ys.shape}.")
+        return self._operand(xs, self.datapath.a, Role.A), self._operand(ys, self.datapath.b, Role.B)
+
+    def _certificate(self, xs: Any, ys: Any) -> Certificate:
+        if self.backend.name != "cpu":
+            return Certificate(None, f"backend {self.backend.name} has kernels only")
+        return certificate(self.datapath, xs.shape[1], magnitude(xs), magnitude(ys))
+
+    def _blas(self, xs: np.ndarray, ys: np.ndarray, dtype: str) -> np.ndarray:
+        """The flat product under a certificate, zeros positive."""
+        with _blas_controller().limit(limits=self.backend.threads, user_api="blas"):
+            product = xs.astype(dtype, copy=False) @ ys.astype(dtype, copy=False)
+        return np.add(product, 0.0, dtype=np.float64).ravel()
+
     # ---- inside --------------------------------------------------------------------------------------------
 
     def _open(self, operation: str) -> None:
@@ -297,6 +329,29 @@ class Machine:
         path = mac_path(*formats, dp.output, dp.output_rounding)
         flat = tuple(xp.array(xp.broadcast_to(v, shape)).ravel() for v in operands)
         return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
+
+    def _sequential(self, xs: Any, ys: Any, drawn: Draws, product_drawn: Draws) -> Any:
+        """The flat product by the running sums' kernels, on binary32 carriers where they will do."""
+        (m, k), n = xs.shape, ys.shape[1]
+        path, t, product_path, product = self._sequential_parameters()
+        narrow = self._path32()
+        kind = np.float64 if narrow is None else np.float32
+        if narrow is not None:
+            path, t = int(narrow), target32(self.datapath.accumulator, self.datapath.rounding, False) or _ANY32
+        out = self.backend.xp.zeros(m * n, kind)
+        args = (xs.astype(kind, copy=False).ravel(), ys.astype(kind, copy=False).ravel(), out, k, n)
+        if product_path == EXACT and path != Path.WIDE:
+            exact, random = (self.backend.scratch(name, m * n, kind) for name in ("exact", "random"))
+            self.backend.launch("matmul_exact", m * n, *args, exact, random, drawn, path, t, work=k)
+        else:
+            random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
+            product_random = random if self.datapath.product is None else self.backend.xp.zeros(m * n)
+            args += (random, product_random, drawn, product_drawn, path, t, product_path, product)
+            self.backend.launch("matmul", m * n, *args, work=k)
+        return out.astype(np.float64, copy=False)
+
+    def _path32(self) -> Path | None:
+        return accumulate_path32(self.datapath) if self.backend.name == "cpu" else None
 
     def _sequential_parameters(self) -> tuple[int, Target, int, Target]:
         dp = self.datapath

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..emulator.conventions import RISCV, Conventions
-from ..emulator.datapath import Datapath
+from ..emulator.datapath import Datapath, sequential
 from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents, fits_float, has_kernels, target, target32
+from .target import exponents, fits_binary32, fits_float, has_kernels, target, target32
 
 
 class Path(IntEnum):
@@ -34,37 +34,57 @@ class Op(IntEnum):
     SUB = 7
 
 
-FP64 = FloatFormat(11, 52)
+FP64, FP32 = FloatFormat(11, 52), FloatFormat(8, 23)
 ONE = FixedFormat(2, 0)
 
 
-def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int) -> bool:
-    """Whether rounding a 53-bit round-to-odd value into ``fmt`` equals rounding the exact value.
+class Carrier(NamedTuple):
+    """The floats that arrays hold values in."""
+
+    precision: int
+    emax: int
+
+
+BINARY64, BINARY32 = Carrier(53, 1023), Carrier(24, 127)
+
+
+def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int, carrier: Carrier = BINARY64) -> bool:
+    """Whether rounding a round-to-odd value of the carrier's precision into ``fmt`` equals rounding the exact value.
 
     Round-to-odd at 53 bits is innocuous for a destination that looks at no more than 51 bits (Boldo & Melquiond
     2008, doi:10.1109/TC.2007.70819); SR also looks at k bits below. A wrapping format looks at every bit from the
     value's first: its exponent is at most ``highest``.
     """
     looked_at = highest + 1 + fmt.fraction_bits if isinstance(fmt, FixedFormat) and fmt.wrap else fmt.precision
-    return looked_at + rounding.random_bits + 2 <= 53 and fits_float(fmt, rounding, flags)
+    fits = fits_float(fmt, rounding, flags, carrier.precision - 1, carrier.emax)
+    return looked_at + rounding.random_bits + 2 <= carrier.precision and fits
 
 
-def product_is_exact(a: Format, b: Format) -> bool:
-    """Whether every product of a value of ``a`` and one of ``b`` is a normal binary64 number."""
+def product_is_exact(a: Format, b: Format, carrier: Carrier = BINARY64) -> bool:
+    """Whether every product of a value of ``a`` and one of ``b`` is a normal number of the carrier."""
     (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
-    return a.precision + b.precision <= 53 and low_a + low_b >= -1022 and high_a + high_b + 2 <= 1022
+    normal = low_a + low_b >= 1 - carrier.emax and high_a + high_b + 3 <= carrier.emax
+    return a.precision + b.precision <= carrier.precision and normal
 
 
-def mac_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
-    """The fastest path proven to give a * b + c, rounded once into ``result``.
+def mac_path(
+    a: Format,
+    b: Format,
+    c: Format,
+    result: Format,
+    rounding: Rounding,
+    flags: bool = False,
+    carrier: Carrier = BINARY64,
+) -> Path:
+    """The fastest path proven to give a * b + c, rounded once into ``result``; of operands that the carrier holds.
 
-    ODD needs the product exact in binary64, the sum free of overflow there, and ``result`` narrow enough.
+    ODD needs the product exact in the carrier, the sum free of overflow there, and ``result`` narrow enough.
     """
-    if result == FP64 and rounding.mode is Mode.RNE and not flags:
+    if result == (FP64 if carrier is BINARY64 else FP32) and rounding.mode is Mode.RNE and not flags:
         return Path.NATIVE
     (low, high), product = exponents(c), exponents(a)[1] + exponents(b)[1] + 1
-    fits = product_is_exact(a, b) and high <= 1020 and low >= -1022
-    return Path.ODD if fits and _fits_odd(result, rounding, flags, max(high, product) + 1) else Path.WIDE
+    fits = product_is_exact(a, b, carrier) and high <= carrier.emax - 3 and low >= 1 - carrier.emax
+    return Path.ODD if fits and _fits_odd(result, rounding, flags, max(high, product) + 1, carrier) else Path.WIDE
 
 
 def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:
@@ -94,6 +114,15 @@ def accumulate_path(datapath: Datapath) -> Path:
     if datapath.product is not None:
         return mac_path(datapath.product, ONE, datapath.accumulator, datapath.accumulator, datapath.rounding)
     return mac_path(datapath.a, datapath.b, datapath.accumulator, datapath.accumulator, datapath.rounding)
+
+
+def accumulate_path32(datapath: Datapath) -> Path | None:
+    """The path of a sequential accumulation of exact products on binary32 carriers; None where those will not do."""
+    a, b, accumulator, rounding = datapath.a, datapath.b, datapath.accumulator, datapath.rounding
+    if datapath.order != sequential or datapath.product is not None or not all(map(fits_binary32, (a, b, accumulator))):
+        return None
+    path = mac_path(a, b, accumulator, accumulator, rounding, carrier=BINARY32)
+    return path if path is Path.NATIVE or (path is Path.ODD and target32(accumulator, rounding, False)) else None
 
 
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:

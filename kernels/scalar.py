@@ -21,13 +21,13 @@ from .subset import (
     floor,
     fma,
     fmod,
-    from_bits,
     i64,
     integer,
     like,
     multiply_high,
     multiply_low,
     number,
+    place,
     quotient,
     sqrt,
 )
@@ -172,11 +172,11 @@ def round_fixed(x: f64, t: Target) -> f64:
 
 @device
 def fold_odd(s: f64, error: f64) -> f64:
-    """s + error rounded to odd at 53 bits, given s = RNE(s + error)."""
+    """s + error rounded to odd at the carrier's precision, given s = RNE(s + error)."""
     v = bits_of(s)
     step = 1 if (error > 0.0) == (s > 0.0) else -1
     inexact = error > 0.0 or error < 0.0  # false for NaN: nothing to fold at infinities
-    return from_bits(v + step if (inexact and (v & 1) == 0) else v)
+    return place(v + step if (inexact and (v & 1) == 0) else v, 0, 0, s)
 
 
 @device
@@ -185,8 +185,8 @@ def add_odd(x: f64, y: f64, t: Target) -> f64:
     s = x + y
     z = s - x
     error = (x - (s - z)) + (y - z)
-    sign = (bits_of(x) | bits_of(y)) & t.zero_sign
-    s = from_bits(bits_of(s) | sign) if s == 0.0 else s
+    negative = (bits_of(x) | bits_of(y)) & t.zero_sign
+    s = like(-0.0, s) if (s == 0.0 and negative < 0) else s
     return fold_odd(s, error)
 
 
@@ -229,7 +229,7 @@ def mac_odd(c: f64, a: f64, b: f64, t: Target, u: f64) -> f64:
 
 @device
 def mac_native(c: f64, a: f64, b: f64) -> f64:
-    """a * b + c in fp64 with RNE."""
+    """a * b + c rounded to nearest even, by the processor."""
     return fma(a, b, c)
 
 

@@ -227,12 +227,12 @@ def like(typing, x, y):
 
 @intrinsic
 def fma(typing, x, y, z):
-    """x * y + z in binary64 with one rounding."""
+    """x * y + z with one rounding, all of one type."""
 
     def codegen(context, builder, signature, args):
         return builder.fma(*args)
 
-    return types.float64(types.float64, types.float64, types.float64), codegen
+    return x(x, x, x), codegen
 
 
 @intrinsic

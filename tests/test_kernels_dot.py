@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 from halfulp.emulator import datapath
+from halfulp.emulator.codec import code_dtype
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import Philox, Role, source, stream
 from halfulp.kernels import backends, loops
+from halfulp.kernels.certificates import Certificate
 from halfulp.kernels.paths import Path, accumulate_path
 from halfulp.kernels.target import draws, target
 from kernel_cases import (
@@ -328,3 +330,34 @@ def test_spmv_of_a_matrix_without_entries(dp, backend):
     """A CSR matrix may store nothing: every row is an empty sum, +0."""
     got = hu.Machine(dp, backend, SEED).spmv(scipy.sparse.csr_array((3, 4)), np.ones(4))
     assert got.tolist() == [0.0] * 3 and not np.signbit(got).any()
+
+
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8", "SR3c"])
+@pytest.mark.parametrize(
+    ("operand", "accumulator"),
+    [("fp16", "fp16"), ("fp8_e4m3", "e5m8"), ("fp8_e5m2", "fp16"), ("e2m3", "e4m9ftz"), ("bf16", "fp32"),
+     ("q4.4", "q6.6"), ("uq4.4", "uq2.9"), ("fp8_e4m3", "fp32"), ("fp4_e2m1", "e4m3fn"), ("fp16*e3m4", "e6m5sat"),
+     ("int4", "q4.4w")],
+)  # fmt: skip
+def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, mode, monkeypatch):
+    """Specials, subnormals, signed zeros, sums that cancel, overflow and wrap; whether they were taken, too."""
+    rng = np.random.default_rng([SEED, *f"{operand}{accumulator}{mode}".encode()])
+    datapath = hu.Datapath.parse(f"{operand}/{accumulator}@{mode}")
+    a_values, b_values = (
+        fmt.decode(np.array(directed_codes(fmt)).astype(code_dtype(fmt.bits))) for fmt in (datapath.a, datapath.b)
+    )
+    for seed, length in enumerate((1, 2, 7, 40)):
+        a, b = rng.choice(a_values, (30, length)), rng.choice(b_values, (length, 37))
+        a[::3], b[:, ::2] = np.abs(a[::3]) <= 1, hu.quantize(b[:, ::2] / 8, datapath.b)
+        machine = hu.Machine(datapath, seed=seed, threads=1 + seed % 2)
+        monkeypatch.setattr(machine, "_certificate", lambda xs, ys: Certificate(None, ""))
+        narrow, taken = machine.matmul(a, b), machine._path32()
+        monkeypatch.setattr(hu.Machine, "_path32", lambda self: None)
+        wide = hu.Machine(datapath, seed=seed).matmul(a, b)
+        monkeypatch.undo()
+        nan = np.isnan(wide)
+        assert np.array_equal(nan, np.isnan(narrow)) and narrow[~nan].tobytes() == wide[~nan].tobytes(), (
+            datapath,
+            length,
+        )
+        assert (taken is None) == (accumulator == "fp32" and mode != "RNE") and taken is not Path.WIDE

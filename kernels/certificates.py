@@ -1,0 +1,91 @@
+"""Certificates: when a BLAS call gives the very bits of a datapath, because nothing is ever rounded.
+
+The operands' values are multiples of 2^qa and 2^qb, so that every product and every partial sum, in whatever order, is
+a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, which is N such units. Where binary32 or binary64
+and the accumulator hold all multiples of that unit up to N, every step is exact in both, and in every rounding mode.
+What must hold is checked here, on exact integers, against the data's own largest magnitudes.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from ..emulator.datapath import Datapath, Sequential
+from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.rounding import Mode
+from .target import exponents
+
+#: Carriers of BLAS: name, significand's bits, exponents of the smallest and the largest normal number.
+_CARRIERS = (("float32", 24, -126, 127), ("float64", 53, -1022, 1023))
+
+
+class Certificate(NamedTuple):
+    """Whether BLAS may be called, in which type, and why (not)."""
+
+    dtype: str | None
+    reason: str
+
+
+def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: float) -> Certificate:
+    """The certificate for dot products of ``length`` terms whose operands have at most these magnitudes.
+
+    The caller sees to it that the operands are values of the datapath's formats, and that a zero result becomes +0.
+    """
+    if not isinstance(datapath.order, Sequential) or datapath.product is not None:
+        return Certificate(None, "the datapath rounds more than its running sum")
+    if not (math.isfinite(largest_a) and math.isfinite(largest_b)):
+        return Certificate(None, "there are infinities or NaNs among the operands")
+    low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
+    unit = low_a + low_b
+    n = length * _units(largest_a, low_a) * _units(largest_b, low_b)
+    said = f"sums of {length} products are at most {_power(n)} times 2^{unit}"
+    lacking = _lacks(datapath.accumulator, n, unit)
+    if lacking:
+        return Certificate(None, f"{said}; the accumulator {datapath.accumulator} {lacking}")
+    if datapath.rounding.mode is Mode.RTN and _has_negative_zero(datapath.accumulator):
+        return Certificate(None, "under RTN a sum that cancels is -0")
+    for dtype, precision, emin, emax in _CARRIERS:
+        if n <= 1 << precision and min(low_a, low_b, unit) >= emin and (n.bit_length() + unit) <= emax:
+            return Certificate(dtype, f"{said}; the accumulator {datapath.accumulator} and {dtype} hold them all")
+    return Certificate(None, f"{said}; float64 does not hold them all")
+
+
+def _units(magnitude: float, exponent: int) -> int:
+    """A magnitude in units of 2^exponent, of which it is a multiple."""
+    units = Fraction(magnitude) / Fraction(2) ** exponent
+    assert units.denominator == 1, "an operand is none of its format's values"
+    return units.numerator
+
+
+def _power(n: int) -> str:
+    return str(n) if n < 1000 else f"2^{math.log2(n):.1f}"
+
+
+def _lacks(accumulator: Format, n: int, unit: int) -> str:
+    """What an accumulator lacks of holding every multiple of 2^unit up to n of them, either sign; empty if nothing."""
+    largest = n * Fraction(2) ** unit
+    low, _high = exponents(accumulator)
+    if isinstance(accumulator, FixedFormat):
+        lowest, highest = (x * Fraction(2) ** low for x in (accumulator.min_integer, accumulator.max_integer))
+    else:
+        highest = Fraction(accumulator.max_finite)
+        lowest = -highest if accumulator.min_finite < 0 else Fraction(0)
+        if not isinstance(accumulator, FloatFormat) or not accumulator.has_zero:
+            return "has no exact zero to begin with"
+        low = low if accumulator.subnormals else accumulator.emin
+        if n > 1 << accumulator.precision:
+            return f"has a significand of {accumulator.precision} bits"
+    if n and unit < low:
+        return f"drops what is below 2^{low}"
+    return "" if -lowest >= largest <= highest else f"ends at {float(min(-lowest, highest)):g}"
+
+
+def _has_negative_zero(fmt: Format) -> bool:
+    return isinstance(fmt, FloatFormat) and fmt.has_negative_zero
+
+
+def magnitude(values: Any) -> float:
+    """The largest magnitude of an array, NaN if there is a NaN."""
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0

@@ -1,0 +1,140 @@
+"""Certificates: BLAS gives the bits of the kernels wherever it is called, at the very edge of what is certified too."""
+
+import math
+
+import halfulp as hu
+import numpy as np
+import pytest
+from halfulp.kernels.certificates import Certificate, certificate
+from kernel_cases import SEED, directed_codes, f, random_format
+
+
+class Kernels(hu.Machine):
+    """A machine that never calls BLAS."""
+
+    def _certificate(self, xs, ys):
+        return Certificate(None, "told not to")
+
+
+def both(datapath, a, b, seed=0):
+    """The product by certificate, if there is one, and by the kernels."""
+    machine, slow = hu.Machine(datapath, seed=seed), Kernels(datapath, seed=seed)
+    return machine.explain(a, b), machine.matmul(a, b), slow.matmul(a, b)
+
+
+def same(x, y):
+    return x.tobytes() == y.tobytes()
+
+
+OPERANDS = [
+    "int8",
+    "uint8",
+    "q4.12",
+    "q-2.9",
+    "fp4_e2m1",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "e2m3",
+    "ue4m3",
+    "fp16",
+    "binary6p3se",
+]
+ACCUMULATORS = ["int32", "q16.24", "q20.20w", "uq24.12", "fp32", "fp64", "e8m13", "fp16", "e5m20ftz", "e8m30", "q8.16"]
+MODES = ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8", "SR3c"]
+
+
+@pytest.mark.parametrize("accumulator", ACCUMULATORS)
+def test_certified_products_are_those_of_the_kernels(accumulator):
+    """Of the largest values, of random ones, and of those whose sums just fit and just do not."""
+    rng = np.random.default_rng([SEED, *accumulator.encode()])
+    seen = set()
+    for name in OPERANDS:
+        fmt = f(name)
+        codes = np.array([c for c in directed_codes(fmt) if math.isfinite(float(fmt.unpack(c)))], np.uint64)
+        values = fmt.decode(codes.astype(np.uint64 if fmt.bits > 32 else f"u{max(1, (fmt.bits + 7) // 8)}"))
+        for length, scale in ((1, 0), (2, 0), (5, 3), (33, 6), (200, 9)):
+            near = values[np.abs(values) <= fmt.max_finite * 2.0**-scale]
+            a, b = rng.choice(near, (6, length)), rng.choice(near, (length, 5))
+            a[0], b[:, 0] = near.max(), near.max()
+            a[1], b[:, 1] = near.max(), near.min()
+            a[2] = -0.0 if fmt.min_finite < 0 and not isinstance(fmt, hu.FixedFormat) else 0.0
+            said, found, wanted = both(f"{name}/{accumulator}@{rng.choice(MODES)}", a, b, seed=length)
+            assert same(found, wanted), (name, length, said)
+            seen.add(said.split(":")[0])
+    assert len(seen) > 1 or accumulator in ("fp64", "q16.24"), seen
+
+
+@pytest.mark.parametrize(
+    ("datapath", "a", "b", "length", "dtype"),
+    [
+        ("q8.0/fp16", 8.0, 8.0, 32, "float32"),  # 2^11 units: a significand of 11 bits holds them
+        ("q8.0/fp16", 8.0, 8.0, 33, None),
+        ("q8.0/q12.0", 89.0, 23.0, 1, "float32"),  # 2047
+        ("q8.0/q12.0", 64.0, 32.0, 1, None),  # 2048, one beyond the largest
+        ("q8.0/q12.0w", 64.0, 32.0, 1, None),
+        ("q8.0/uq12.0", 1.0, 1.0, 1, None),  # a negative sum would saturate at 0
+        ("q14.0/q40.0", 4096.0, 4096.0, 1, "float32"),  # 2^24: the last that float32 has all of
+        ("q14.0/q40.0", 4096.0, 4097.0, 1, "float64"),
+        ("q28.0/q53.0w", 2.0**26 - 1, 2.0**26 - 1, 1, "float64"),
+        ("q28.0/q53.0w", 2.0**26, 2.0**26, 1, None),  # 2^52, one beyond the largest
+        ("q27.0*q27.0/fp64", 2.0**25, 2.0**25, 8, "float64"),  # 2^53
+        ("q27.0*q27.0/fp64", 2.0**25, 2.0**25, 9, None),
+        ("q2.6/q8.11", 1.0, 1.0, 1, None),  # the accumulator has 11 of 12 fraction bits
+        ("q2.6/q8.12", 1.0, 1.0, 1, "float32"),
+        ("e4m3/e5m20ftz", 1.0, 1.0, 1, None),  # flushes what is below 2^-14; units are 2^-18
+        ("q8.0/fp32@RTN", 1.0, 1.0, 1, None),  # -0
+        ("q8.0/int32@RTN", 1.0, 1.0, 1, "float32"),
+        ("q8.0/int32", math.inf, 1.0, 1, None),
+        ("q8.0/int32", math.nan, 0.0, 1, None),
+        ("q8.0/int32", 0.0, 1.0, 5, "float32"),
+        ("fp16/fp64", 65504.0, 65504.0, 1, None),  # 2^80 units
+        ("int8/int32:product=int16", 1.0, 1.0, 1, None),
+        ("int8/fp32:fused4", 1.0, 1.0, 1, None),
+    ],
+)
+def test_what_is_certified(datapath, a, b, length, dtype):
+    found = certificate(hu.Datapath.parse(datapath), length, a, b)
+    assert found.dtype == dtype and found.reason
+
+
+def test_one_more_term_than_certified_is_rounded():
+    """The bound is no wider than it need be: 33 * 64 = 2112 has 12 bits, of which fp16 keeps 11."""
+    a = np.full((1, 33), 8.0)
+    a[0, 0] = 7.0
+    b = np.full((33, 1), 8.0)
+    b[0, 0] = 7.0
+    said, found, wanted = both("q8.0/fp16", a, b)
+    assert said.startswith("the ODD kernel") and same(found, wanted) and found[0, 0] != (a @ b)[0, 0]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_ledger_and_the_random_bits_are_those_of_the_kernels(threads):
+    rng = np.random.default_rng(SEED)
+    a, b = rng.integers(-9, 9, (2, 20, 20)).astype(float)
+    machine, slow = (kind("int8/int32/fp4_e2m1@RNE/SR8", seed=5, threads=threads) for kind in (hu.Machine, Kernels))
+    assert machine.explain(a, b).startswith("BLAS in float32") and machine.calls == 0
+    for _ in range(2):
+        assert same(machine.matmul(a, b), slow.matmul(a, b))
+    assert machine.dot(a[0], b[0]) == slow.dot(a[0], b[0]) and machine.ledger == slow.ledger
+
+
+def test_random_formats():
+    rng = np.random.default_rng(SEED)
+    certified = 0
+    for _ in range(300):
+        a_format, b_format, accumulator = (random_format(rng) for _ in range(3))
+        if rng.random() < 0.5:
+            accumulator = f(str(rng.choice(["fp64", "q20.30", "e11m40", "fp32"])))
+        try:
+            datapath = hu.Datapath(a_format, b_format, accumulator, str(rng.choice(MODES)))
+            length = int(rng.integers(1, 20))
+            a, b = (
+                hu.quantize(rng.standard_normal(shape) * 4, fmt)
+                for shape, fmt in (((3, length), a_format), ((length, 4), b_format))
+            )
+            said, found, wanted = both(datapath, a, b)
+        except hu.HalfulpError:
+            continue
+        assert same(found, wanted), (datapath, said)
+        certified += said.startswith("BLAS")
+    assert certified > 20
