@@ -339,7 +339,7 @@ class Machine:
         if narrow is not None:
             path, t = int(narrow), target32(self.datapath.accumulator, self.datapath.rounding, False) or _ANY32
         out = self.backend.xp.zeros(m * n, kind)
-        args = (xs.astype(kind, copy=False).ravel(), ys.astype(kind, copy=False).ravel(), out, k, n)
+        args: tuple[Any, ...] = (*(x.astype(kind, copy=False).ravel() for x in (xs, ys)), out, k, n)
         if product_path == EXACT and path != Path.WIDE:
             exact, random = (self.backend.scratch(name, m * n, kind) for name in ("exact", "random"))
             self.backend.launch("matmul_exact", m * n, *args, exact, random, drawn, path, t, work=k)

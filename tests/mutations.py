@@ -97,8 +97,8 @@ MUTATIONS = [
     (
         "odd path taken two bits too far",
         PATHS,
-        "looked_at + rounding.random_bits + 2 <= 53",
-        "looked_at + rounding.random_bits <= 53",
+        "looked_at + rounding.random_bits + 2 <= carrier",
+        "looked_at + rounding.random_bits <= carrier",
     ),
     ("NaN one code too low", FLOATS, "if lone else self.sign_bit - 1", "if lone else self.sign_bit - 2"),
     ("kernels round to integers what is none afterwards", EVALUATE, "not _holds_integers(function)", "False"),
