@@ -35,6 +35,7 @@ DEVICE_INLINE i64 leading_zeros(i64 x) { return x ? __builtin_clzll((unsigned lo
 DEVICE_INLINE f64 fma(f64 x, f64 y, f64 z) { return __builtin_fma(x, y, z); }
 DEVICE_INLINE f64 copysign(f64 x, f64 y) { return __builtin_copysign(x, y); }
 DEVICE_INLINE f64 floor(f64 x) { return __builtin_floor(x); }
+DEVICE_INLINE f64 trunc(f64 x) { return __builtin_trunc(x); }
 DEVICE_INLINE f64 sqrt(f64 x) { return __builtin_sqrt(x); }
 DEVICE_INLINE f64 fabs(f64 x) { return __builtin_fabs(x); }
 #endif

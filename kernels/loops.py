@@ -9,11 +9,12 @@ from __future__ import annotations
 from .elementwise import CHUNK, NATIVE, ODD, draw_fractions, neutral_zero, round_chunk
 from .scalar import add_odd, limited, mac_native, mac_odd, random_fraction, round_odd, settle
 from .structs import Draws, FusedUnit, Target
-from .subset import bits_of, device_call, f64, f64s, i64, i64s, kernel, quotient
+from .subset import bits_of, device, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient, trunc
 from .wide import LIMB, exponent, is_special, mac_wide, round_wide, significand
 
 EXACT = -1  #: as a product path: the product is not rounded
 NO_EXPONENT = -1000000
+FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
 
 
 @device_call
@@ -277,6 +278,82 @@ def matmul_fused(
         row = a[i * depth : (i + 1) * depth]
         column = b[j : depth * width]
         c[index] = fused_dot(depth, row, column, width, d, index, unit, t)
+
+
+@device
+def term_exponent(x: f64, emin: i64) -> i64:
+    """As ``stored_exponent``, of what is a normal double or nothing that counts."""
+    return max(((bits_of(x) >> 52) & 0x7FF) - 1023, emin)
+
+
+@device
+def power(q: i64) -> f64:
+    """2^q of a normal double."""
+    return from_bits((q + 1023) << 52)
+
+
+@device_call
+def add_aligned(
+    n: i64, c: f64s, a: f64s, terms: i64, b: f64s, width: i64, s: f64s, places: i64s, unit: FusedUnit
+) -> None:
+    """s[j] = c[j] and the products a[k] * b[k * width + j], k < terms, each cut off at its place, summed exactly."""
+    for j in range(n):
+        places[j] = term_exponent(c[j], unit.emin_total) if c[j] != 0.0 else NO_EXPONENT
+    for k in range(terms):
+        x = a[k]
+        y = b[k * width : k * width + n]
+        exponent_x = term_exponent(x, unit.emin_x) if x != 0.0 else NO_EXPONENT
+        for j in range(n):
+            there = exponent_x + term_exponent(y[j], unit.emin_y)
+            places[j] = max(places[j], there if y[j] != 0.0 else NO_EXPONENT)
+    for j in range(n):
+        largest = max(min(places[j], FAR), 0 - FAR)  # of infinities, and where all is zero
+        places[j] = (largest if unit.floating != 0 else 0) - unit.kept_bits
+        s[j] = trunc(c[j] * power(0 - places[j]))
+    for k in range(terms):
+        x = a[k]
+        y = b[k * width : k * width + n]
+        for j in range(n):
+            s[j] = s[j] + trunc(x * y[j] * power(0 - places[j]))
+    for j in range(n):
+        s[j] = s[j] * power(places[j]) + 0.0  # what cancels is +0
+
+
+@kernel
+def matmul_aligned(
+    begin: i64,
+    end: i64,
+    a: f64s,
+    b: f64s,
+    c: f64s,
+    depth: i64,
+    width: i64,
+    s: f64s,
+    places: i64s,
+    u: f64s,
+    d: Draws,
+    unit: FusedUnit,
+    t: Target,
+) -> None:
+    """As ``matmul_fused``, where binary64 holds every product and every aligned sum. s, places and u are scratch."""
+    index = begin
+    while index < end:
+        i = quotient(index, width)
+        n = min(min((i + 1) * width, end) - index, CHUNK)
+        stop = index + n
+        start = 0
+        step = 0
+        while start < depth:
+            terms = min(unit.terms, depth - start)
+            row = a[i * depth + start : i * depth + start + terms]
+            bs = b[start * width + index - i * width : depth * width]
+            add_aligned(n, c[index:stop], row, terms, bs, width, s[index:stop], places[index:stop], unit)
+            if t.random_bits > 0:
+                draw_fractions(u[index:stop], n, index, d, step, t)
+            round_chunk(n, s[index:stop], c[index:stop], u[index:stop], t)
+            start = start + terms
+            step = step + 1
+        index = stop
 
 
 @kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +19,18 @@ from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .certificates import Certificate, certificate, magnitude
 from .loops import EXACT
-from .paths import FP64, ONE, Op, Path, accumulate_path, accumulate_path32, convert_path, mac_path
+from .paths import (
+    FP64,
+    ONE,
+    Op,
+    Path,
+    accumulate_path,
+    accumulate_path32,
+    aligned_width,
+    aligns,
+    convert_path,
+    mac_path,
+)
 from .structs import Draws, FusedUnit, Target
 from .target import draws, target, target32
 
@@ -173,8 +183,13 @@ class Machine:
             out = self._blas(xs, ys, dtype)
         elif isinstance(dp.order, Fused):
             out = self.backend.xp.zeros(m * n)
-            args = (xs.ravel(), ys.ravel(), out, k, n, *self._fused_parameters(dp.order))
-            self.backend.launch("matmul_fused", m * n, *args, work=8 * k)
+            args: tuple[Any, ...] = (xs.ravel(), ys.ravel(), out, k, n)
+            if aligns(dp):
+                args += (self.backend.scratch("exact", m * n), self.backend.scratch("places", m * n, np.int64))
+                args += (self.backend.scratch("random", m * n), *self._fused_parameters(dp.order))
+                self.backend.launch("matmul_aligned", m * n, *args, work=k)
+            else:
+                self.backend.launch("matmul_fused", m * n, *args, *self._fused_parameters(dp.order), work=8 * k)
         else:
             out = self._sequential(xs, ys, *drawn)
         self._count_dots(m * n, k)
@@ -365,15 +380,7 @@ class Machine:
         """Parameters of the fused kernels, after checking that 62-bit integers hold every aligned sum."""
         dp = self.datapath
         accumulator = dp.accumulator
-        growth = math.ceil(math.log2(order.terms + 1))
-        if isinstance(accumulator, FixedFormat):
-            kept = accumulator.fraction_bits + order.guard_bits
-            highest = max(_top(dp.a) + _top(dp.b) + 2, _top(accumulator) + 1)
-            width = highest + kept + growth
-        else:
-            assert isinstance(accumulator, FloatFormat)
-            kept = accumulator.trailing_bits + order.guard_bits
-            width = kept + 2 + growth
+        kept, width = aligned_width(dp, order)
         if dp.a.precision + dp.b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}"
             raise HalfulpError(f"{order} on {dp.name} needs {needed}; at most 62 are built.")
@@ -392,8 +399,3 @@ class Machine:
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():
             self.ledger.count(operation, dots * times)
-
-
-def _top(fmt: Format) -> int:
-    """Exponent of the largest magnitude of a format."""
-    return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..emulator.conventions import RISCV, Conventions
-from ..emulator.datapath import Datapath, sequential
+from ..emulator.datapath import Datapath, Fused, sequential
 from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode, Rounding
 from .target import exponents, fits_binary32, fits_float, has_kernels, target, target32
@@ -123,6 +124,32 @@ def accumulate_path32(datapath: Datapath) -> Path | None:
         return None
     path = mac_path(a, b, accumulator, accumulator, rounding, carrier=BINARY32)
     return path if path is Path.NATIVE or (path is Path.ODD and target32(accumulator, rounding, False)) else None
+
+
+def _top(fmt: Format) -> int:
+    """Exponent of the largest magnitude of a format."""
+    return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
+
+
+def aligned_width(datapath: Datapath, order: Fused) -> tuple[int, int]:
+    """Bits that a fused unit keeps below the largest exponent (fixed: below one), and the width of its sums."""
+    accumulator = datapath.accumulator
+    growth = math.ceil(math.log2(order.terms + 1))
+    if isinstance(accumulator, FixedFormat):
+        kept = accumulator.fraction_bits + order.guard_bits
+        return kept, max(_top(datapath.a) + _top(datapath.b) + 2, _top(accumulator) + 1) + kept + growth
+    kept = accumulator.precision - 1 + order.guard_bits
+    return kept, kept + 2 + growth
+
+
+def aligns(datapath: Datapath) -> bool:
+    """Whether binary64 holds a fused unit's products and sums, exponents well within its range, and can round them."""
+    if not isinstance(datapath.order, Fused):
+        return False
+    a, b, accumulator = map(exponents, (datapath.a, datapath.b, datapath.accumulator))
+    near = max(map(abs, (a[0] + b[0], a[1] + b[1] + 1, *accumulator))) <= 400
+    width = max(aligned_width(datapath, datapath.order)[1], datapath.a.precision + datapath.b.precision)
+    return near and width <= 53 and convert_path(datapath.accumulator, datapath.rounding) is Path.ODD
 
 
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:

@@ -196,6 +196,16 @@ def floor(typing, x):
 
 
 @intrinsic
+def trunc(typing, x):
+    """x without its fraction, as a float."""
+
+    def codegen(context, builder, signature, args):
+        return builder.call(builder.module.declare_intrinsic("llvm.trunc", [args[0].type]), args)
+
+    return x(x), codegen
+
+
+@intrinsic
 def sqrt(typing, x):
     """The square root, correctly rounded."""
 
@@ -343,6 +353,7 @@ INTRINSICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "nearest_even": ("nearest_even", ("f64", "i64"), "f64"),
     "copysign": ("copysign", ("f64", "f64"), "f64"),
     "floor": ("floor", ("f64",), "f64"),
+    "trunc": ("trunc", ("f64",), "f64"),
     "sqrt": ("sqrt", ("f64",), "f64"),
     "fmod": ("fmod", ("f64", "f64"), "f64"),
     "abs": ("fabs", ("f64",), "f64"),

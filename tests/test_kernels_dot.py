@@ -14,7 +14,7 @@ from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import Philox, Role, source, stream
 from halfulp.kernels import backends, loops
 from halfulp.kernels.certificates import Certificate
-from halfulp.kernels.paths import Path, accumulate_path
+from halfulp.kernels.paths import Path, accumulate_path, aligns
 from halfulp.kernels.target import draws, target
 from kernel_cases import (
     BACKENDS,
@@ -355,9 +355,40 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
         monkeypatch.setattr(hu.Machine, "_path32", lambda self: None)
         wide = hu.Machine(datapath, seed=seed).matmul(a, b)
         monkeypatch.undo()
-        nan = np.isnan(wide)
-        assert np.array_equal(nan, np.isnan(narrow)) and narrow[~nan].tobytes() == wide[~nan].tobytes(), (
-            datapath,
-            length,
-        )
-        assert (taken is None) == (accumulator == "fp32" and mode != "RNE") and taken is not Path.WIDE
+        assert_same(narrow, wide)
+        too_narrow = (accumulator == "fp32" and mode != "RNE") or (accumulator, mode) == ("q4.4w", "SR8")
+        assert (taken is None) == too_narrow and taken is not Path.WIDE
+
+
+def assert_same(found, wanted):
+    """Bit for bit, but for the signs of NaNs."""
+    nan = np.isnan(wanted)
+    assert np.array_equal(nan, np.isnan(found)) and found[~nan].tobytes() == wanted[~nan].tobytes()
+
+
+@pytest.mark.parametrize("rounding", ["RNE", "RTZ", "SR6"])
+@pytest.mark.parametrize(
+    "unit",
+    ["fp8_e4m3/e8m13@{}:fused32g2", "fp8_e5m2/fp32@{}:fused16g1", "fp16/fp32@{}:fused8", "bf16/fp32@{}:fused4g3",
+     "tf32/e8m24@{}:fused4", "fp16*fp8_e4m3/fp16@{}:fused3g5", "fp16/e5m12sat@{}:fused7", "int8/int32@{}:fused16",
+     "q4.4/q6.6@{}:fused5g2", "fp4_e2m1/q9.1w@{}:fused32g1", "e4m3fnuz/e5m9ftz@{}:fused2g9"],
+)  # fmt: skip
+def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding, monkeypatch):
+    """Of everything a format has, and of numbers of one sort: normal ones that cancel, subnormals, mixed exponents."""
+    datapath = hu.Datapath.parse(unit.format(rounding))
+    assert aligns(datapath)
+    rng = np.random.default_rng([SEED, *datapath.name.encode()])
+    a_values, b_values = (
+        fmt.decode(np.array(directed_codes(fmt)).astype(code_dtype(fmt.bits))) for fmt in (datapath.a, datapath.b)
+    )
+    for seed, length in enumerate((1, 9, 40, 67)):
+        a, b = rng.choice(a_values, (40, length)), rng.choice(b_values, (length, 40))
+        a[::4] = hu.quantize(rng.normal(size=a[::4].shape), datapath.a)
+        b[:, ::3] = rng.choice(b_values[1:4], b[:, ::3].shape)
+        a[1::4] = hu.quantize(np.ldexp(1.0, rng.integers(-9, 9, a[1::4].shape)), datapath.a)
+        machine = hu.Machine(datapath, seed=seed, threads=1 + seed % 2)
+        found = machine.matmul(a, b)
+        monkeypatch.setattr("halfulp.kernels.machine.aligns", lambda dp: False)
+        wanted = hu.Machine(datapath, seed=seed).matmul(a, b)
+        monkeypatch.undo()
+        assert_same(found, wanted)
