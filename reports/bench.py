@@ -23,6 +23,7 @@ from ..emulator.errors import HalfulpError
 from .record import versions
 
 COPY = "x copy"  #: of the bytes that np.copyto moves in the same time
+BLAS = "x BLAS"  #: of the multiply-accumulations that NumPy's product of matrices does in the same time
 UNITS = {"GB/s": 1e9, "M results/s": 1e6, "M lines/s": 1e6, "k calls/s": 1e3, "GMAC/s": 1e9}
 
 _LEAST_ROUNDS, _PATIENCE = 3, 1.0  #: no further round is begun after so many, and so many seconds
@@ -34,10 +35,10 @@ class Asked(NamedTuple):
     """The least that is asked of a figure."""
 
     least: float
-    unit: str  #: COPY, or a key of UNITS
+    unit: str  #: COPY, BLAS, or a key of UNITS
 
 
-#: Asked for arrays of 2^22 elements and 2 threads on an otherwise idle machine.
+#: Asked for arrays of 2^22 elements (matrices of 512 x 512) and 2 threads on an otherwise idle machine.
 ASKED = {
     "quantize float32": Asked(0.9, COPY),
     "quantize float64": Asked(0.8, COPY),
@@ -48,6 +49,12 @@ ASKED = {
     "any with p > 24": Asked(30, "M results/s"),
     "vectors, verify": Asked(1, "M lines/s"),
     "reference": Asked(50, "k calls/s"),
+    "matmul, certified": Asked(0.6, BLAS),
+    "matmul, native fp32": Asked(8, "GMAC/s"),
+    "matmul, p <= 24": Asked(1.2, "GMAC/s"),
+    "matmul, SR": Asked(0.4, "GMAC/s"),
+    "matmul, fused": Asked(0.6, "GMAC/s"),
+    "matmul, fixed": Asked(1.5, "GMAC/s"),
 }
 WITH_FLAGS = 0.4  #: the share of it that is asked for where flags are wanted as well
 
@@ -132,7 +139,7 @@ class Figure:
     @property
     def judged(self) -> float:
         """The number that is compared with ``least``."""
-        return (self.ratio or 0.0) if self.least_unit == COPY else self.best
+        return (self.ratio or 0.0) if self.least_unit in (COPY, BLAS) else self.best
 
     @property
     def met(self) -> bool | None:

@@ -33,7 +33,15 @@ ARITHMETIC = {  # operands, and what is asked for p <= 24
 }
 FUNCTIONS = ("f16_add", "f32_mulAdd", "f64_mul")
 REFERENCES = ("fp16_fma", "fp32_fma", "fp64_fma", "e4m3fn_mul", "fp32_div")
-DATAPATHS = ("fp8_e4m3/fp32", "bf16/fp32", "fp16", "int8/int32", "fp8_e4m3/e8m13:fused32g2", "fp64")
+DATAPATHS = {  # and what is asked of their products of matrices
+    **dict.fromkeys(("int8/int32", "q4.12/q20.24", "fp8_e4m3/fp64"), "matmul, certified"),
+    **dict.fromkeys(("fp8_e4m3/fp32", "bf16/fp32", "fp32"), "matmul, native fp32"),
+    **dict.fromkeys(("fp16", "fp8_e4m3/fp16@RTZ", "bf16", "bf16/fp32@RTP"), "matmul, p <= 24"),
+    **dict.fromkeys(("fp16@SR8", "bf16/fp32@SR8"), "matmul, SR"),
+    **dict.fromkeys(("fp8_e4m3/e8m13:fused32g2", "fp16/fp32@RTZ:fused16g2"), "matmul, fused"),
+    **dict.fromkeys(("q4.12", "int8/q16.0", "int8/q12.0w"), "matmul, fixed"),
+    "fp64": "",
+}
 
 _CHUNK, _UNCOUNTED = 1 << 20, 2  #: bytes of lines that are passed on at a time; chunks before the clock starts
 _LONG = 0.5  #: seconds that one run may take before it gets fewer elements
@@ -202,16 +210,17 @@ def _refer(name: str, plan: Plan) -> Trial:
 
 
 def _multiplying() -> Iterator[Case]:
-    for name in DATAPATHS:
-        yield Case("matmul", name, "", "float64", False, "GMAC/s", "", partial(_multiply, name))
+    for name, asked in DATAPATHS.items():
+        yield Case("matmul", name, "", "float64", False, "GMAC/s", asked, partial(_multiply, name))
 
 
 def _multiply(name: str, plan: Plan) -> Trial:
-    """A Machine's matrix product, and NumPy's in float32 on as many threads."""
+    """A Machine's matrix product, and NumPy's on as many threads: in float32, or as the certificate says."""
     machine, n = Machine(name, threads=plan.threads), plan.side
     formats: Sequence[Any] = (machine.datapath.a, machine.datapath.b)
     a, b = (values(n * n, "float64", which, str(fmt)).reshape(n, n) for which, fmt in enumerate(formats))
-    x, y, out = a.astype(np.float32), b.astype(np.float32), np.zeros((n, n), np.float32)
+    kind = np.float64 if machine.explain(a, b).startswith("BLAS in float64") else np.float32
+    x, y, out = a.astype(kind), b.astype(kind), np.zeros((n, n), kind)
     product = timed(np.matmul, x, y, out=out)
 
     def blas() -> float:
