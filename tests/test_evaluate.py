@@ -32,6 +32,24 @@ def test_fixed_point_rounded_to_integers(name):
         check(hu.function(f"{name}_round_to_integral", rounding), columns)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["fp16_round_to_integral_to_e4m3fn", "fp32_round_to_integral_to_fp16", "e4m3fn_round_to_integral_to_fp16",
+     "q6.4_round_to_integral_to_q4.4", "fp16_round_to_integral_to_e4m3b-3", "e5m8b1_roundToInt",
+     "e4m3ftzb-1_roundToInt", "ue4m2b-1_roundToInt"],
+)  # fmt: skip
+def test_integers_that_the_result_may_not_hold(name):
+    """They are rounded again, into its format."""
+    function = hu.function(name)
+    columns = codes_around(function.operands[0], np.random.default_rng(3))
+    if function.operands[0].bits <= 16:
+        columns = np.arange(1 << function.operands[0].bits, dtype=np.uint64)[
+            :: 1 if function.operands[0].bits < 12 else 7
+        ]
+    for rounding in MODES:
+        check(hu.function(name, rounding), columns)
+
+
 @pytest.mark.parametrize("operation", ["div", "sqrt", "mul", "fma"])
 @pytest.mark.parametrize("name", [name for name in FIXED if name.endswith("w")])
 def test_wrapping_formats(name, operation):
