@@ -100,11 +100,15 @@ class Backend:
             for begin, end in parts:
                 self.run(kernel, begin, end, *args)
 
-        helpers = [_pool(threads).submit(drain) for _ in range(threads - 1)]
-        drain()
-        for helper in helpers:
-            if not helper.cancel():  # one that has not started has nothing left to do
-                helper.result()
+        try:
+            helpers = [_pool(threads).submit(drain) for _ in range(threads - 1)]
+            drain()
+            for helper in helpers:
+                if not helper.cancel():  # one that has not started has nothing left to do
+                    helper.result()
+        except BaseException:  # Ctrl-C, say: a helper may still be at work in the scratch arrays
+            vars(_held).clear()
+            raise
 
 
 class CpuBackend(Backend):

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from ..emulator.datapath import Datapath, Sequential
 from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.rounding import Mode
+from .paths import BINARY32, BINARY64
 from .target import exponents
 
-#: Carriers of BLAS: name, significand's bits, exponents of the smallest and the largest normal number.
-_CARRIERS = (("float32", 24, -126, 127), ("float64", 53, -1022, 1023))
+_TYPES = {"float32": BINARY32, "float64": BINARY64}  #: of BLAS, the cheaper one first
 
 
 class Certificate(NamedTuple):
@@ -30,6 +30,9 @@ class Certificate(NamedTuple):
 
 def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: float) -> Certificate:
     """The certificate for dot products of ``length`` terms whose operands have at most these magnitudes.
+
+    length : K. largest_a, largest_b : max|a| and max|b|, values of the datapath's formats, or the infinity or NaN that
+    is among them. Exact: nothing is estimated.
 
     The caller sees to it that the operands are values of the datapath's formats, and that a zero result becomes +0.
     """
@@ -46,8 +49,9 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
         return Certificate(None, f"{said}; the accumulator {datapath.accumulator} {lacking}")
     if datapath.rounding.mode is Mode.RTN and _has_negative_zero(datapath.accumulator):
         return Certificate(None, "under RTN a sum that cancels is -0")
-    for dtype, precision, emin, emax in _CARRIERS:
-        if n <= 1 << precision and min(low_a, low_b, unit) >= emin and (n.bit_length() + unit) <= emax:
+    for dtype, carrier in _TYPES.items():
+        fits = min(low_a, low_b, unit) >= 1 - carrier.emax and n.bit_length() + unit <= carrier.emax
+        if fits and n <= 1 << carrier.precision:
             return Certificate(dtype, f"{said}; the accumulator {datapath.accumulator} and {dtype} hold them all")
     return Certificate(None, f"{said}; float64 does not hold them all")
 

@@ -17,6 +17,13 @@ NO_EXPONENT = -1000000
 FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
 
 
+@device
+def part_of_row(index: i64, end: i64, width: i64) -> tuple[i64, i64]:
+    """The row of a result, and how many results from there on, up to ``end``, are of that row: at most a CHUNK."""
+    i = quotient(index, width)
+    return i, min(min((i + 1) * width, end) - index, CHUNK)
+
+
 @device_call
 def accumulate_row(
     n: i64,
@@ -86,14 +93,14 @@ def matmul_exact(
     path: i64,
     t: Target,
 ) -> None:
-    """As ``matmul``, of exact products on the path NATIVE or ODD; s is scratch. On binary32 carriers too."""
+    """As ``matmul``, of exact products on the path NATIVE or ODD; s and u are scratch. On binary32 carriers too."""
     index = begin
     while index < end:
-        i = quotient(index, width)
-        n = min(min((i + 1) * width, end) - index, CHUNK)
+        i, n = part_of_row(index, end, width)
         column = index - i * width
         row = a[i * depth : (i + 1) * depth]
         stop = index + n
+        us = u[begin : begin + n]
         k = 0
         while k < depth:
             bs = b[k * width + column : depth * width]
@@ -102,8 +109,8 @@ def matmul_exact(
                 k = k + 4
             else:
                 if t.random_bits > 0:
-                    draw_fractions(u[index:stop], n, index, d, k, t)
-                add_one(n, c[index:stop], row[k], bs, s[index:stop], u[index:stop], path, t)
+                    draw_fractions(us, n, index, d, k, t)
+                add_one(n, c[index:stop], row[k], bs, s[begin : begin + n], us, path, t)
                 k = k + 1
         index = stop
 
@@ -129,8 +136,7 @@ def matmul(
     """C += A B in sequential order; A is (rows, depth), B (depth, width), C (rows, width), all row-major."""
     index = begin
     while index < end:
-        i = quotient(index, width)
-        n = min((i + 1) * width, end) - index
+        i, n = part_of_row(index, end, width)
         column = index - i * width
         for k in range(depth):
             if t.random_bits > 0:
@@ -288,7 +294,7 @@ def term_exponent(x: f64, emin: i64) -> i64:
 
 @device
 def power(q: i64) -> f64:
-    """2^q of a normal double."""
+    """2^q for -1022 <= q <= 1023: ``power_of_two`` without its branches."""
     return from_bits((q + 1023) << 52)
 
 
@@ -338,19 +344,20 @@ def matmul_aligned(
     """As ``matmul_fused``, where binary64 holds every product and every aligned sum. s, places and u are scratch."""
     index = begin
     while index < end:
-        i = quotient(index, width)
-        n = min(min((i + 1) * width, end) - index, CHUNK)
+        i, n = part_of_row(index, end, width)
         stop = index + n
+        sums = s[begin : begin + n]
+        us = u[begin : begin + n]
         start = 0
         step = 0
         while start < depth:
             terms = min(unit.terms, depth - start)
             row = a[i * depth + start : i * depth + start + terms]
             bs = b[start * width + index - i * width : depth * width]
-            add_aligned(n, c[index:stop], row, terms, bs, width, s[index:stop], places[index:stop], unit)
+            add_aligned(n, c[index:stop], row, terms, bs, width, sums, places[begin : begin + n], unit)
             if t.random_bits > 0:
-                draw_fractions(u[index:stop], n, index, d, step, t)
-            round_chunk(n, s[index:stop], c[index:stop], u[index:stop], t)
+                draw_fractions(us, n, index, d, step, t)
+            round_chunk(n, sums, c[index:stop], us, t)
             start = start + terms
             step = step + 1
         index = stop

@@ -178,7 +178,6 @@ class Machine:
         self._open("matmul")
         xs, ys = self._matrices(a, b)
         (m, k), n = xs.shape, ys.shape[1]
-        drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
         if dtype := self._certificate(xs, ys).dtype:
             out = self._blas(xs, ys, dtype)
         elif isinstance(dp.order, Fused):
@@ -191,7 +190,7 @@ class Machine:
             else:
                 self.backend.launch("matmul_fused", m * n, *args, *self._fused_parameters(dp.order), work=8 * k)
         else:
-            out = self._sequential(xs, ys, *drawn)
+            out = self._sequential(xs, ys)
         self._count_dots(m * n, k)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
         return self._hand_out(self._output(out).reshape(m, n), a, b)
@@ -345,11 +344,11 @@ class Machine:
         flat = tuple(xp.array(xp.broadcast_to(v, shape)).ravel() for v in operands)
         return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
 
-    def _sequential(self, xs: Any, ys: Any, drawn: Draws, product_drawn: Draws) -> Any:
+    def _sequential(self, xs: Any, ys: Any) -> Any:
         """The flat product by the running sums' kernels, on binary32 carriers where they will do."""
         (m, k), n = xs.shape, ys.shape[1]
         path, t, product_path, product = self._sequential_parameters()
-        narrow = self._path32()
+        drawn, narrow = self._draws(Role.ACCUMULATOR), self._path32()
         kind = np.float64 if narrow is None else np.float32
         if narrow is not None:
             path, t = int(narrow), target32(self.datapath.accumulator, self.datapath.rounding, False) or _ANY32
@@ -361,7 +360,7 @@ class Machine:
         else:
             random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
             product_random = random if self.datapath.product is None else self.backend.xp.zeros(m * n)
-            args += (random, product_random, drawn, product_drawn, path, t, product_path, product)
+            args += (random, product_random, drawn, self._draws(Role.PRODUCT), path, t, product_path, product)
             self.backend.launch("matmul", m * n, *args, work=k)
         return out.astype(np.float64, copy=False)
 

@@ -617,6 +617,20 @@ def test_calls_of_several_threads_at_once():
             assert all(map(np.array_equal, results, both(i % 8)))
 
 
+def test_after_an_interrupt_scratch_is_not_shared_with_who_still_works_in_it(monkeypatch):
+    machine = CpuBackend(2)
+    held = machine.scratch("random", 5)
+    assert np.shares_memory(held, machine.scratch("random", 4))
+
+    def interrupted(kernel, begin, end):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        machine.launch("draw", 1 << 20)
+    assert not np.shares_memory(held, machine.scratch("random", 4))
+
+
 @pytest.mark.parametrize("nonsense", [None, [1.0, None], "text", [1j], [[1.0], [2.0, 3.0]]])
 def test_operands_that_are_no_numbers_are_refused(nonsense):
     for call in (lambda: hu.quantize(nonsense, "fp16"), lambda: hu.add(1.0, nonsense, "fp16")):
