@@ -4,12 +4,26 @@ from .emulator.arithmetic import Flags
 from .emulator.blocks import BlockFormat, Blocks
 from .emulator.conventions import ARM, RISCV, X86, Conventions
 from .emulator.cost import Cost, Technology, cost
-from .emulator.datapath import Datapath, Fused, Sequential, fused, sequential
+from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat, PositFormat
 from .emulator.functions import Function, function, reference
 from .emulator.ledger import Ledger, Operation
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
+from .emulator.orders import (
+    Blocked,
+    Exact,
+    Fused,
+    Sequential,
+    Systolic,
+    Tree,
+    blocked,
+    exact,
+    fused,
+    sequential,
+    systolic,
+    tree,
+)
 from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
 from .emulator.scoreboard import Scoreboard
@@ -35,10 +49,12 @@ __all__ = [
     "SR",
     "X86",
     "BlockFormat",
+    "Blocked",
     "Blocks",
     "Conventions",
     "Cost",
     "Datapath",
+    "Exact",
     "FixedFormat",
     "Flags",
     "FloatFormat",
@@ -52,13 +68,17 @@ __all__ = [
     "Rounding",
     "Scoreboard",
     "Sequential",
+    "Systolic",
     "Technology",
+    "Tree",
     "add",
+    "blocked",
     "cost",
     "decode",
     "div",
     "encode",
     "encode_blocks",
+    "exact",
     "fma",
     "format",
     "function",
@@ -70,4 +90,6 @@ __all__ = [
     "sequential",
     "sqrt",
     "sub",
+    "systolic",
+    "tree",
 ]

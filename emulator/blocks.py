@@ -36,7 +36,7 @@ from .arithmetic import Result, exact, exact_product, round_at, round_pack
 from .codec import code_dtype
 from .conventions import RISCV, Conventions
 from .errors import HalfulpError
-from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked, carrier
+from .formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked, carrier
 from .operations import dot
 from .rounding import RNE, RTP, Rounding
 
@@ -233,6 +233,18 @@ class BlockFormat:
     def __str__(self) -> str:
         scales = "+".join(str(part) for part in self.parts[1:])
         return f"{self.element}x{self.size}+{scales}+{self.rule.value}"
+
+
+def exponents(fmt: Format | BlockFormat) -> tuple[int, int]:
+    """Exponents of the lowest and the highest bit that a non-zero value of ``fmt`` can have, tensor scale left out."""
+    if isinstance(fmt, BlockFormat):
+        (low, high), (scale_low, scale_high) = exponents(fmt.element), exponents(fmt.scale)
+        return low + scale_low, high + scale_high + 1
+    if isinstance(fmt, FixedFormat):
+        return -fmt.fraction_bits, fmt.integer_bits
+    if isinstance(fmt, PositFormat):
+        return fmt.quantum_exponent, fmt.emax
+    return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
 def block_axis(array: np.ndarray, axis: int) -> int:

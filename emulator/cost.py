@@ -23,10 +23,11 @@ from importlib import resources
 from typing import NamedTuple
 
 from . import names
-from .datapath import Datapath, Fused
+from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format
 from .ledger import Ledger, Operation, aligned_width, dot_operations, output_operation
+from .orders import Blocked, Exact, Fused, Order, Systolic, Tree
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
 
@@ -246,34 +247,45 @@ class Cost:
         )
 
 
+def _lanes(order: Order) -> int:
+    """Multipliers that work side by side."""
+    if isinstance(order, Systolic):
+        return order.lanes
+    return order.terms or 1 if isinstance(order, (Fused, Exact, Tree)) else 1
+
+
 def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
     """Area, energy per MAC and delay of a datapath's unit, with sources and error band.
 
     The unit is one multiplier and one accumulating adder (sequential), or n multipliers, n aligned adders and one
-    rounding (fused), and one output stage where the output format is not the accumulator's. The output stage counts
-    in area only: it works once per dot product (a run's energy includes it). Delay is that of multiplier, adder, for
-    fused units ceil(log2 n) further integer adders, and rounding.
+    rounding (fused, exact), n multipliers and as many adders (tree, systolic), an outer accumulator besides (blocked),
+    and one output stage where the output format is not the accumulator's. The output stage counts in area only: it
+    works once per dot product (a run's energy includes it). Delay is that of multiplier, adder, for fused, exact and
+    tree units ceil(log2 n) further adders, and rounding.
     """
     datapath = Datapath.parse(datapath)
     technology = Technology(node)
-    fused = isinstance(datapath.order, Fused)
-    lanes = datapath.order.terms if isinstance(datapath.order, Fused) else 1
-    inner = dot_operations(replace(datapath, output=datapath.accumulator), lanes)
+    inner = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
+    lanes = _lanes(inner)
+    whole = replace(datapath, output=datapath.accumulator)
+    span = datapath.order.length if isinstance(datapath.order, Blocked) else lanes
     output = output_operation(datapath)
-    parts = [(op, n, technology.unit(op)) for op, n in inner.items()]
+    parts = [(op, n, technology.unit(op)) for op, n in dot_operations(whole, lanes).items()]
     stage = [] if output is None else [(output, 1, technology.unit(output))]
-    tree = math.ceil(math.log2(lanes))
-    energies = [(unit.energy_pj, n) for _, n, unit in parts]
+    levels = math.ceil(math.log2(lanes))
+    energies = [(technology.unit(op).energy_pj, n) for op, n in dot_operations(whole, span).items()]
     areas = [(unit.area_um2, n) for _, n, unit in parts + stage]
     delays = [(unit.delay_ns, 1) for _, _, unit in parts]
-    if fused and tree:
-        delays.append((technology._scalar("add", False, aligned_width(datapath), "delay_ns"), tree))
+    if isinstance(inner, (Fused, Exact)) and levels:
+        delays.append((technology._scalar("add", False, aligned_width(datapath), "delay_ns"), levels))
+    if isinstance(inner, Tree) and levels:
+        delays.append((parts[-1][2].delay_ns, levels))
 
     def total(terms: list[tuple[Price, int]]) -> Price:
         return _join(sum(price.value * n for price, n in terms), *(price for price, _ in terms))
 
     totals = dict(zip(QUANTITIES, map(total, (energies, areas, delays)), strict=True))
-    totals["energy_pj"] = totals["energy_pj"]._replace(value=totals["energy_pj"].value / lanes)
+    totals["energy_pj"] = totals["energy_pj"]._replace(value=totals["energy_pj"].value / span)
     return Cost(
         node,
         energy_pj=totals["energy_pj"].value,

@@ -5,59 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from . import names
 from .arithmetic import INVALID_NAN, exact_product, exact_sum, round_pack
+from .blocks import Block, BlockFormat
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
+from .orders import Blocked, Do, Exact, Fused, Order, Sequential, Step, parse_order, program, sequential
 from .random import Role
 from .rounding import RNE, Rounding
-
-
-@dataclass(frozen=True)
-class Sequential:
-    """One multiply-accumulate unit: the accumulator is rounded after every term, k = 0, 1, 2, ..."""
-
-    def __str__(self) -> str:
-        return "sequential"
-
-
-@dataclass(frozen=True)
-class Fused:
-    """A fused n-term unit, the tensor-core model (Fasi et al. 2021, doi:10.7717/peerj-cs.330).
-
-    The n exact products of a step and the accumulator are aligned to the largest exponent among them, cut off
-    (toward zero) below ``guard_bits`` bits under the accumulator's last place at that exponent, summed exactly,
-    then normalised and rounded once into the accumulator. The exponent of a product is the sum of its operands'
-    exponents, unnormalised. A fixed-point accumulator has its own fixed last place. A sum that cancels is +0.
-    """
-
-    terms: int
-    guard_bits: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= 32:
-            raise HalfulpError(
-                f"fused({self.terms}, guard_bits={self.guard_bits}): terms must lie in 1...4096, guard_bits in 0...32."
-            )
-
-    def __str__(self) -> str:
-        return f"fused({self.terms}, guard_bits={self.guard_bits})"
-
-
-Order = Sequential | Fused
-sequential = Sequential()
-
-
-def fused(terms: int, guard_bits: int = 0) -> Fused:
-    """The order of a fused unit with ``terms`` products a step."""
-    return Fused(terms, guard_bits)
-
 
 _GRAMMAR = re.compile(
     r"(?P<a>[^/@*:]+)(\*(?P<b>[^/@*:]+))?(/(?P<accumulator>[^/@*:]+))?(/(?P<output>[^/@*:]+))?"
     r"(@(?P<rounding>[^/@*:]+)(/(?P<output_rounding>[^/@*:]+))?)?"
-    r"(:fused(?P<terms>\d+)(g(?P<guard>\d+))?)?"
+    r"(:(?P<order>(fused|exact|tree|systolic|blocked|sequential)[^:(]*(\([^()]*\))?))?"
     r"(:product=(?P<product>[^/@*:]+)(@(?P<product_rounding>[^/@*:]+))?)?"
     r"(:operands=(?P<operand_rounding>[^/@*:]+))?"
 )
@@ -67,15 +29,20 @@ _GRAMMAR = re.compile(
 class Datapath:
     """A multiply-accumulate datapath, described once.
 
-    Names are accepted wherever a Format or a Rounding stands. Left out: ``b`` is ``a``, ``accumulator`` is ``a``,
-    ``output`` is ``accumulator``, ``output_rounding`` is ``rounding``.
+    Names are accepted wherever a Format, a Rounding or an order stands. Left out: ``b`` is ``a``, ``accumulator`` is
+    ``a``, ``output`` is ``accumulator``, ``output_rounding`` is ``rounding``.
+
+    Operands may be of any format. Those in blocks are cut along the summed axis; a unit multiplies and adds the
+    elements of a block exactly, applies both scales exactly, and adds the block's sum to the accumulator with one
+    rounding: ``sequential`` becomes ``exact(block size)``. Tensor scales multiply the sum before it is rounded into
+    ``output``.
 
     Element-wise operations use the same parts: operands enter through ``a`` and ``b`` (the addend of fma through
     ``accumulator``) and the exact result is rounded once into ``output`` with ``output_rounding``.
     """
 
-    a: Format  #: format of the first operand
-    b: Format = None  # type: ignore[assignment]  #: format of the second operand
+    a: Any  #: Format or BlockFormat of the first operand
+    b: Any = None  #: of the second operand
     accumulator: Format = None  # type: ignore[assignment]
     rounding: Rounding = RNE  #: of the accumulator
     product: Format | None = None  #: None: exact, i.e. a fused multiply-add
@@ -90,32 +57,54 @@ class Datapath:
             value = getattr(self, name)
             object.__setattr__(self, name, parse(default if value is None else value))
 
-        fill("a", names.scalar_format, self.a)
-        fill("b", names.scalar_format, self.a)
-        fill("accumulator", names.scalar_format, self.a)
-        fill("output", names.scalar_format, self.accumulator)
+        fill("a", names.format, self.a)
+        fill("b", names.format, self.a)
+        fill("accumulator", names.format, self.a)
+        fill("output", names.format, self.accumulator)
         fill("rounding", Rounding.parse, RNE)
         fill("output_rounding", Rounding.parse, self.rounding)
         fill("product_rounding", Rounding.parse, RNE)
         fill("operand_rounding", Rounding.parse, RNE)
+        fill("order", parse_order, sequential)
         if self.product is not None:
-            fill("product", names.scalar_format, None)
+            fill("product", names.format, None)
         else:
             object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
-        for fmt in (self.a, self.b, self.accumulator, self.product or self.output, self.output):
+        inner = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
+        for part, fmt in (("accumulator", self.accumulator), ("product", self.product or inner), ("inner", inner)):
             if not isinstance(fmt, (FloatFormat, FixedFormat)):
-                raise HalfulpError(f"a datapath is built of floating-point and fixed-point formats; {fmt} is neither.")
-        if not isinstance(self.order, (Sequential, Fused)):
-            raise HalfulpError(f"order {self.order!r} is neither sequential nor fused(n, guard_bits=g).")
-        if isinstance(self.order, Fused) and self.product is not None:
-            raise HalfulpError("a fused order adds exact products: leave product out.")
+                raise HalfulpError(f"the {part} of a datapath is of a float or fixed-point format; {fmt} is neither.")
+        if isinstance(self.output, BlockFormat):
+            raise HalfulpError(f"a datapath's output is of a format of single numbers; {self.output} is in blocks.")
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """Refuses what a unit of the order cannot do."""
+        inner = self.order.order if isinstance(self.order, Blocked) else self.order
+        if isinstance(inner, (Fused, Exact)) and self.product is not None:
+            raise HalfulpError(f"the order {inner} adds exact products: leave product out.")
+        blocks = [fmt for fmt in (self.a, self.b) if isinstance(fmt, BlockFormat)]
+        if not blocks:
+            return
+        if self.product is not None or not isinstance(inner, (Sequential, Fused, Exact)):
+            raise HalfulpError(
+                f"{self.a} and {self.b}: a unit adds the products of a block exactly; give it no product format, and"
+                " the order sequential (a block at a time), exact, fused, or blocked around one of these."
+            )
+        if len({fmt.size for fmt in blocks}) > 1:
+            raise HalfulpError(f"operands {self.a} and {self.b} have blocks of different sizes.")
+        if isinstance(inner, Sequential):
+            exactly: Order = Exact(blocks[0].size)
+            if isinstance(self.order, Blocked):
+                exactly = Blocked(self.order.length, self.order.accumulator, self.order.rounding, exactly)  # type: ignore[arg-type]
+            object.__setattr__(self, "order", exactly)
 
     @classmethod
     def parse(cls, text: str | Datapath) -> Datapath:
         """A datapath from its text form; ``name`` gives the text back.
 
         ``OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING[/OUTPUT_ROUNDING]]`` and then, in this order and each optional,
-        ``:fused<n>[g<guard bits>]``, ``:product=FORMAT[@ROUNDING]``, ``:operands=ROUNDING``.
+        ``:ORDER`` (``orders.parse_order``), ``:product=FORMAT[@ROUNDING]``, ``:operands=ROUNDING``.
 
         ``fp16`` is binary16 throughout; ``fp8_e4m3/fp32/bf16@RTZ`` multiplies e4m3, accumulates in fp32 with
         truncation and hands out bf16; ``q4.12/q16.24/q4.12@RNE/SR16`` rounds its output stochastically;
@@ -129,7 +118,6 @@ class Datapath:
                 f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE."
             )
         part = match.groupdict()
-        order = fused(int(part["terms"]), int(part["guard"] or 0)) if part["terms"] else sequential
         return cls(
             part["a"],  # type: ignore[arg-type]
             part["b"],  # type: ignore[arg-type]
@@ -137,7 +125,7 @@ class Datapath:
             part["rounding"] or RNE,  # type: ignore[arg-type]
             part["product"],  # type: ignore[arg-type]
             part["product_rounding"] or RNE,  # type: ignore[arg-type]
-            order,
+            parse_order(part["order"] or sequential),
             part["output"],  # type: ignore[arg-type]
             part["output_rounding"],  # type: ignore[arg-type]
             part["operand_rounding"] or RNE,  # type: ignore[arg-type]
@@ -152,8 +140,7 @@ class Datapath:
         if self.output != self.accumulator:
             text += f"/{names.alias(self.output)}"
         text += f"@{self.rounding}" + ("" if self.output_rounding == self.rounding else f"/{self.output_rounding}")
-        if isinstance(self.order, Fused):
-            text += f":fused{self.order.terms}" + (f"g{self.order.guard_bits}" if self.order.guard_bits else "")
+        text += f":{self.order.text}" if self.order.text else ""
         if self.product is not None:
             text += f":product={names.alias(self.product)}@{self.product_rounding}"
         return text + ("" if self.operand_rounding == RNE else f":operands={self.operand_rounding}")
@@ -163,82 +150,149 @@ class Datapath:
         return {f.name: None if getattr(self, f.name) is None else str(getattr(self, f.name)) for f in fields(self)}
 
 
+class Operand(NamedTuple):
+    """A datum as a multiplier gets it: the number, exact, and what its exponent field means."""
+
+    datum: Unpacked
+    exponent: int  #: floor(log2|x|), at least its format's emin; of an element in a block plus that of the scale
+
+
 def exponent_of(datum: Unpacked, fmt: Format) -> int:
     """The exponent field's meaning for a finite non-zero datum of ``fmt``: floor(log2|x|), at least emin."""
     return max(datum.significand.bit_length() - 1 + datum.exponent, fmt.emin)
 
 
+def operand(datum: Unpacked, fmt: Format, scale: Unpacked | None = None, scale_format: Format | None = None) -> Operand:
+    """A number of ``fmt``, or an element of it under a scale."""
+    exponent = exponent_of(datum, fmt) if datum.kind is Kind.FINITE and datum.significand else 0
+    if scale is None or scale_format is None:
+        return Operand(datum, exponent)
+    finite = scale.kind is Kind.FINITE and scale.significand
+    return Operand(exact_product(datum, scale), exponent + (exponent_of(scale, scale_format) if finite else 0))
+
+
+def operands(fmt: Format | BlockFormat, codes: Sequence[int] | Sequence[Block]) -> list[Operand]:
+    """The operands of codes: integers, or for a block format its ``Block``s."""
+    if isinstance(fmt, BlockFormat):
+        return [operand(x, fmt.element, block.scale, fmt.scale) for block in codes for x in block.elements]  # type: ignore[union-attr]
+    return [operand(fmt.unpack(code), fmt) for code in codes]  # type: ignore[arg-type]
+
+
 def dot(
-    datapath: Datapath, a: Sequence[int], b: Sequence[int], random: Callable[[Role, int], int] = lambda role, step: 0
+    datapath: Datapath,
+    a: Sequence[int] | Sequence[Block],
+    b: Sequence[int] | Sequence[Block],
+    random: Callable[[Role, int, int], int] = lambda role, step, k: 0,
+    tensor_scale: Unpacked | None = None,
 ) -> int:
-    """The definition of the datapath's dot product.
+    """The definition of the datapath's dot product: its order's program, step by step.
 
     Parameters
     ----------
-    a, b : codes in ``datapath.a`` and ``datapath.b``, K each.
-    random : gives the random integer for (role, step); asked only where a rounding is stochastic.
+    a, b : K codes in ``datapath.a`` and ``datapath.b``; of a block format its ``Block``s instead, the last may be
+        shorter.
+    random : gives the k random bits for (role, step), an integer; asked as random(role, step, k), where k is not 0.
+    tensor_scale : the exact product of the operands' tensor scales, where their formats have them.
 
     Returns
     -------
-    The code of the result in ``datapath.output``. The accumulator starts at +0.
+    The code of the result in ``datapath.output``. Registers start at +0.
     """
-    draw = lambda rounding, role, step: random(role, step) if rounding.random_bits else 0  # noqa: E731
-    total = Unpacked(Kind.FINITE)
-    x, y = [datapath.a.unpack(c) for c in a], [datapath.b.unpack(c) for c in b]
-    chunk = datapath.order.terms if isinstance(datapath.order, Fused) else 1
-    for start in range(0, len(x), chunk):
-        step = start // chunk
-        terms = list(zip(x[start : start + chunk], y[start : start + chunk], strict=True))
-        if isinstance(datapath.order, Fused):
-            summed = _aligned_sum(datapath, terms, total)
-        else:
-            product = exact_product(*terms[0])
-            if datapath.product is not None:
-                rounded = round_pack(
-                    product,
-                    datapath.product,
-                    datapath.product_rounding,
-                    draw(datapath.product_rounding, Role.PRODUCT, step),
-                )
-                product = datapath.product.unpack(rounded.code)
-            summed = exact_sum(product, total, datapath.rounding)
-        code = round_pack(
-            summed, datapath.accumulator, datapath.rounding, draw(datapath.rounding, Role.ACCUMULATOR, step)
-        ).code
-        total = datapath.accumulator.unpack(code)
+    unit = _Unit(datapath, operands(datapath.a, a), operands(datapath.b, b), random)
+    for step in program(datapath.order, len(unit.x)):
+        unit.do(step)
+    total = unit.registers.get(0, _ZERO)
+    total = total if tensor_scale is None else exact_product(total, tensor_scale)
     return round_pack(
-        total, datapath.output, datapath.output_rounding, draw(datapath.output_rounding, Role.OUTPUT, 0)
+        total, datapath.output, datapath.output_rounding, unit.drawn(Role.OUTPUT, 0, datapath.output_rounding)
     ).code
 
 
-def _aligned_sum(datapath: Datapath, pairs: Sequence[tuple[Unpacked, Unpacked]], total: Unpacked) -> Unpacked:
-    """The exact sum of one step's products and the accumulator after alignment (see ``Fused``)."""
-    terms = [exact_product(x, y) for x, y in pairs] + [total]
-    if any(term.kind is Kind.NAN for term in terms):
-        return Unpacked(Kind.NAN)
-    infinities = {term.negative for term in terms if term.kind is Kind.INFINITY}
-    if infinities:
-        return INVALID_NAN if len(infinities) == 2 else Unpacked(Kind.INFINITY, infinities.pop())
-    exponents = [
-        exponent_of(x, datapath.a) + exponent_of(y, datapath.b) for x, y in pairs if not (x.is_zero or y.is_zero)
-    ]
-    if not total.is_zero:
-        exponents.append(exponent_of(total, datapath.accumulator))
-    if not exponents:
-        return Unpacked(Kind.FINITE)
-    quantum = alignment_quantum(datapath, max(exponents))
-    cut = [(-1 if t.negative else 1) * _truncated(t, quantum) for t in terms]
-    return Unpacked(Kind.FINITE, sum(cut) < 0, abs(sum(cut)), quantum)
+_ZERO = Unpacked(Kind.FINITE)
 
 
-def alignment_quantum(datapath: Datapath, largest_exponent: int) -> int:
+@dataclass
+class _Unit:
+    """A datapath at work on one dot product."""
+
+    datapath: Datapath
+    x: list[Operand]
+    y: list[Operand]
+    random: Callable[[Role, int, int], int]
+
+    def __post_init__(self) -> None:
+        self.registers: dict[int, Unpacked] = {}
+
+    def do(self, step: Step) -> None:
+        total = self.registers.get(step.register, _ZERO)
+        match step.do:
+            case Do.MAC:
+                for k in range(step.first, step.last):
+                    draw = step.draw + k - step.first
+                    total = self.rounded(exact_sum(self.product(k), total, self.rounding(step.level)), step.level, draw)
+            case Do.LOAD:
+                total = self.product(step.first)
+            case Do.ADD:
+                other = self.registers.get(step.first, _ZERO)
+                total = self.rounded(exact_sum(other, total, self.rounding(step.level)), step.level, step.draw)
+            case Do.FUSE:
+                total = self.rounded(self.aligned_sum(step, total), step.level, step.draw)
+            case Do.CLEAR:
+                total = _ZERO
+        self.registers[step.register] = total
+
+    def accumulator(self, level: int) -> Format:
+        order = self.datapath.order
+        return order.accumulator if level and isinstance(order, Blocked) else self.datapath.accumulator
+
+    def rounding(self, level: int) -> Rounding:
+        order = self.datapath.order
+        return order.rounding if level and isinstance(order, Blocked) else self.datapath.rounding
+
+    def rounded(self, exactly: Unpacked, level: int, draw: int) -> Unpacked:
+        """A sum as the level's accumulator holds it."""
+        fmt, rounding = self.accumulator(level), self.rounding(level)
+        return fmt.unpack(round_pack(exactly, fmt, rounding, self.drawn(Role.ACCUMULATOR, draw, rounding)).code)
+
+    def drawn(self, role: Role, step: int, rounding: Rounding) -> int:
+        """The random bits of a rounding."""
+        return self.random(role, step, rounding.random_bits) if rounding.random_bits else 0
+
+    def product(self, k: int) -> Unpacked:
+        product, dp = exact_product(self.x[k].datum, self.y[k].datum), self.datapath
+        if dp.product is None:
+            return product
+        bits = self.drawn(Role.PRODUCT, k, dp.product_rounding)
+        return dp.product.unpack(round_pack(product, dp.product, dp.product_rounding, bits).code)
+
+    def aligned_sum(self, step: Step, total: Unpacked) -> Unpacked:
+        """The exact sum of one step's products and its register after alignment (see ``Fused``)."""
+        pairs = list(zip(self.x[step.first : step.last], self.y[step.first : step.last], strict=True))
+        terms = [exact_product(x.datum, y.datum) for x, y in pairs] + [total]
+        if any(term.kind is Kind.NAN for term in terms):
+            return Unpacked(Kind.NAN)
+        infinities = {term.negative for term in terms if term.kind is Kind.INFINITY}
+        if infinities:
+            return INVALID_NAN if len(infinities) == 2 else Unpacked(Kind.INFINITY, infinities.pop())
+        numbers = [term for term in terms if not term.is_zero]
+        if not numbers:
+            return _ZERO
+        quantum = min(term.exponent for term in numbers)
+        order, fmt = self.datapath.order, self.accumulator(step.level)
+        inner = order.order if isinstance(order, Blocked) else order
+        if isinstance(inner, Fused):
+            exponents = [x.exponent + y.exponent for x, y in pairs if not (x.datum.is_zero or y.datum.is_zero)]
+            exponents += [] if total.is_zero else [exponent_of(total, fmt)]
+            quantum = alignment_quantum(fmt, inner, max(exponents))
+        summed = sum((-1 if t.negative else 1) * _truncated(t, quantum) for t in terms)
+        return Unpacked(Kind.FINITE, summed < 0, abs(summed), quantum)
+
+
+def alignment_quantum(accumulator: Format, order: Fused, largest_exponent: int) -> int:
     """Exponent of the last weight that a fused unit keeps."""
-    assert isinstance(datapath.order, Fused)
-    accumulator = datapath.accumulator
     if isinstance(accumulator, FixedFormat):
-        return accumulator.quantum_exponent - datapath.order.guard_bits
-    assert isinstance(accumulator, FloatFormat)
-    return largest_exponent - accumulator.trailing_bits - datapath.order.guard_bits
+        return accumulator.quantum_exponent - order.guard_bits
+    return largest_exponent - (accumulator.precision - 1) - order.guard_bits
 
 
 def _truncated(datum: Unpacked, quantum: int) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
-from .datapath import Datapath, Fused
+from .blocks import BlockFormat, exponents
+from .datapath import Datapath
 from .formats import Format
+from .orders import Blocked, Do, Exact, Fused, Order, Sequential, program
 from .rounding import RNE, Rounding
 
 
@@ -101,31 +104,66 @@ def output_operation(datapath: Datapath) -> Operation | None:
 
 
 def aligned_width(datapath: Datapath) -> int:
-    """Bits of a fused unit's aligned sum: kept bits, two before the point, the growth of the terms, guard bits."""
-    assert isinstance(datapath.order, Fused)
-    return (
-        datapath.accumulator.precision + datapath.order.guard_bits + 1 + math.ceil(math.log2(datapath.order.terms + 1))
-    )
+    """Bits of the sum that a fused or exact unit aligns its products into.
+
+    Fused: kept bits, two before the point, the growth of the terms, guard bits. Exact: from the lowest bit of a product
+    to the highest, the growth of the terms (of 2^30, if there is no limit), and a sign; of one block's elements, whose
+    scale comes after the sum.
+    """
+    order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
+    inner = datapath.order.accumulator if isinstance(datapath.order, Blocked) else datapath.accumulator
+    if isinstance(order, Fused):
+        return inner.precision + order.guard_bits + 1 + math.ceil(math.log2(order.terms + 1))
+    assert isinstance(order, Exact)
+    formats = [fmt.element if isinstance(fmt, BlockFormat) and order.terms else fmt for fmt in (datapath.a, datapath.b)]
+    (low_a, high_a), (low_b, high_b) = map(exponents, formats)
+    growth = math.ceil(math.log2(order.terms)) if order.terms else 30
+    return high_a + high_b + 2 - low_a - low_b + growth + 1
 
 
 def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
-    """The operations of one dot product of ``length`` terms, in closed form.
+    """The operations of one dot product of ``length`` terms: K multiplications, and what its order's program adds.
 
-    Sequential: K multiplications and K accumulations. Fused(n): K multiplications, K additions into the aligned
-    sum and ceil(K/n) normalisations. An output format that differs from the accumulator adds one rounding.
+    Sequential: K accumulations. Fused(n) and Exact(n): K additions into the aligned sum and ceil(K/n) normalisations.
+    Tree and Systolic: their adders' roundings, those that add zeros included. Blocked: those of the inner accumulator,
+    and one addition a block. Elements in blocks: both scales of a block cost one multiplication of them. An output
+    format that differs from the accumulator adds one rounding.
     """
-    mul = Operation("mul", datapath.a, datapath.b, datapath.product, datapath.product_rounding)
-    term, accumulator = datapath.product or datapath.accumulator, datapath.accumulator
-    if isinstance(datapath.order, Fused):
-        steps = -(-length // datapath.order.terms)
-        counts = {
-            mul: length,
-            Operation("add", term, accumulator, None, width=aligned_width(datapath)): length,
-            Operation("normalise", accumulator, accumulator, accumulator, datapath.rounding): steps,
-        }
-    else:
-        counts = {mul: length, Operation("add", term, accumulator, accumulator, datapath.rounding): length}
-    output = output_operation(datapath)
+    dp, counts = datapath, Counter[Operation]()
+    a, b = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (dp.a, dp.b))
+    counts[Operation("mul", a, b, dp.product, dp.product_rounding)] += length
+    scales = [fmt.scale for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat)]
+    if len(scales) == 2:
+        size = next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
+        counts[Operation("mul", scales[0], scales[1], None)] += -(-length // size)
+    blocked = isinstance(dp.order, Blocked)
+    levels = [(dp.accumulator, dp.rounding)]
+    levels += [(dp.order.accumulator, dp.order.rounding)] if isinstance(dp.order, Blocked) else []
+    for (do, level), n in _roundings(dp.order, length).items():
+        accumulator, rounding = levels[level]
+        if do is Do.FUSE:
+            term = dp.product or accumulator
+            counts[Operation("add", term, accumulator, None, width=aligned_width(dp))] += length
+            counts[Operation("normalise", accumulator, accumulator, accumulator, rounding)] += n
+        else:
+            term = levels[-1][0] if do is Do.ADD and blocked and not level else accumulator
+            term = dp.product or term if do is Do.MAC else term
+            counts[Operation("add", term, accumulator, accumulator, rounding)] += n
+    output = output_operation(dp)
     if output is not None:
-        counts[output] = counts.get(output, 0) + 1
+        counts[output] += 1
+    return {operation: n for operation, n in counts.items() if n}
+
+
+@lru_cache(maxsize=4096)
+def _roundings(order: Order, length: int) -> Counter[tuple[Do, int]]:
+    """How often a program rounds, by kind of step and level of the accumulator."""
+    if isinstance(order, Sequential):
+        return Counter({(Do.MAC, 0): length})
+    if isinstance(order, (Fused, Exact)):
+        return Counter({(Do.FUSE, 0): -(-length // (order.terms or max(length, 1)))})
+    counts: Counter[tuple[Do, int]] = Counter()
+    for step in program(order, length):
+        if step.do not in (Do.LOAD, Do.CLEAR):
+            counts[step.do, step.level] += step.last - step.first if step.do is Do.MAC else 1
     return counts

@@ -17,12 +17,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ..emulator.errors import HalfulpError
 from . import loops
+from .elementwise import MARGIN, WORK
 from .structs import STRUCTS, Struct
 from .subset import COMPILED
 
@@ -43,6 +45,9 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
+
+
 @lru_cache(maxsize=8)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="halfulp")
@@ -53,6 +58,14 @@ def pack_struct(values: Struct) -> bytes:
     """A NamedTuple of the kernels as the C++ struct of the same fields, each of 64 bits."""
     hints = get_type_hints(type(values))
     return struct.pack("=" + "".join("d" if hints[name] is float else "q" for name in values._fields), *values)
+
+
+class Work(NamedTuple):
+    """A kernel's scratch argument: so many numbers for each result of a chunk (``subset.Scratch``)."""
+
+    name: str
+    each: int
+    dtype: Any = np.float64
 
 
 class Backend:
@@ -83,6 +96,17 @@ class Backend:
         if name not in vars(_held) or vars(_held)[name].size < size:
             setattr(_held, name, np.empty(size, dtype))
         return vars(_held)[name][:size]
+
+    def blas(self) -> Any:
+        """NumPy's BLAS on the backend's number of threads, as a context."""
+        return _blas_controller().limit(limits=self.threads, user_api="blas")
+
+    def work(self, args: tuple[Any, ...]) -> list[Any]:
+        """The arguments of a kernel, scratch as the calling thread's arrays."""
+        return [
+            self.scratch(arg.name, arg.each * WORK + MARGIN, arg.dtype) if isinstance(arg, Work) else arg
+            for arg in args
+        ]
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         raise NotImplementedError
@@ -118,7 +142,7 @@ class CpuBackend(Backend):
     kernels = loops  #: the module that, imported, has registered every kernel
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
-        COMPILED[kernel](begin, end, *args)
+        COMPILED[kernel](begin, end, *self.work(args))
 
 
 class CxxBackend(Backend):
@@ -137,11 +161,12 @@ class CxxBackend(Backend):
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         converted: list[Any] = [ctypes.c_longlong(begin), ctypes.c_longlong(end)]
-        for arg in args:
+        for given, arg in zip(args, self.work(args), strict=True):
             if isinstance(arg, STRUCTS):
                 converted.append(ctypes.c_char_p(pack_struct(arg)))
             elif isinstance(arg, np.ndarray):
                 converted.append(ctypes.c_void_p(arg.ctypes.data))
+                converted += [ctypes.c_longlong(given.each)] if isinstance(given, Work) else []
             else:
                 converted.append(ctypes.c_longlong(int(arg)))
         getattr(self.library, f"run_{kernel}")(*converted)
@@ -230,7 +255,13 @@ class GpuBackend(Backend):
         if kernel not in self._functions:
             self._functions[kernel] = self.module.get_function(f"run_{kernel}")
         blocks = -(-count // self._BLOCK)
-        self._functions[kernel]((blocks,), (self._BLOCK,), (np.int64(count), *map(self._argument, args)))
+        values: list[Any] = []
+        for arg in args:
+            if isinstance(arg, Work):
+                values += [self.xp.empty(count * arg.each + MARGIN, arg.dtype), np.int64(arg.each)]
+            else:
+                values.append(self._argument(arg))
+        self._functions[kernel]((blocks,), (self._BLOCK,), (np.int64(count), *values))
 
 
 _BACKENDS = {"cpu": CpuBackend, "gpu": GpuBackend, "cxx": CxxBackend}

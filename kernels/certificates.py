@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..emulator.datapath import Datapath, Sequential
+from ..emulator.blocks import BlockFormat, exponents
+from ..emulator.datapath import Datapath, alignment_quantum
 from ..emulator.formats import FixedFormat, FloatFormat, Format
-from ..emulator.rounding import Mode
+from ..emulator.orders import Blocked, Fused
+from ..emulator.rounding import Mode, Rounding
 from .paths import BINARY32, BINARY64
-from .target import exponents
 
 _TYPES = {"float32": BINARY32, "float64": BINARY64}  #: of BLAS, the cheaper one first
 
@@ -36,24 +37,46 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
 
     The caller sees to it that the operands are values of the datapath's formats, and that a zero result becomes +0.
     """
-    if not isinstance(datapath.order, Sequential) or datapath.product is not None:
-        return Certificate(None, "the datapath rounds more than its running sum")
+    if datapath.product is not None:
+        return Certificate(None, "the datapath rounds its products")
+    if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+        return Certificate(None, "operands in blocks have many scales")
     if not (math.isfinite(largest_a) and math.isfinite(largest_b)):
         return Certificate(None, "there are infinities or NaNs among the operands")
     low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
     unit = low_a + low_b
     n = length * _units(largest_a, low_a) * _units(largest_b, low_b)
     said = f"sums of {length} products are at most {_power(n)} times 2^{unit}"
-    lacking = _lacks(datapath.accumulator, n, unit)
-    if lacking:
-        return Certificate(None, f"{said}; the accumulator {datapath.accumulator} {lacking}")
-    if datapath.rounding.mode is Mode.RTN and _has_negative_zero(datapath.accumulator):
-        return Certificate(None, "under RTN a sum that cancels is -0")
+    for accumulator, rounding in accumulators(datapath):
+        lacking = _lacks(accumulator, n, unit)
+        if lacking:
+            return Certificate(None, f"{said}; the accumulator {accumulator} {lacking}")
+        if rounding.mode is Mode.RTN and _has_negative_zero(accumulator):
+            return Certificate(None, "under RTN a sum that cancels is -0")
+    if _cuts(datapath, largest_a, largest_b, n, unit):
+        return Certificate(None, f"{said}; the fused unit may cut some of their bits off")
     for dtype, carrier in _TYPES.items():
         fits = min(low_a, low_b, unit) >= 1 - carrier.emax and n.bit_length() + unit <= carrier.emax
         if fits and n <= 1 << carrier.precision:
             return Certificate(dtype, f"{said}; the accumulator {datapath.accumulator} and {dtype} hold them all")
     return Certificate(None, f"{said}; float64 does not hold them all")
+
+
+def accumulators(datapath: Datapath) -> list[tuple[Format, Rounding]]:
+    """The accumulators of a datapath and their roundings, the one products are added to last."""
+    order = datapath.order
+    inner = [(order.accumulator, order.rounding)] if isinstance(order, Blocked) else []
+    return [(datapath.accumulator, datapath.rounding), *inner]
+
+
+def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:
+    """Whether a fused unit, aligned to the largest exponent there can be, cuts off bits of weight 2^unit or more."""
+    order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
+    if not isinstance(order, Fused):
+        return False
+    tops = [max(math.frexp(x)[1] - 1, fmt.emin) for x, fmt in ((largest_a, datapath.a), (largest_b, datapath.b))]
+    accumulator = accumulators(datapath)[-1][0]
+    return alignment_quantum(accumulator, order, max(sum(tops), n.bit_length() - 1 + unit)) > unit
 
 
 def _units(magnitude: float, exponent: int) -> int:
@@ -88,8 +111,3 @@ def _lacks(accumulator: Format, n: int, unit: int) -> str:
 
 def _has_negative_zero(fmt: Format) -> bool:
     return isinstance(fmt, FloatFormat) and fmt.has_negative_zero
-
-
-def magnitude(values: Any) -> float:
-    """The largest magnitude of an array, NaN if there is a NaN."""
-    return max(float(values.max()), -float(values.min())) if values.size else 0.0

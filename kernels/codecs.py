@@ -6,9 +6,10 @@ import math
 from functools import lru_cache
 from typing import Any, get_type_hints
 
+from ..emulator.blocks import exponents
 from ..emulator.formats import FixedFormat, FloatFormat, Format, Specials
 from .structs import INFINITY, Codec, Codec32, narrowed
-from .target import exponents, fits_binary32, has_kernels, power
+from .target import fits_binary32, has_kernels, power
 
 
 def has_codec(fmt: Format) -> bool:

@@ -40,6 +40,7 @@ from .subset import (
     displace,
     f64,
     f64s,
+    f64w,
     fma,
     from_bits,
     i64,
@@ -58,6 +59,8 @@ from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
 CHUNK = 4096
+WORK = 1024  #: results of a chunk in contractions, which hold several numbers for each
+MARGIN = 512  #: numbers that random fractions may take beyond those, drawn in whole groups
 
 
 CONVERT, ADD, MUL, FMA, DIV, SQRT, REM, SUB = map(int, Op)
@@ -98,6 +101,25 @@ def draw_fractions(u: f64s, n: i64, first: i64, d: Draws, step: i64, t: Target) 
             deal(part, lane + 48, random_word(d, block + lane, step, 3), t)
     for i in range(head + groups * group, n):
         u[i] = random_fraction(d, first + i, step, t)
+
+
+@device_call
+def draw_row(u: f64s, n: i64, first: i64, stride: i64, d: Draws, step: i64, t: Target) -> i64:
+    """Random fractions of the elements first, first + stride, ..., n of them; returns where in u they begin."""
+    if t.random_bits == 0:
+        return 0
+    if stride != 1:
+        for i in range(n):
+            u[i] = random_fraction(d, first + i * stride, step, t)
+        return 0
+    group = 16 << t.pieces_log2
+    if d.lfsr > 0 or n < 32:
+        draw_fractions(u, n, first, d, step, t)
+        return 0
+    lead = first & (group - 1)  # whole groups: each block of random words is drawn once
+    whole = quotient(lead + n + group - 1, group) * group
+    draw_fractions(u, whole, first - lead, d, step, t)
+    return lead
 
 
 @kernel
@@ -404,3 +426,33 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
             wrong = word(wrong | (lost if v == v else nameless), c.one)
     if wrong != 0:
         misfits[0] = 1
+
+
+@kernel
+def survey(begin: i64, end: i64, x: f64s, report: i64s, largest: i64s, rounds: i64, s: f64w, t: Target) -> None:
+    """What an operand holds: report[0] becomes 1 if an element is no value of ``t``, report[1] if one's bits would
+    change there (a -0, say), and largest[i >> 8] the pattern of the largest magnitude of a chunk that begins at i.
+
+    ``rounds`` 0: every number is a value of ``t``.
+    """
+    start = begin
+    while start < end:
+        n = min(WORK, end - start)
+        xs = x[start : start + n]
+        top = bits_of(t.nothing)
+        for i in range(n):
+            top = max(top, bits_of(abs(like(xs[i], t.nothing))))
+        largest[start >> 8] = int(top)
+        if rounds != 0:
+            round_chunk(n, xs, s, s, t)
+            wrong = 0
+            changed = 0
+            for i in range(n):
+                v = like(xs[i], t.nothing)
+                wrong = wrong | (0 if s[i] == v or (v != v and s[i] != s[i]) else 1)
+                changed = changed | (0 if bits_of(s[i]) == bits_of(v) else 1)
+            if wrong != 0:
+                report[0] = 1
+            if changed != 0:
+                report[1] = 1
+        start = start + n

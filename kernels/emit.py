@@ -70,6 +70,8 @@ _TYPES = {
     bool: "bool",
     subset.f64s: "f64*",
     subset.i64s: "i64*",
+    subset.f64w: "f64*",
+    subset.i64w: "i64*",
     type(None): "void",
     tuple[int, int]: "results<i64, i64>",
     tuple[float, int]: "results<f64, i64>",
@@ -294,19 +296,26 @@ class _Printer:
 
 
 def _wrapper(function: Callable) -> str:
-    """The entry point of a kernel: structs by pointer; on the GPU one result per thread."""
+    """The entry point of a kernel: structs by pointer; on the GPU one result per thread, each with its own scratch."""
     hints = get_type_hints(function)
     names = list(inspect.signature(function).parameters)[2:]
     kinds = {name: _type_name(hints[name]) for name in names}
+    scratch = {name for name in names if isinstance(hints[name], type) and issubclass(hints[name], subset.Scratch)}
     parameters = ", ".join(
-        f"const {kind}* {name}" if kind in _FIELDS else f"{kind} {name}" for name, kind in kinds.items()
+        (f"const {kind}* {name}" if kind in _FIELDS else f"{kind} {name}")
+        + (f", i64 each_{name}" if name in scratch else "")
+        for name, kind in kinds.items()
     )
     arguments = ", ".join(f"*{name}" if kind in _FIELDS else name for name, kind in kinds.items())
+    own = ", ".join(
+        f"*{name}" if kind in _FIELDS else f"{name} + i * each_{name}" if name in scratch else name
+        for name, kind in kinds.items()
+    )
     return f"""\
 #ifdef __CUDA_ARCH__
 extern "C" __global__ void run_{function.__name__}(i64 count, {parameters}) {{
   i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < count) {function.__name__}(i, i + 1, {arguments});
+  if (i < count) {function.__name__}(i, i + 1, {own});
 }}
 #else
 extern "C" void run_{function.__name__}(i64 begin, i64 end, {parameters}) {{

@@ -1,54 +1,63 @@
-"""Kernels of contractions. Each works on the result's indices [begin, end).
+"""Kernels of contractions: an order's program (``emulator.orders``) over many results side by side.
 
-SR's random fractions go through a scratch array of one word per result, so that the arithmetic loops are the
-same for every mode; it holds zeros where nothing is stochastic. ``path`` is a ``target.Path``.
+Each works on the result's indices [begin, end), a chunk of a row at a time: its registers are rows of a scratch array,
+and every step of the program is a loop over them. The rounding of each of two accumulators is told by a path, a Target
+on the carriers, and one on binary64 for the path WIDE.
 """
 
 from __future__ import annotations
 
-from .elementwise import CHUNK, NATIVE, ODD, draw_fractions, neutral_zero, round_chunk
-from .scalar import add_odd, limited, mac_native, mac_odd, random_fraction, round_odd, settle
-from .structs import Draws, FusedUnit, Target
-from .subset import bits_of, device, device_call, f64, f64s, from_bits, i64, i64s, kernel, quotient, trunc
-from .wide import LIMB, exponent, is_special, mac_wide, round_wide, significand
+from ..emulator.orders import Do
+from .elementwise import NATIVE, ODD, WIDE, WORK, draw_row, neutral_zero, round_chunk
+from .fused import fuse
+from .scalar import add_odd, mac_native, random_fraction
+from .structs import Draws, FusedUnit, Layout, Target
+from .subset import device, device_call, f64, f64s, f64w, i64, i64s, i64w, kernel, like, quotient
+from .wide import mac_wide
 
 EXACT = -1  #: as a product path: the product is not rounded
-NO_EXPONENT = -1000000
-FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
+MAC, LOAD, ADD, FUSE, CLEAR = map(int, Do)
+FIELDS = 6  #: of a step
 
 
 @device
 def part_of_row(index: i64, end: i64, width: i64) -> tuple[i64, i64]:
-    """The row of a result, and how many results from there on, up to ``end``, are of that row: at most a CHUNK."""
+    """The row of a result, and how many results from there on, up to ``end``, are of that row: at most WORK."""
     i = quotient(index, width)
-    return i, min(min((i + 1) * width, end) - index, CHUNK)
+    return i, min(min((i + 1) * width, end) - index, WORK)
 
 
 @device_call
-def accumulate_row(
-    n: i64,
-    c: f64s,
-    a: f64,
-    b: f64s,
-    u: f64s,
-    product_u: f64s,
-    path: i64,
-    t: Target,
-    product_path: i64,
-    product: Target,
-) -> None:
-    """c[j] = c[j] + a * b[j] for j < n, with the product exact or rounded into ``product``."""
-    if product_path == EXACT:
+def multiply(n: i64, out: f64s, a: f64, b: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """out[j] = a * b[j], exact or rounded into ``t``."""
+    if path == EXACT or path == NATIVE:  # noqa: SIM109  (the subset has no tuples)
         for j in range(n):
-            c[j], _flags = mac_wide(c[j], a, b[j], t, u[j])
-    elif product_path == ODD and path == ODD:
+            out[j] = a * b[j]
+    elif path == ODD:
         for j in range(n):
-            c[j] = mac_odd(c[j], round_odd(a * b[j], product, product_u[j]), 1.0, t, u[j])
+            out[j] = a * b[j]
+        round_chunk(n, out, out, u, t)
     else:
-        neutral = neutral_zero(product)
+        neutral = neutral_zero(wide)
         for j in range(n):
-            term, _product_flags = mac_wide(neutral, a, b[j], product, product_u[j])
-            c[j], _sum_flags = mac_wide(c[j], term, 1.0, t, u[j])
+            drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
+            out[j], _flags = mac_wide(neutral, like(a, 0.0), like(b[j], 0.0), wide, drawn)
+
+
+@device_call
+def add_rows(n: i64, c: f64s, x: f64s, s: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """c[j] = c[j] + x[j], rounded; s is scratch."""
+    if path == NATIVE:
+        for j in range(n):
+            c[j] = c[j] + x[j]
+    elif path == ODD:
+        for j in range(n):
+            s[j] = add_odd(c[j], x[j], t)
+        round_chunk(n, s, c, u, t)
+    else:
+        for j in range(n):
+            drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
+            c[j], _flags = mac_wide(like(c[j], 0.0), like(x[j], 0.0), 1.0, wide, drawn)
 
 
 @device_call
@@ -67,317 +76,339 @@ def add_four(n: i64, c: f64s, a: f64s, k: i64, b: f64s, width: i64) -> None:
 
 
 @device_call
-def add_one(n: i64, c: f64s, a: f64, b: f64s, s: f64s, u: f64s, path: i64, t: Target) -> None:
-    """c[j] = c[j] + a * b[j] on the path NATIVE or ODD; s is scratch."""
+def add_one(n: i64, c: f64s, a: f64, b: f64s, s: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """c[j] = c[j] + a * b[j], rounded once; s is scratch."""
     if path == NATIVE:
         for j in range(n):
             c[j] = mac_native(c[j], a, b[j])
-    else:
+    elif path == ODD:
         for j in range(n):
             s[j] = add_odd(c[j], a * b[j], t)
         round_chunk(n, s, c, u, t)
+    else:
+        for j in range(n):
+            drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
+            c[j], _flags = mac_wide(like(c[j], 0.0), like(a, 0.0), like(b[j], 0.0), wide, drawn)
 
 
-@kernel
-def matmul_exact(
-    begin: i64,
-    end: i64,
+@device_call
+def accumulate(
+    n: i64,
+    c: f64s,
     a: f64s,
     b: f64s,
-    c: f64s,
-    depth: i64,
     width: i64,
+    first: i64,
+    last: i64,
     s: f64s,
-    u: f64s,
-    d: Draws,
-    path: i64,
-    t: Target,
-) -> None:
-    """As ``matmul``, of exact products on the path NATIVE or ODD; s and u are scratch. On binary32 carriers too."""
-    index = begin
-    while index < end:
-        i, n = part_of_row(index, end, width)
-        column = index - i * width
-        row = a[i * depth : (i + 1) * depth]
-        stop = index + n
-        us = u[begin : begin + n]
-        k = 0
-        while k < depth:
-            bs = b[k * width + column : depth * width]
-            if path == NATIVE and k + 4 <= depth:
-                add_four(n, c[index:stop], row, k, bs, width)
-                k = k + 4
-            else:
-                if t.random_bits > 0:
-                    draw_fractions(us, n, index, d, k, t)
-                add_one(n, c[index:stop], row[k], bs, s[begin : begin + n], us, path, t)
-                k = k + 1
-        index = stop
-
-
-@kernel
-def matmul(
-    begin: i64,
-    end: i64,
-    a: f64s,
-    b: f64s,
-    c: f64s,
-    depth: i64,
-    width: i64,
-    u: f64s,
-    product_u: f64s,
+    u: f64w,
+    at: i64,
+    stride: i64,
+    drawn: i64,
     d: Draws,
     product_d: Draws,
     path: i64,
     t: Target,
+    wide: Target,
     product_path: i64,
     product: Target,
+    product_wide: Target,
 ) -> None:
-    """C += A B in sequential order; A is (rows, depth), B (depth, width), C (rows, width), all row-major."""
+    """c[j] <- c[j] + a[k] * b[k * width + j], rounded each time, for k = first, ..., last - 1; s has room for 2 n."""
+    k = first
+    while k < last:
+        bs = b[k * width : k * width + n]
+        if product_path == EXACT and path == NATIVE and k + 4 <= last:
+            add_four(n, c, a, k, b[k * width : (k + 3) * width + n], width)
+            k = k + 4
+        elif product_path == EXACT:
+            lead = draw_row(u, n, at, stride, d, drawn + k - first, t)
+            add_one(n, c, a[k], bs, s, u[lead : lead + n], path, t, wide)
+            k = k + 1
+        else:
+            x = s[n : 2 * n]
+            lead = draw_row(u, n, at, stride, product_d, k, product)
+            multiply(n, x, a[k], bs, u[lead : lead + n], product_path, product, product_wide)
+            lead = draw_row(u, n, at, stride, d, drawn + k - first, t)
+            add_rows(n, c, x, s, u[lead : lead + n], path, t, wide)
+            k = k + 1
+
+
+@device_call
+def load(
+    n: i64,
+    c: f64s,
+    a: f64,
+    b: f64s,
+    u: f64w,
+    at: i64,
+    stride: i64,
+    k: i64,
+    product_d: Draws,
+    product_path: i64,
+    product: Target,
+    product_wide: Target,
+) -> None:
+    """c[j] <- the product a * b[j], exact or rounded."""
+    lead = draw_row(u, n, at, stride, product_d, k, product) if product_path != EXACT else 0
+    multiply(n, c, a, b, u[lead : lead + n], product_path, product, product_wide)
+
+
+@device
+def clear(n: i64, c: f64s) -> None:
+    for j in range(n):
+        c[j] = 0.0
+
+
+@kernel
+def contract(
+    begin: i64,
+    end: i64,
+    a: f64s,
+    b: f64s,
+    out: f64s,
+    layout: Layout,
+    program: i64s,
+    w: f64w,
+    u: f64w,
+    places: i64w,
+    d: Draws,
+    path: i64,
+    t: Target,
+    wide: Target,
+    unit: FusedUnit,
+    inner_path: i64,
+    inner: Target,
+    inner_wide: Target,
+    inner_unit: FusedUnit,
+    product_d: Draws,
+    product_path: i64,
+    product: Target,
+    product_wide: Target,
+) -> None:
+    """out = A B by a program; of w each result has 2 + layout.registers."""
+    width = layout.width
+    for i in range(max(unit.limbs, inner_unit.limbs)):
+        places[i] = 0
     index = begin
     while index < end:
         i, n = part_of_row(index, end, width)
         column = index - i * width
-        for k in range(depth):
-            if t.random_bits > 0:
-                draw_fractions(u[index : index + n], n, index, d, k, t)
-            if product_path != EXACT and product.random_bits > 0:
-                draw_fractions(product_u[index : index + n], n, index, product_d, k, product)
-            row = k * width + column
-            accumulate_row(
-                n,
-                c[index : index + n],
-                a[i * depth + k],
-                b[row : row + n],
-                u[index : index + n],
-                product_u[index : index + n],
-                path,
-                t,
-                product_path,
-                product,
-            )
+        stride = layout.stride
+        at = layout.first + i * layout.pitch + column * stride
+        row = a[i * layout.depth : (i + 1) * layout.depth]
+        bs = b[column : layout.depth * width]
+        s = w[0 : 2 * n]
+        for r in range(layout.registers):
+            clear(n, w[(2 + r) * n : (3 + r) * n])
+        for p in range(layout.steps):
+            what = program[p * FIELDS]
+            r = program[p * FIELDS + 1]
+            first = program[p * FIELDS + 2]
+            last = program[p * FIELDS + 3]
+            outer = program[p * FIELDS + 4] == 0
+            drawn = program[p * FIELDS + 5]
+            c = w[(2 + r) * n : (3 + r) * n]
+            if what == MAC:
+                if outer:
+                    accumulate(
+                        n, c, row, bs, width, first, last, s, u, at, stride, drawn, d, product_d, path, t, wide,
+                        product_path, product, product_wide,
+                    )  # fmt: skip
+                else:
+                    accumulate(
+                        n, c, row, bs, width, first, last, s, u, at, stride, drawn, d, product_d, inner_path, inner,
+                        inner_wide, product_path, product, product_wide,
+                    )  # fmt: skip
+            elif what == LOAD:
+                x = bs[first * width : first * width + n]
+                load(n, c, row[first], x, u, at, stride, first, product_d, product_path, product, product_wide)
+            elif what == CLEAR:
+                clear(n, c)
+            elif outer:
+                lead = draw_row(u, n, at, stride, d, drawn, t)
+                us = u[lead : lead + n]
+                if what == ADD:
+                    add_rows(n, c, w[(2 + first) * n : (3 + first) * n], s, us, path, t, wide)
+                else:
+                    x = bs[first * width : (last - 1) * width + n]
+                    fuse(n, c, row[first:last], last - first, x, width, s, places, us, unit, t, wide)
+            else:
+                lead = draw_row(u, n, at, stride, d, drawn, inner)
+                us = u[lead : lead + n]
+                if what == ADD:
+                    add_rows(n, c, w[(2 + first) * n : (3 + first) * n], s, us, inner_path, inner, inner_wide)
+                else:
+                    x = bs[first * width : (last - 1) * width + n]
+                    fuse(n, c, row[first:last], last - first, x, width, s, places, us, inner_unit, inner, inner_wide)
+        total = w[2 * n : 3 * n]
+        for j in range(n):
+            out[at + j * stride] = total[j]
         index = index + n
 
 
+@device_call
+def gather(
+    n: i64, k: i64, rows: i64s, index: i64, values: f64s, columns: i64s, x: f64s, starts: i64s, xa: f64s, xb: f64s
+) -> None:
+    """xa[j], xb[j] = the k-th entry of n rows and what it meets, zeros where a row has none."""
+    for j in range(n):
+        r = rows[index + j]
+        place = int(starts[r]) + k
+        inside = place < int(starts[r + 1])
+        place = place if inside else 0
+        xa[j] = values[place] if inside else 0.0
+        xb[j] = x[columns[place]] if inside else 0.0
+
+
+@device_call
+def add_pairs(
+    n: i64, k: i64, lengths: i64s, c: f64s, xa: f64s, xb: f64s, s: f64s, u: f64s, path: i64, t: Target, wide: Target
+) -> None:
+    """c[j] = c[j] + xa[j] * xb[j], rounded once, where k < lengths[j]; s is scratch."""
+    if path == NATIVE:
+        for j in range(n):
+            c[j] = mac_native(c[j], xa[j], xb[j]) if k < lengths[j] else c[j]
+    elif path == ODD:
+        for j in range(n):
+            s[j] = add_odd(c[j], xa[j] * xb[j], t) if k < lengths[j] else c[j]
+        round_chunk(n, s, c, u, t)
+    else:
+        for j in range(n):
+            if k < lengths[j]:
+                drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
+                c[j], _flags = mac_wide(like(c[j], 0.0), like(xa[j], 0.0), like(xb[j], 0.0), wide, drawn)
+
+
+@device_call
+def multiply_pairs(n: i64, xa: f64s, xb: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """xa[j] = xa[j] * xb[j], exact or rounded into ``t``."""
+    if path == WIDE:
+        neutral = neutral_zero(wide)
+        for j in range(n):
+            drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
+            xa[j], _flags = mac_wide(neutral, like(xa[j], 0.0), like(xb[j], 0.0), wide, drawn)
+    else:
+        for j in range(n):
+            xa[j] = xa[j] * xb[j]
+        if path == ODD:
+            round_chunk(n, xa, xa, u, t)
+
+
+@device_call
+def draw_rows(u: f64w, n: i64, rows: i64s, index: i64, d: Draws, step: i64, t: Target) -> i64:
+    """As ``draw_row``, for the elements rows[index], ..., rows[index + n - 1]."""
+    first = rows[index]
+    if t.random_bits == 0:
+        return 0
+    if rows[index + n - 1] - first == n - 1:
+        return draw_row(u, n, first, 1, d, step, t)
+    for j in range(n):
+        u[j] = random_fraction(d, rows[index + j], step, t)
+    return 0
+
+
 @kernel
-def ragged_dot(
+def contract_rows(
     begin: i64,
     end: i64,
+    values: f64s,
+    columns: i64s,
     x: f64s,
-    y: f64s,
     starts: i64s,
+    rows: i64s,
     out: f64s,
+    layout: Layout,
+    program: i64s,
+    w: f64w,
+    u: f64w,
+    places: i64w,
+    lengths: i64w,
     d: Draws,
-    product_d: Draws,
     path: i64,
     t: Target,
+    wide: Target,
+    unit: FusedUnit,
+    inner_path: i64,
+    inner: Target,
+    inner_wide: Target,
+    inner_unit: FusedUnit,
+    product_d: Draws,
     product_path: i64,
     product: Target,
+    product_wide: Target,
 ) -> None:
-    """out[i] = sum of x[k] * y[k] for k in [starts[i], starts[i + 1]), in sequential order."""
-    neutral = neutral_zero(product)
-    for i in range(begin, end):
-        total = 0.0
-        for k in range(starts[i], starts[i + 1]):
-            step = k - starts[i]
-            u = random_fraction(d, i, step, t) if t.random_bits > 0 else 0.0
-            if product_path != EXACT:
-                v = random_fraction(product_d, i, step, product) if product.random_bits > 0 else 0.0
-                term, _product_flags = mac_wide(neutral, x[k], y[k], product, v)
-                total, _sum_flags = mac_wide(total, term, 1.0, t, u)
-            elif path == NATIVE:
-                total = mac_native(total, x[k], y[k])
-            elif path == ODD:
-                total = mac_odd(total, x[k], y[k], t, u)
-            else:
-                total, _flags = mac_wide(total, x[k], y[k], t, u)
-        out[i] = total
+    """out[rows[i]] = that row of a sparse matrix (values, columns, starts) times x, by a program.
 
-
-@device_call
-def stored_exponent(x: f64, emin: i64) -> i64:
-    """Exponent of a finite non-zero value in a format with the given emin: floor(log2|x|), at least emin."""
-    return max(exponent(bits_of(x)) + 52, emin)
-
-
-@device_call
-def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) -> i64:
-    """x * y in units of 2^quantum, cut off toward zero; precision_x + precision_y <= 62."""
-    ux = bits_of(x)
-    uy = bits_of(y)
-    m = (significand(ux) >> (53 - precision_x)) * (significand(uy) >> (53 - precision_y))
-    shift = quantum - (exponent(ux) + exponent(uy) + 106 - precision_x - precision_y)
-    if m == 0:
-        return 0
-    cut = m >> min(shift, 62) if shift > 0 else m << (0 - shift)
-    return 0 - cut if (ux ^ uy) < 0 else cut
-
-
-@device_call
-def fused_dot(
-    length: i64,
-    x: f64s,
-    y: f64s,
-    stride: i64,
-    d: Draws,
-    element: i64,
-    unit: FusedUnit,
-    t: Target,
-) -> f64:
-    """Sum of x[k] * y[k * stride] by a fused unit (``emulator.datapath.Fused``)."""
-    total = 0.0
-    start = 0
-    step = 0
-    while start < length:
-        stop = min(start + unit.terms, length)
-        largest = NO_EXPONENT
-        outcome = 0.0  # of the infinities and NaNs among the unit.terms
-        found = False
-        if is_special(total):
-            found = True
-            outcome = total
-        elif total != 0.0:
-            largest = stored_exponent(total, unit.emin_total)
-        for k in range(start, stop):
-            if is_special(x[k]) or is_special(y[k * stride]):
-                found = True
-                outcome = outcome + x[k] * y[k * stride]
-            elif x[k] != 0.0 and y[k * stride] != 0.0:
-                largest = max(largest, stored_exponent(x[k], unit.emin_x) + stored_exponent(y[k * stride], unit.emin_y))
-        if found:
-            total = settle(0.0, outcome, t)
-        elif largest == NO_EXPONENT:
-            total = 0.0
-        else:
-            quantum = largest - unit.kept_bits if unit.floating != 0 else 0 - unit.kept_bits
-            s = aligned(total, 1.0, 53, 1, quantum)
-            for k in range(start, stop):
-                s = s + aligned(x[k], y[k * stride], unit.precision_x, unit.precision_y, quantum)
-            u = random_fraction(d, element, step, t) if t.random_bits > 0 else 0.0
-            m = max(s, 0 - s)
-            if s != 0:
-                total, _flags = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
-            else:
-                total = limited(0.0, t)
-        start = stop
-        step = step + 1
-    return total
-
-
-@kernel
-def matmul_fused(
-    begin: i64,
-    end: i64,
-    a: f64s,
-    b: f64s,
-    c: f64s,
-    depth: i64,
-    width: i64,
-    d: Draws,
-    unit: FusedUnit,
-    t: Target,
-) -> None:
-    """C = A B by fused units; shapes as in ``matmul``."""
-    for index in range(begin, end):
-        i = quotient(index, width)
-        j = index - i * width
-        row = a[i * depth : (i + 1) * depth]
-        column = b[j : depth * width]
-        c[index] = fused_dot(depth, row, column, width, d, index, unit, t)
-
-
-@device
-def term_exponent(x: f64, emin: i64) -> i64:
-    """As ``stored_exponent``, of what is a normal double or nothing that counts."""
-    return max(((bits_of(x) >> 52) & 0x7FF) - 1023, emin)
-
-
-@device
-def power(q: i64) -> f64:
-    """2^q for -1022 <= q <= 1023: ``power_of_two`` without its branches."""
-    return from_bits((q + 1023) << 52)
-
-
-@device_call
-def add_aligned(
-    n: i64, c: f64s, a: f64s, terms: i64, b: f64s, width: i64, s: f64s, places: i64s, unit: FusedUnit
-) -> None:
-    """s[j] = c[j] and the products a[k] * b[k * width + j], k < terms, each cut off at its place, summed exactly."""
-    for j in range(n):
-        places[j] = term_exponent(c[j], unit.emin_total) if c[j] != 0.0 else NO_EXPONENT
-    for k in range(terms):
-        x = a[k]
-        y = b[k * width : k * width + n]
-        exponent_x = term_exponent(x, unit.emin_x) if x != 0.0 else NO_EXPONENT
-        for j in range(n):
-            there = exponent_x + term_exponent(y[j], unit.emin_y)
-            places[j] = max(places[j], there if y[j] != 0.0 else NO_EXPONENT)
-    for j in range(n):
-        largest = max(min(places[j], FAR), 0 - FAR)  # of infinities, and where all is zero
-        places[j] = (largest if unit.floating != 0 else 0) - unit.kept_bits
-        s[j] = trunc(c[j] * power(0 - places[j]))
-    for k in range(terms):
-        x = a[k]
-        y = b[k * width : k * width + n]
-        for j in range(n):
-            s[j] = s[j] + trunc(x * y[j] * power(0 - places[j]))
-    for j in range(n):
-        s[j] = s[j] * power(places[j]) + 0.0  # what cancels is +0
-
-
-@kernel
-def matmul_aligned(
-    begin: i64,
-    end: i64,
-    a: f64s,
-    b: f64s,
-    c: f64s,
-    depth: i64,
-    width: i64,
-    s: f64s,
-    places: i64s,
-    u: f64s,
-    d: Draws,
-    unit: FusedUnit,
-    t: Target,
-) -> None:
-    """As ``matmul_fused``, where binary64 holds every product and every aligned sum. s, places and u are scratch."""
+    The rows, ascending, have layout.depth entries each, or at most so many if the program has MAC steps only. Of w each
+    result has 4 + layout.registers, and layout.depth where the program has FUSE steps.
+    """
+    for i in range(max(unit.limbs, inner_unit.limbs)):
+        places[i] = 0
     index = begin
     while index < end:
-        i, n = part_of_row(index, end, width)
-        stop = index + n
-        sums = s[begin : begin + n]
-        us = u[begin : begin + n]
-        start = 0
-        step = 0
-        while start < depth:
-            terms = min(unit.terms, depth - start)
-            row = a[i * depth + start : i * depth + start + terms]
-            bs = b[start * width + index - i * width : depth * width]
-            add_aligned(n, c[index:stop], row, terms, bs, width, sums, places[begin : begin + n], unit)
-            if t.random_bits > 0:
-                draw_fractions(us, n, index, d, step, t)
-            round_chunk(n, sums, c[index:stop], us, t)
-            start = start + terms
-            step = step + 1
-        index = stop
-
-
-@kernel
-def ragged_fused(
-    begin: i64,
-    end: i64,
-    x: f64s,
-    y: f64s,
-    starts: i64s,
-    out: f64s,
-    d: Draws,
-    unit: FusedUnit,
-    t: Target,
-) -> None:
-    """out[i] = sum over [starts[i], starts[i + 1]) of x[k] * y[k], by fused units."""
-    for i in range(begin, end):
-        n = starts[i + 1] - starts[i]
-        xs = x[starts[i] : starts[i + 1]]
-        ys = y[starts[i] : starts[i + 1]]
-        out[i] = fused_dot(n, xs, ys, 1, d, i, unit, t)
+        n = min(WORK, end - index)
+        s = w[0:n]
+        xa = w[n : 2 * n]
+        xb = w[2 * n : 3 * n]
+        for j in range(n):
+            lengths[j] = int(starts[rows[index + j] + 1]) - int(starts[rows[index + j]])
+        for r in range(layout.registers):
+            clear(n, w[(4 + r) * n : (5 + r) * n])
+        for p in range(layout.steps):
+            what = program[p * FIELDS]
+            r = program[p * FIELDS + 1]
+            first = program[p * FIELDS + 2]
+            last = program[p * FIELDS + 3]
+            outer = program[p * FIELDS + 4] == 0
+            drawn = program[p * FIELDS + 5]
+            c = w[(4 + r) * n : (5 + r) * n]
+            if what == CLEAR:
+                clear(n, c)
+            elif what == ADD:
+                other = w[(4 + first) * n : (5 + first) * n]
+                if outer:
+                    lead = draw_rows(u, n, rows, index, d, drawn, t)
+                    add_rows(n, c, other, s, u[lead : lead + n], path, t, wide)
+                else:
+                    lead = draw_rows(u, n, rows, index, d, drawn, inner)
+                    add_rows(n, c, other, s, u[lead : lead + n], inner_path, inner, inner_wide)
+            elif what == FUSE:
+                lead = (
+                    draw_rows(u, n, rows, index, d, drawn, t)
+                    if outer
+                    else draw_rows(u, n, rows, index, d, drawn, inner)
+                )
+                y = w[(4 + layout.registers) * n : (4 + layout.registers) * n + layout.depth]
+                for j in range(n):
+                    start = int(starts[rows[index + j]])
+                    for k in range(first, last):
+                        y[k - first] = x[columns[start + k]]
+                    xs = values[start + first : start + last]
+                    us = u[lead + j : lead + j + 1]
+                    if outer:
+                        fuse(1, c[j : j + 1], xs, last - first, y, 1, s, places, us, unit, t, wide)
+                    else:
+                        fuse(1, c[j : j + 1], xs, last - first, y, 1, s, places, us, inner_unit, inner, inner_wide)
+            else:
+                for k in range(first, last if what == MAC else first + 1):
+                    gather(n, k, rows, index, values, columns, x, starts, xa, xb)
+                    if product_path != EXACT:
+                        lead = draw_rows(u, n, rows, index, product_d, k, product)
+                        multiply_pairs(n, xa, xb, u[lead : lead + n], product_path, product, product_wide)
+                        for j in range(n):
+                            xb[j] = 1.0
+                    if what == LOAD:
+                        for j in range(n):
+                            c[j] = xa[j] * xb[j]
+                    elif outer:
+                        lead = draw_rows(u, n, rows, index, d, drawn + k - first, t)
+                        add_pairs(n, k, lengths, c, xa, xb, s, u[lead : lead + n], path, t, wide)
+                    else:
+                        lead = draw_rows(u, n, rows, index, d, drawn + k - first, inner)
+                        us = u[lead : lead + n]
+                        add_pairs(n, k, lengths, c, xa, xb, s, us, inner_path, inner, inner_wide)
+        total = w[4 * n : 5 * n]
+        for j in range(n):
+            out[rows[index + j]] = total[j]
+        index = index + n

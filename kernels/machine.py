@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from threadpoolctl import ThreadpoolController
 
-from ..emulator.datapath import Datapath, Fused
+from ..emulator.blocks import BlockFormat, Blocks
+from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, carrier
+from ..emulator.formats import Format, PositFormat
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
-from .certificates import Certificate, certificate, magnitude
-from .loops import EXACT
-from .paths import (
-    FP64,
-    ONE,
-    Op,
-    Path,
-    accumulate_path,
-    accumulate_path32,
-    aligned_width,
-    aligns,
-    convert_path,
-    mac_path,
-)
-from .structs import Draws, FusedUnit, Target
-from .target import draws, target, target32
+from .contraction import plan
+from .operands import Entrance, Operand, numbers
+from .paths import FP64, ONE, Op, Path, convert_path, mac_path
+from .products import Draw, multiply, way_of
+from .sparse import lengths_of, multiply_rows
+from .structs import Draws, Target
+from .target import draws, fits_binary32, target
 
-_blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
-_ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
+_NAMES = {Role.A: "the first operand", Role.B: "the second operand", Role.C: "the addend"}
 
 
 class Machine:
     """Emulated hardware.
 
-    Arrays hold *values* in float64, exactly representable in their format; ``fmt.encode`` gives codes. Operands
-    are taken to be stored in the datapath's operand formats: a value that is not is first rounded there with
+    Arrays hold *values* in float64 (or float32), exactly representable in their format; ``fmt.encode`` gives codes.
+    Operands are stored in the datapath's operand formats: a value that is not is refused, or first rounded there with
     ``operand_rounding`` (not counted in the ledger; use ``quantize`` for conversions that hardware performs).
 
     Parameters
@@ -56,6 +47,8 @@ class Machine:
     unit : 0...15, tells apart machines that share a seed, so that they draw different random bits.
     random : where SR's random bits come from: ``"philox"``, or hardware's registers, ``"lfsr16:units=8"``
         (``emulator.random.source``).
+    on_inexact : ``"error"`` refuses operands that hold what their format does not; ``"quantize"`` rounds them.
+    on_nonfinite : ``"allow"``, or ``"error"``: operands with an infinity or a NaN are refused.
     """
 
     def __init__(
@@ -67,7 +60,14 @@ class Machine:
         threads: int | None = None,
         unit: int = 0,
         random: Source | str = "philox",
+        on_inexact: str = "error",
+        on_nonfinite: str = "allow",
     ) -> None:
+        if on_inexact not in ("error", "quantize"):
+            raise HalfulpError(f"on_inexact is 'error' or 'quantize', not {on_inexact!r}.")
+        if on_nonfinite not in ("allow", "error"):
+            raise HalfulpError(f"on_nonfinite is 'allow' or 'error', not {on_nonfinite!r}.")
+        self.on_inexact, self.on_nonfinite = on_inexact, on_nonfinite
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
         if not 0 <= unit < 16:
@@ -80,13 +80,15 @@ class Machine:
         self.source = source(random)
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
-        for fmt in (dp.a, dp.b, dp.accumulator, dp.output, dp.product or dp.output):
+        for fmt in (dp.accumulator, dp.output, dp.product or dp.output):
             target(fmt, RNE)  # refuses what arrays cannot carry
+        for operand in (dp.a, dp.b):
+            if not isinstance(operand, (BlockFormat, PositFormat)):
+                target(operand, RNE)
+        plan(dp, 1, False)  # refuses what kernels cannot add
         for rounding in (dp.rounding, dp.output_rounding, dp.operand_rounding, dp.product_rounding):
             if rounding is not None and rounding.random_bits:
                 self.source.random_bits(self.seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
-        if isinstance(dp.order, Fused):
-            self._fused_parameters(dp.order)
 
     def __repr__(self) -> str:
         return f"Machine({self.datapath.name!r}, backend={self.backend.name!r}, seed={self.seed})"
@@ -163,59 +165,61 @@ class Machine:
 
     # ---- contractions --------------------------------------------------------------------------------------
 
-    def matmul(self, a: ArrayLike, b: ArrayLike) -> Any:
+    def matmul(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> Any:
         """A @ B on the datapath.
 
         Parameters
         ----------
-        a : (M, K) values in format ``a``. b : (K, N) values in format ``b``.
+        a : (M, K) values in format ``a``. b : (K, N) values in format ``b``. Of block formats also ``Blocks``, along K.
 
         Returns
         -------
-        (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column.
+        (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
+        float64, or float32 where both operands are and binary32 holds the output format.
         """
-        dp = self.datapath
         self._open("matmul")
-        xs, ys = self._matrices(a, b)
-        (m, k), n = xs.shape, ys.shape[1]
-        if dtype := self._certificate(xs, ys).dtype:
-            out = self._blas(xs, ys, dtype)
-        elif isinstance(dp.order, Fused):
-            out = self.backend.xp.zeros(m * n)
-            args: tuple[Any, ...] = (xs.ravel(), ys.ravel(), out, k, n)
-            if aligns(dp):
-                args += (self.backend.scratch("exact", m * n), self.backend.scratch("places", m * n, np.int64))
-                args += (self.backend.scratch("random", m * n), *self._fused_parameters(dp.order))
-                self.backend.launch("matmul_aligned", m * n, *args, work=k)
-            else:
-                self.backend.launch("matmul_fused", m * n, *args, *self._fused_parameters(dp.order), work=8 * k)
-        else:
-            out = self._sequential(xs, ys)
+        x, y = self._matrices(a, b)
+        (m, k), n = x.values.shape, y.values.shape[1]
+        out = self.backend.xp.empty(m * n, self._kind(x, y))
+        self._multiply(x, y, out)
         self._count_dots(m * n, k)
-        self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
-        return self._hand_out(self._output(out).reshape(m, n), a, b)
+        self._move(x, y, out.size)
+        return self._hand_out(self._finish(out, x, y).reshape(m, n), a, b)
 
-    def explain(self, a: ArrayLike, b: ArrayLike) -> str:
+    def explain(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> str:
         """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
         self._open("matmul")
         try:
-            dtype, reason = self._certificate(*self._matrices(a, b))
+            return str(way_of(self.datapath, *self._matrices(a, b), self.backend))
         finally:
             self.calls -= 1  # draws nothing
-        if dtype:
-            return f"BLAS in {dtype}: {reason}."
-        kernel = "fused" if isinstance(self.datapath.order, Fused) else Path(self._sequential_parameters()[0]).name
-        narrow = self._path32()
-        kernel = f"{narrow.name} kernel on binary32 carriers" if narrow is not None else f"{kernel} kernel"
-        return f"the {kernel}: {reason}."
 
     def dot(self, x: ArrayLike, y: ArrayLike) -> float:
         """The inner product of two vectors, as a Python float."""
-        self._operation = "dot"
-        xs, ys = self._values(x), self._values(y)
-        if xs.ndim != 1 or xs.shape != ys.shape:
-            raise HalfulpError(f"dot needs two vectors of one length, not shapes {xs.shape} and {ys.shape}.")
-        return float(self.matmul(xs[None, :], ys[:, None])[0, 0])
+        shapes = [np.shape(v.codes if isinstance(v, Blocks) else v) for v in (x, y)]
+        if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+            raise HalfulpError(f"dot needs two vectors of one length, not shapes {shapes[0]} and {shapes[1]}.")
+        row, column = (_reshaped(v, shape) for v, shape in ((x, (1, -1)), (y, (-1, 1))))
+        return float(self.matmul(row, column)[0, 0])
+
+    def sum(self, x: ArrayLike, axis: int | None = None) -> Any:
+        """The sum of values in format ``a`` along an axis (default: of all), added up as products are by the datapath's
+        order; ``b`` and the product's rounding have no part in it."""
+        self._open("sum")
+        values = numbers(x, "sum", self.backend)
+        moved = values.reshape(1, -1) if axis is None else self.backend.xp.moveaxis(values, axis, -1)
+        adder = replace(self.datapath, b=ONE, product=None)
+        entered = self._entrance().enter(moved, adder.a, "x", self._draws(Role.A))
+        ones = Operand(self.backend.xp.ones((moved.shape[-1], 1), entered.values.dtype), ONE, 1.0)
+        rows = entered._replace(values=entered.values.reshape(-1, moved.shape[-1]))
+        out = self.backend.xp.empty(len(rows.values), self._kind(rows, ones))
+        self._multiply(rows, ones, out, adder)
+        for operation, times in dot_operations(adder, moved.shape[-1]).items():
+            if operation.kind != "mul":
+                self.ledger.count(operation, len(out) * times)
+        self.ledger.move(_bits(adder.a, values.size) + _bits(adder.output, out.size))
+        out = self._hand_out(self._finish(out, rows, ones), x)
+        return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
 
     def spmv(self, matrix: Any, x: ArrayLike) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
@@ -227,64 +231,64 @@ class Machine:
         """
         dp = self.datapath
         self._open("spmv")
-        xs = self._values(x)
-        if getattr(matrix, "format", None) != "csr" or xs.ndim != 1 or matrix.shape[1] != xs.shape[0]:
-            given = (
-                f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {np.shape(x)}"
-            )
+        shape = np.shape(x)
+        if getattr(matrix, "format", None) != "csr" or len(shape) != 1 or matrix.shape[1] != shape[0]:
+            given = f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {shape}"
             raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
-        columns = self.backend.array(matrix.indices, np.int64)
-        if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < xs.size:
-            raise HalfulpError(f"spmv got column indices outside 0...{xs.size - 1}.")
-        values = self._values(matrix.data) if columns.size else self.backend.xp.zeros(0)
-        values = self._operand(values, dp.a, Role.A) if columns.size else values
-        xs = self._operand(xs, dp.b, Role.B)
-        gathered = xs[columns]
-        starts = self.backend.array(matrix.indptr, np.int64)
-        rows = matrix.shape[0]
-        out = self.backend.xp.zeros(rows)
-        work = 4 * max(values.size // max(rows, 1), 1)
-        if isinstance(dp.order, Fused):
-            self.backend.launch(
-                "ragged_fused", rows, values, gathered, starts, out, *self._fused_parameters(dp.order), work=work
-            )
-            lengths, times = np.unique(np.diff(matrix.indptr), return_counts=True)
-            for length, count in zip(lengths.tolist(), times.tolist(), strict=True):
-                self._count_dots(count, length)
-        else:
-            path, t, product_path, product = self._sequential_parameters()
-            drawn = (self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
-            self.backend.launch(
-                "ragged_dot", rows, values, gathered, starts, out, *drawn, path, t, product_path, product, work=work
-            )
-            self._count_dots(1, values.size)
-            if dp.output != dp.accumulator:
-                self._count_dots(rows - 1, 0)
+        if isinstance(dp.a, BlockFormat) or isinstance(dp.b, BlockFormat):
+            raise HalfulpError(f"spmv on {dp.name}: the entries of a sparse row have no blocks.")
+        entrance = self._entrance()
+        y = entrance.enter(x, dp.b, "x", self._draws(Role.B))
+        nnz = int(matrix.indptr[-1])
+        entries = matrix.data if nnz else np.zeros(1)
+        values = entrance.enter(entries, dp.a, "the matrix", self._draws(Role.A)).values
+        out = self.backend.xp.zeros(matrix.shape[0], values.dtype if values.dtype == y.values.dtype else np.float64)
+        multiply_rows(dp, matrix, values, y.values, out, self.backend, self._draw())
+        for length, count in lengths_of(matrix, dp):
+            self._count_dots(count, length)
         self.ledger.move(
-            values.size * (dp.a.bits + _INDEX_BITS)
-            + (rows + 1) * _INDEX_BITS
-            + xs.size * dp.b.bits
-            + rows * dp.output.bits
+            nnz * (dp.a.bits + _INDEX_BITS)
+            + (out.size + 1) * _INDEX_BITS
+            + _bits(dp.b, y.values.size)
+            + _bits(dp.output, out.size)
         )
-        return self._hand_out(self._output(out), x)
+        return self._hand_out(self._finish(out), x)
 
-    def _matrices(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Any]:
+    def _matrices(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> tuple[Operand, Operand]:
         """The operands of a matrix product, in their formats."""
-        xs, ys = self._values(a), self._values(b)
-        if xs.ndim != 2 or ys.ndim != 2 or xs.shape[1] != ys.shape[0]:
-            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {xs.shape} and {ys.shape}.")
-        return self._operand(xs, self.datapath.a, Role.A), self._operand(ys, self.datapath.b, Role.B)
+        shapes = [np.shape(v.codes if isinstance(v, Blocks) else v) for v in (a, b)]
+        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][0]:
+            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {shapes[0]} and {shapes[1]}.")
+        entrance, dp = self._entrance(), self.datapath
+        x = entrance.enter(a, dp.a, "A", self._draws(Role.A), -1)
+        return x, entrance.enter(b, dp.b, "B", self._draws(Role.B), 0)
 
-    def _certificate(self, xs: Any, ys: Any) -> Certificate:
-        if self.backend.name != "cpu":
-            return Certificate(None, f"backend {self.backend.name} has kernels only")
-        return certificate(self.datapath, xs.shape[1], magnitude(xs), magnitude(ys))
+    def _multiply(self, x: Operand, y: Operand, out: Any, datapath: Datapath | None = None) -> None:
+        """The accumulators' sums of x y, into a flat array."""
+        dp = datapath or self.datapath
+        multiply(dp, x, y, out, self.backend, self._draw(), way_of(dp, x, y, self.backend))
 
-    def _blas(self, xs: np.ndarray, ys: np.ndarray, dtype: str) -> np.ndarray:
-        """The flat product under a certificate, zeros positive."""
-        with _blas_controller().limit(limits=self.backend.threads, user_api="blas"):
-            product = xs.astype(dtype, copy=False) @ ys.astype(dtype, copy=False)
-        return np.add(product, 0.0, dtype=np.float64).ravel()
+    def _finish(self, sums: Any, x: Operand | None = None, y: Operand | None = None) -> Any:
+        """Accumulators -> outputs: times the tensor scales, rounded once."""
+        dp, outer = self.datapath, (x.outer if x else 1.0) * (y.outer if y else 1.0)
+        if outer != 1.0:
+            scales = self.backend.xp.full(sums.size, outer)
+            t, path = (
+                target(dp.output, dp.output_rounding),
+                mac_path(dp.accumulator, FP64, ONE, dp.output, dp.output_rounding),
+            )
+            return self._compute(Op.MUL, (self.backend.array(sums), scales), t, path, Role.OUTPUT)
+        if dp.output == dp.accumulator:
+            return sums
+        return self._convert(sums, dp.output, dp.output_rounding, Role.OUTPUT).astype(sums.dtype, copy=False)
+
+    def _kind(self, x: Operand, y: Operand) -> Any:
+        """The type of a result."""
+        single = x.values.dtype == y.values.dtype == np.float32 and self.backend.name == "cpu"
+        held = all(
+            isinstance(f, Format) and fits_binary32(f) for f in (self.datapath.accumulator, self.datapath.output)
+        )
+        return np.float32 if single and held else np.float64
 
     # ---- inside --------------------------------------------------------------------------------------------
 
@@ -296,12 +300,15 @@ class Machine:
     def _draws(self, role: Role) -> Draws:
         return draws(self.source, self.seed, stream(self.calls, role, self.unit))
 
+    def _draw(self) -> Draw:
+        return Draw(self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
+
+    def _entrance(self) -> Entrance:
+        quantizes, refuses = self.on_inexact == "quantize", self.on_nonfinite == "error"
+        return Entrance(self.backend, quantizes, refuses, self.datapath.operand_rounding)
+
     def _values(self, x: Any) -> Any:
-        on_device = self.backend.xp is not np and self.backend.is_native(x)
-        array = self.backend.array(x if on_device and x.dtype.kind == "f" else carrier(self.backend.to_host(x)))
-        if array.size == 0:
-            raise HalfulpError(f"{self._operation} got an empty array (shape {np.shape(x)}).")
-        return array
+        return self.backend.array(numbers(x, self._operation, self.backend))
 
     def _hand_out(self, out: Any, *inputs: Any) -> Any:
         return out if any(self.backend.is_native(x) for x in inputs) else self.backend.to_host(out)
@@ -321,14 +328,10 @@ class Machine:
         self.backend.launch("compute", x.size, *args, self._draws(role), int(path), t)
         return out
 
-    def _operand(self, x: ArrayLike, fmt: Format, role: Role) -> Any:
-        return self._convert(self._values(x), fmt, self.datapath.operand_rounding, role)
-
-    def _output(self, accumulated: Any) -> Any:
-        dp = self.datapath
-        if dp.output == dp.accumulator:
-            return accumulated
-        return self._convert(accumulated, dp.output, dp.output_rounding, Role.OUTPUT)
+    def _operand(self, x: ArrayLike, fmt: Format | BlockFormat, role: Role) -> Any:
+        if isinstance(fmt, BlockFormat):
+            raise HalfulpError(f"{self._operation} works on single numbers; {fmt} is a block format.")
+        return self.backend.array(self._entrance().enter(x, fmt, _NAMES[role], self._draws(role)).values)
 
     def _elementwise(self, op: Op, operands: tuple[Any, ...], formats: tuple[Format, Format, Format]) -> Any:
         """``op`` on broadcast operands; ``formats`` are those of its a * b + c."""
@@ -344,57 +347,22 @@ class Machine:
         flat = tuple(xp.array(xp.broadcast_to(v, shape)).ravel() for v in operands)
         return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
 
-    def _sequential(self, xs: Any, ys: Any) -> Any:
-        """The flat product by the running sums' kernels, on binary32 carriers where they will do."""
-        (m, k), n = xs.shape, ys.shape[1]
-        path, t, product_path, product = self._sequential_parameters()
-        drawn, narrow = self._draws(Role.ACCUMULATOR), self._path32()
-        kind = np.float64 if narrow is None else np.float32
-        if narrow is not None:
-            path, t = int(narrow), target32(self.datapath.accumulator, self.datapath.rounding, False) or _ANY32
-        out = self.backend.xp.zeros(m * n, kind)
-        args: tuple[Any, ...] = (*(x.astype(kind, copy=False).ravel() for x in (xs, ys)), out, k, n)
-        if product_path == EXACT and path != Path.WIDE:
-            exact, random = (self.backend.scratch(name, m * n, kind) for name in ("exact", "random"))
-            self.backend.launch("matmul_exact", m * n, *args, exact, random, drawn, path, t, work=k)
-        else:
-            random = self.backend.xp.zeros(m * n)  # read where nothing is stochastic, too
-            product_random = random if self.datapath.product is None else self.backend.xp.zeros(m * n)
-            args += (random, product_random, drawn, self._draws(Role.PRODUCT), path, t, product_path, product)
-            self.backend.launch("matmul", m * n, *args, work=k)
-        return out.astype(np.float64, copy=False)
-
-    def _path32(self) -> Path | None:
-        return accumulate_path32(self.datapath) if self.backend.name == "cpu" else None
-
-    def _sequential_parameters(self) -> tuple[int, Target, int, Target]:
-        dp = self.datapath
-        t = target(dp.accumulator, dp.rounding)
-        if dp.product is None:
-            return int(accumulate_path(dp)), t, EXACT, t
-        product_path = mac_path(dp.a, dp.b, ONE, dp.product, dp.product_rounding)
-        return int(accumulate_path(dp)), t, int(product_path), target(dp.product, dp.product_rounding)
-
-    def _fused_parameters(self, order: Fused) -> tuple[Any, ...]:
-        """Parameters of the fused kernels, after checking that 62-bit integers hold every aligned sum."""
-        dp = self.datapath
-        accumulator = dp.accumulator
-        kept, width = aligned_width(dp, order)
-        if dp.a.precision + dp.b.precision > 62 or width > 62:
-            needed = f"aligned sums of {width} bits and products of {dp.a.precision + dp.b.precision}"
-            raise HalfulpError(f"{order} on {dp.name} needs {needed}; at most 62 are built.")
-        unit = FusedUnit(
-            order.terms,
-            kept,
-            int(not isinstance(accumulator, FixedFormat)),
-            dp.a.precision,
-            dp.a.emin,
-            dp.b.precision,
-            dp.b.emin,
-            accumulator.emin,
-        )
-        return self._draws(Role.ACCUMULATOR), unit, target(accumulator, dp.rounding)
-
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():
             self.ledger.count(operation, dots * times)
+
+    def _move(self, x: Operand, y: Operand, results: int) -> None:
+        self.ledger.move(sum(_bits(v.fmt, v.values.size) for v in (x, y)) + _bits(self.datapath.output, results))
+
+
+def _bits(fmt: Format | BlockFormat, size: int) -> int:
+    """Bits that so many numbers of a format take, shares of scales rounded up."""
+    return math.ceil(size * fmt.bits_per_element) if isinstance(fmt, BlockFormat) else size * fmt.bits
+
+
+def _reshaped(x: Any, shape: tuple[int, int]) -> Any:
+    """A vector as a row or a column."""
+    if not isinstance(x, Blocks):
+        return x.reshape(shape) if hasattr(x, "reshape") else np.reshape(x, shape)
+    axis = 1 if shape[0] == 1 else 0
+    return x._replace(codes=x.codes.reshape(shape), scales=x.scales.reshape(shape), axis=axis)

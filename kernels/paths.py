@@ -7,11 +7,13 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..emulator.blocks import exponents
 from ..emulator.conventions import RISCV, Conventions
-from ..emulator.datapath import Datapath, Fused, sequential
+from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.orders import Fused
 from ..emulator.rounding import Mode, Rounding
-from .target import exponents, fits_binary32, fits_float, has_kernels, target, target32
+from .target import fits_float, has_kernels, target, target32
 
 
 class Path(IntEnum):
@@ -110,30 +112,13 @@ def convert_path(result: Format, rounding: Rounding, flags: bool = False) -> Pat
     return Path.ODD if fits_float(result, rounding, flags) else Path.WIDE
 
 
-def accumulate_path(datapath: Datapath) -> Path:
-    """The path of a sequential accumulation on ``datapath`` (with a rounded product: of its addition)."""
-    if datapath.product is not None:
-        return mac_path(datapath.product, ONE, datapath.accumulator, datapath.accumulator, datapath.rounding)
-    return mac_path(datapath.a, datapath.b, datapath.accumulator, datapath.accumulator, datapath.rounding)
-
-
-def accumulate_path32(datapath: Datapath) -> Path | None:
-    """The path of a sequential accumulation of exact products on binary32 carriers; None where those will not do."""
-    a, b, accumulator, rounding = datapath.a, datapath.b, datapath.accumulator, datapath.rounding
-    if datapath.order != sequential or datapath.product is not None or not all(map(fits_binary32, (a, b, accumulator))):
-        return None
-    path = mac_path(a, b, accumulator, accumulator, rounding, carrier=BINARY32)
-    return path if path is Path.NATIVE or (path is Path.ODD and target32(accumulator, rounding, False)) else None
-
-
 def _top(fmt: Format) -> int:
     """Exponent of the largest magnitude of a format."""
     return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
 
 
-def aligned_width(datapath: Datapath, order: Fused) -> tuple[int, int]:
+def aligned_width(datapath: Datapath, order: Fused, accumulator: Format) -> tuple[int, int]:
     """Bits that a fused unit keeps below the largest exponent (fixed: below one), and the width of its sums."""
-    accumulator = datapath.accumulator
     growth = math.ceil(math.log2(order.terms + 1))
     if isinstance(accumulator, FixedFormat):
         kept = accumulator.fraction_bits + order.guard_bits
@@ -142,14 +127,12 @@ def aligned_width(datapath: Datapath, order: Fused) -> tuple[int, int]:
     return kept, kept + 2 + growth
 
 
-def aligns(datapath: Datapath) -> bool:
+def aligns(datapath: Datapath, order: Fused, accumulator: Format, rounding: Rounding) -> bool:
     """Whether binary64 holds a fused unit's products and sums, exponents well within its range, and can round them."""
-    if not isinstance(datapath.order, Fused):
-        return False
-    a, b, accumulator = map(exponents, (datapath.a, datapath.b, datapath.accumulator))
-    near = max(map(abs, (a[0] + b[0], a[1] + b[1] + 1, *accumulator))) <= 400
-    width = max(aligned_width(datapath, datapath.order)[1], datapath.a.precision + datapath.b.precision)
-    return near and width <= 53 and convert_path(datapath.accumulator, datapath.rounding) is Path.ODD
+    a, b, total = map(exponents, (datapath.a, datapath.b, accumulator))
+    near = max(map(abs, (a[0] + b[0], a[1] + b[1] + 1, *total))) <= 400
+    width = max(aligned_width(datapath, order, accumulator)[1], datapath.a.precision + datapath.b.precision)
+    return near and width <= 53 and convert_path(accumulator, rounding) is Path.ODD
 
 
 def path_of(op: Op, operands: tuple[Any, ...], result: Format, rounding: Rounding, flags: bool) -> Path | None:

@@ -86,16 +86,30 @@ class Target(NamedTuple):
 
 
 class FusedUnit(NamedTuple):
-    """A fused unit (``emulator.datapath.Fused``) and its operands, as 64-bit words."""
+    """A fused or exact unit (``emulator.orders``) and its operands, as 64-bit words."""
 
-    terms: i64  #: products a step
-    kept_bits: i64  #: floating: bits kept below the largest exponent; else minus the exponent of the last weight kept
-    floating: i64  #: 1 if the accumulator is a float
-    precision_x: i64
-    emin_x: i64
-    precision_y: i64
-    emin_y: i64
-    emin_total: i64  #: of the accumulator
+    way: i64  #: of ``fused``
+    kept_bits: i64 = 0  #: floating: bits kept below the largest exponent; else the last weight kept is 2^-kept_bits
+    floating: i64 = 0  #: 1 if the accumulator is a float
+    precision_x: i64 = 0
+    emin_x: i64 = 0
+    precision_y: i64 = 0
+    emin_y: i64 = 0
+    emin_total: i64 = 0  #: of the accumulator
+    base: i64 = 0  #: LIMBS: exponent of their unit, of which all products and accumulators are multiples
+    limbs: i64 = 0  #: and how many there are
+
+
+class Layout(NamedTuple):
+    """A product of matrices: A is (rows, depth), B (depth, width), both row-major; and where its results go."""
+
+    depth: i64
+    width: i64
+    first: i64  #: the place of result (0, 0), which is the number of the element that it draws random bits for, too
+    pitch: i64  #: from one row of results to the next
+    stride: i64  #: from one result of a row to the next
+    steps: i64  #: of the program
+    registers: i64
 
 
 class Codec(NamedTuple):
@@ -145,8 +159,8 @@ class Draws(NamedTuple):
 GIVEN = -1
 GIVEN_DRAWS = Draws(GIVEN, 0, 0)
 
-Struct = Target | FusedUnit | Codec | Draws
-STRUCTS = (Target, FusedUnit, Codec, Draws)  #: handed to kernels by pointer
+Struct = Target | FusedUnit | Layout | Codec | Draws
+STRUCTS = (Target, FusedUnit, Layout, Codec, Draws)  #: handed to kernels by pointer
 
 
 def narrow(struct: Any, integer: type) -> Any:

@@ -5,7 +5,8 @@ are compiled by Numba for the CPU and printed as C++ by ``emit`` for CUDA and fo
 
 The subset
 ----------
-* Every parameter and result is annotated with ``f64``, ``i64``, ``f64s``, ``i64s`` (arrays), a NamedTuple of
+* Every parameter and result is annotated with ``f64``, ``i64``, ``f64s``, ``i64s`` (arrays), in kernels
+  ``f64w`` and ``i64w`` (scratch), a NamedTuple of
   ``f64``/``i64`` fields, or a tuple of scalars. Locals take the type of their first assignment, which must stand
   in the block that encloses all their uses.
 * Integers are signed 64-bit and must not overflow, nor negative ones be shifted (the host check runs under UBSan).
@@ -41,6 +42,19 @@ class f64s:
 
 class i64s:
     """Annotation: a contiguous array of int64."""
+
+
+class Scratch:
+    """Annotation's parent: a scratch array of a kernel's own. On the host it holds what a chunk needs (``WORK`` numbers
+    for each result in one), on the GPU what each result needs."""
+
+
+class f64w(f64s, Scratch):
+    """Annotation: scratch of float64."""
+
+
+class i64w(i64s, Scratch):
+    """Annotation: scratch of int64."""
 
 
 #: Device functions and kernels by name, in order of definition (callees first).

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..emulator.arithmetic import round_pack
+from ..emulator.blocks import exponents
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, PositFormat, Unpacked
+from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
 from ..emulator.random import LFSR, Source, piece_bits
 from ..emulator.rounding import Mode, Rounding
 from .structs import (
@@ -256,15 +257,6 @@ def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
 def power(exponent: int) -> float:
     """2^exponent, 0 below binary64 (on the integer route the float fields are not looked at)."""
     return math.ldexp(1.0, min(exponent, 1023))
-
-
-def exponents(fmt: Format) -> tuple[int, int]:
-    """Exponents of the lowest and the highest bit that a non-zero value of ``fmt`` can have."""
-    if isinstance(fmt, FixedFormat):
-        return -fmt.fraction_bits, fmt.integer_bits
-    if isinstance(fmt, PositFormat):
-        return fmt.quantum_exponent, fmt.emax
-    return fmt.emin - fmt.trailing_bits, fmt.emax
 
 
 def fits_float(fmt: Format, rounding: Rounding, flags: bool, trailing: int = 52, emax: int = 1023) -> bool:

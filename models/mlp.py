@@ -47,10 +47,15 @@ class Machines:
         self.ledger = Ledger()
         roles = enumerate((precision.forward, precision.grad_input, precision.grad_weight, precision.update))
         self.forward, self.grad_input, self.grad_weight, self.update = (
-            Machine(datapath, backend, seed, self.ledger, threads, unit) for unit, datapath in roles
+            Machine(
+                datapath, backend, seed, self.ledger, threads, unit, on_inexact="quantize" if unit == 3 else "error"
+            )
+            for unit, datapath in roles  # the update rounds the step into its first operand
         )
 
 
+#: What a role's machine does with operands that its formats do not hold: the update rounds the step.
+_ENTERING = ("error", "error", "error", "quantize")
 #: How the images' pixels are stored: bytes.
 PIXELS = scalar_format("uint8")
 _FP64 = scalar_format("fp64")

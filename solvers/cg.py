@@ -103,10 +103,13 @@ def machines(
     ledger = Ledger() if ledger is None else ledger
     update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
     datapaths = (precision.spmv, precision.dot, update)
-    spmv, dot, axpy = (Machine(dp, backend, seed, ledger, threads, unit) for unit, dp in enumerate(datapaths))
+    entering: dict[str, str] = {"on_inexact": "quantize"}  # the matrix and the scalars come in fp64
+    spmv, dot, axpy = (
+        Machine(dp, backend, seed, ledger, threads, unit, **entering) for unit, dp in enumerate(datapaths)
+    )
     if precision.residual is None:
         return spmv, dot, axpy, dot, axpy
-    high = Machine(precision.residual, backend, seed, ledger, threads, len(datapaths))
+    high = Machine(precision.residual, backend, seed, ledger, threads, len(datapaths), **entering)
     return spmv, dot, axpy, high, high
 
 

@@ -98,6 +98,10 @@ def directed_codes(fmt):
         one = 1 << fmt.fraction_bits if 0 <= fmt.fraction_bits < fmt.bits else 3
         integers = [0, 1, 2, 3, -1, -2, one, one + 1, one - 1, -one, low, low + 1, high, high - 1, high // 2, low // 2]
         return sorted({i & ((1 << fmt.bits) - 1) for i in integers if low <= i <= high})
+    if isinstance(fmt, hu.PositFormat):
+        one, top = 1 << (fmt.bits - 2), fmt.max_code
+        codes = [0, 1, 2, 3, one - 1, one, one + 1, top - 1, top]
+        return sorted({fmt.with_sign(code, negative) for code in codes for negative in (False, True)} | {fmt.nan_code})
     t, w = fmt.trailing_bits, fmt.exponent_bits
     top = 1 << (w + t)
     one = min(max(fmt.bias, 0), (1 << w) - 1) << t
@@ -225,6 +229,9 @@ def tame_code(fmt, rng):
         bits = int(rng.integers(1, fmt.bits + 1))
         integer = int(rng.integers(0, 1 << bits)) >> 1
         return (-integer if fmt.signed and rng.random() < 0.5 else integer) & ((1 << fmt.bits) - 1)
+    if isinstance(fmt, hu.PositFormat):
+        one = 1 << (fmt.bits - 2)
+        return fmt.with_sign(one + int(rng.integers(-(one >> 2), one >> 2)), bool(rng.random() < 0.5))
     w, t = fmt.exponent_bits, fmt.trailing_bits
     field = int(np.clip(fmt.bias + rng.integers(-4, 4), 0, (1 << w) - 2))
     sign = int(rng.integers(0, 1 + fmt.signed))

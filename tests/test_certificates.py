@@ -6,14 +6,18 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.kernels.certificates import Certificate, certificate
+from halfulp.kernels.contraction import plan
+from halfulp.kernels.products import Way, multiply
 from kernel_cases import SEED, directed_codes, f, random_format
 
 
 class Kernels(hu.Machine):
     """A machine that never calls BLAS."""
 
-    def _certificate(self, xs, ys):
-        return Certificate(None, "told not to")
+    def _multiply(self, x, y, out, datapath=None):
+        dp = datapath or self.datapath
+        way = Way("kernel", Certificate(None, "told not to"), plan(dp, x.values.shape[1]))
+        multiply(dp, x, y, out, self.backend, self._draw(), way)
 
 
 def both(datapath, a, b, seed=0):
@@ -89,7 +93,21 @@ def test_certified_products_are_those_of_the_kernels(accumulator):
         ("q8.0/int32", 0.0, 1.0, 5, "float32"),
         ("fp16/fp64", 65504.0, 65504.0, 1, None),  # 2^80 units
         ("int8/int32:product=int16", 1.0, 1.0, 1, None),
-        ("int8/fp32:fused4", 1.0, 1.0, 1, None),
+        ("int8/fp32:fused4", 1.0, 1.0, 1, "float32"),
+        ("int8/fp32:fused4", 127.0, 127.0, 1000, "float32"),  # below 2^24: all of it is kept
+        ("int8/fp32:fused4", 127.0, 127.0, 1041, None),
+        ("q1.7/fp32:fused4", 0.5, 0.5, 1000, "float32"),  # 2^-14 ... 250
+        ("q1.7/e8m13:fused4g8", 0.5, 0.5, 1, "float32"),
+        ("q1.7/e8m13:fused4", 0.5, 0.5, 3, "float32"),  # below 1, whose last bit is 2^-14
+        ("q1.7/e8m13:fused4", 0.5, 0.5, 4, None),
+        ("q1.7/q8.14:fused4", 0.5, 0.5, 4, "float32"),
+        ("q1.7/q8.13:fused4g1", 0.5, 0.5, 4, None),
+        ("int8/int32:tree4", 1.0, 1.0, 9, "float32"),
+        ("int8/int32:blocked4(int16)", 64.0, 64.0, 7, "float32"),  # 28672
+        ("int8/int32:blocked4(int16)", 64.0, 64.0, 8, None),
+        ("int8/fp32:systolic4", 127.0, 127.0, 9, "float32"),
+        ("fp16/fp64:exact", 1.0, 1.0, 4, "float64"),
+        ("mxint8/int32", 1.0, 1.0, 1, None),
     ],
 )
 def test_what_is_certified(datapath, a, b, length, dtype):

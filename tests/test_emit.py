@@ -314,7 +314,7 @@ def test_explicit_fma_only_where_a_kernel_calls_it():
     text = ptx("--gpu-architecture=compute_80", "--fmad=false")
     bodies = dict(re.findall(r"\.visible \.entry run_(\w+)\((.*?)^}", text, re.M | re.S))
     fused = {name for name in subset.KERNELS if "fma.rn.f64" in bodies[name]}
-    assert fused == {"compute", "matmul", "matmul_exact", "ragged_dot"}
+    assert fused == {"compute", "contract", "contract_rows"}
     assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
 
 

@@ -12,10 +12,14 @@ from halfulp.emulator import datapath
 from halfulp.emulator.codec import code_dtype
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import Philox, Role, source, stream
-from halfulp.kernels import backends, loops
+from halfulp.kernels import backends
 from halfulp.kernels.certificates import Certificate
-from halfulp.kernels.paths import Path, accumulate_path, aligns
-from halfulp.kernels.target import draws, target
+from halfulp.kernels.contraction import Level, plan
+from halfulp.kernels.fused import ALIGNED, INTEGER, LIMBS, SUMMED
+from halfulp.kernels.operands import Operand
+from halfulp.kernels.paths import Path
+from halfulp.kernels.products import Draw, Way, multiply
+from halfulp.kernels.target import draws
 from kernel_cases import (
     BACKENDS,
     MODES,
@@ -111,6 +115,26 @@ FUSED = [
 ]
 
 
+def parsed(*texts):
+    return [hu.Datapath.parse(text) for text in texts]
+
+
+#: Orders of several registers or accumulators, and exact sums, on all paths.
+ORDERED = parsed(
+    *("fp16:tree", "fp16@SR8:tree4", "bf16/fp32@RTZ:tree8", "fp8_e4m3/fp16/bf16@RTN/SR4:tree5", "fp16/fp32:tree2"),
+    *("fp32:tree:product=fp32", "fp64:tree4:product=fp64", "fp64@RTP:tree3:product=fp32@SR9", "fp32/fp64@SR32:tree4"),
+    *("fp16:systolic3", "fp64:systolic2", "fp32@SR9:systolic5:product=fp16@SR3", "q4.4/q6.6w@RNA:systolic4"),
+    *("fp8_e4m3/fp32:blocked4(e8m13@RTZ)", "fp16/fp32@SR5:blocked5(fp16@SR8:tree)"),
+    *("fp64:blocked3(fp32@RTP:systolic2)", "fp8_e4m3/fp32:blocked8(e8m13@RTZ:fused4g2)"),
+    *("bf16/fp32/bf16:blocked6(e8m13@SR4:fused3)", "fp16/q9.9w@SR3:blocked4(q9.12@RTZ:tree)"),
+    *("q4.12/fp32:blocked7(q12.20)", "fp16/fp32/bf16:blocked6(fp16@RTZ:exact)"),
+    *("fp16/fp32:exact", "fp16@SR8:exact", "bf16/fp32@RTN:exact", "fp64:exact", "fp64/fp32@RTZ:exact3"),
+    *("fp32:exact5", "fp8_e5m2/fp16@SR9:exact4", "fp8_e4m3/fp16@RTN:exact4", "fp8_e4m3/bf16@RTZ:exact"),
+    *("q4.12/q5.5w@RTZ:exact", "fp64/q20.20w@SR7:exact3", "fp16/e5m10ftz@RTO:exact2", "q8.8/q10.6w@RTP:exact4"),
+    *("fp4_e2m1/fp32:exact16", "posit16/fp32:exact", "posit8/fp32@RTZ:tree4", "posit16*fp16/fp32:fused4"),
+)
+
+
 PHILOX = Philox()
 
 
@@ -143,12 +167,8 @@ def products(dp, shape, seed=SEED):
 
 
 def defined_dot(dp, x, y, element, seed, call=1, drawn=PHILOX):
-    def draw(role, step):
-        rounding = {Role.PRODUCT: dp.product_rounding, Role.ACCUMULATOR: dp.rounding, Role.OUTPUT: dp.output_rounding}[
-            role
-        ]
-        k = rounding.random_bits
-        return drawn.random_bits(seed, stream(call, role), element, step, k) if k else 0
+    def draw(role, step, k):
+        return drawn.random_bits(seed, stream(call, role), element, step, k)
 
     return datapath.dot(dp, x, y, draw)
 
@@ -164,15 +184,17 @@ def check_matmul(dp, shape, backend, seed=SEED):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED], ids=dp_id)
+@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED, *ORDERED], ids=dp_id)
 def test_matmul(dp, backend):
     for shape in SHAPES:
         check_matmul(dp, shape, backend)
 
 
 def test_matmul_takes_all_paths():
-    taken = Counter((accumulate_path(dp), dp.product is not None) for dp in SEQUENTIAL)
+    taken = Counter((plan(dp, 9, False).levels[0].path, dp.product is not None) for dp in SEQUENTIAL)
     assert len(taken) == 6, taken
+    ways = {level.unit.way for dp in [*FUSED, *ORDERED] for level in plan(dp, 9).levels if ":" in dp.name}
+    assert ways == {ALIGNED, INTEGER, LIMBS, SUMMED}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -220,10 +242,20 @@ def random_rounding(rng):
     return MODES[rng.integers(0, 6)]
 
 
+def random_order(rng, inner=False):
+    kind = rng.choice(["sequential", "fused", "tree", "systolic", "exact", *([] if inner else ["blocked"])])
+    n = int(rng.integers(2, 9))
+    if kind == "blocked":
+        return hu.blocked(n, random_format(rng, 28), random_rounding(rng), random_order(rng, True))
+    orders = {"fused": hu.fused(n, n % 5), "tree": hu.tree(n), "systolic": hu.systolic(n), "exact": hu.Exact(n)}
+    return orders.get(str(kind), hu.sequential)
+
+
 def random_datapath(rng):
-    order = hu.fused(int(rng.integers(1, 9)), int(rng.integers(0, 9))) if rng.random() < 0.4 else hu.sequential
-    widest = 28 if order != hu.sequential else 52
-    rounded = order == hu.sequential and rng.random() < 0.4
+    order = random_order(rng) if rng.random() < 0.7 else hu.sequential
+    inner = order.order if isinstance(order, hu.Blocked) else order
+    widest = 28 if isinstance(inner, hu.Fused) else 52
+    rounded = isinstance(inner, (hu.Sequential, hu.Tree, hu.Systolic)) and rng.random() < 0.4
     return hu.Datapath(
         random_format(rng, widest),
         random_format(rng, widest),
@@ -249,7 +281,7 @@ def fuzz(first, count, backend):
         except pytest.fail.Exception as failure:
             wrong[seed] = str(failure)
         except hu.HalfulpError as error:
-            assert "aligned sums" in str(error), f"seed {seed}: {dp_id(dp)}: {error}"
+            assert "aligned sums" in str(error) or "exact products" in str(error), f"seed {seed}: {dp_id(dp)}: {error}"
             continue
         ran += 1
     assert not wrong, f"seeds {list(wrong)}; the first: {next(iter(wrong.values()))}"
@@ -267,33 +299,34 @@ def test_matmul_on_many_random_datapaths(backend):
     fuzz(10_000, 6_000, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+def by_plan(dp, a, b, chosen, backend="cpu", seed=SEED, threads=1):
+    """The accumulators' sums by the kernels, as a plan says."""
+    out = np.zeros(len(a) * b.shape[1])
+    draw = Draw(*(draws(PHILOX, seed, stream(1, role)) for role in (Role.ACCUMULATOR, Role.PRODUCT)))
+    operands = Operand(a, dp.a, 0.0), Operand(b, dp.b, 0.0)
+    machine = backends.backend(backend, threads)
+    there = machine.array(out)
+    multiply(dp, *operands, there, machine, draw, Way("kernel", Certificate(None, ""), chosen))
+    return np.array(machine.to_host(there))
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "gpu"])
 @pytest.mark.parametrize(
-    "dp", [dp for dp in SEQUENTIAL if dp.product is None and accumulate_path(dp) is not Path.WIDE], ids=dp_id
+    "dp",
+    [dp for dp in SEQUENTIAL if dp.product is None and plan(dp, 9, False).levels[0].path != Path.WIDE],
+    ids=dp_id,
 )
 def test_matmul_paths_agree(dp, backend):
     """The WIDE loop gives what the faster one gave."""
-    machine, path, t = backends.backend(backend, 1), accumulate_path(dp), target(dp.accumulator, dp.rounding)
+    chosen = plan(dp, 9, False)
     rows, length, width = 5, 30, 6
     rng = np.random.default_rng(SEED)
     a = values(dp.a, [operand_codes(dp.a, length, i % 3, rng) for i in range(rows)])
-    b = values(dp.b, [operand_codes(dp.b, length, j % 3, rng) for j in range(width)]).T
-    outs = []
-    for p in (path, Path.WIDE):
-        out, random = machine.array(np.zeros(rows * width)), machine.array(np.zeros(rows * width))
-        drawn = [draws(PHILOX, SEED, stream(1, role)) for role in (Role.ACCUMULATOR, Role.PRODUCT)]
-        args = (
-            machine.array(a.ravel()),
-            machine.array(np.ascontiguousarray(b).ravel()),
-            out,
-            length,
-            width,
-            random,
-            random,
-        )
-        machine.launch("matmul", rows * width, *args, *drawn, int(p), t, loops.EXACT, t)
-        outs.append(machine.to_host(out))
-    assert_same_bits(*outs)
+    b = np.ascontiguousarray(values(dp.b, [operand_codes(dp.b, length, j % 3, rng) for j in range(width)]).T)
+    level = chosen.levels[0]
+    wide = Level(int(Path.WIDE), level.wide, level.wide, level.unit)
+    other = chosen._replace(levels=(wide, wide))
+    assert_same_bits(by_plan(dp, a, b, chosen, backend), by_plan(dp, a, b, other, backend))
 
 
 def csr_case(dp, seed=SEED):
@@ -316,7 +349,7 @@ def csr_case(dp, seed=SEED):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED], ids=dp_id)
+@pytest.mark.parametrize("dp", [*SEQUENTIAL, *FUSED, *ORDERED], ids=dp_id)
 def test_spmv(dp, backend):
     matrix, x, expected = csr_case(dp)
     got = hu.Machine(dp, backend, SEED).spmv(matrix, x)
@@ -339,7 +372,7 @@ def test_spmv_of_a_matrix_without_entries(dp, backend):
      ("q4.4", "q6.6"), ("uq4.4", "uq2.9"), ("fp8_e4m3", "fp32"), ("fp4_e2m1", "e4m3fn"), ("fp16*e3m4", "e6m5sat"),
      ("int4", "q4.4w")],
 )  # fmt: skip
-def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, mode, monkeypatch):
+def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, mode):
     """Specials, subnormals, signed zeros, sums that cancel, overflow and wrap; whether they were taken, too."""
     rng = np.random.default_rng([SEED, *f"{operand}{accumulator}{mode}".encode()])
     datapath = hu.Datapath.parse(f"{operand}/{accumulator}@{mode}")
@@ -349,15 +382,12 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
     for seed, length in enumerate((1, 2, 7, 40)):
         a, b = rng.choice(a_values, (30, length)), rng.choice(b_values, (length, 37))
         a[::3], b[:, ::2] = np.abs(a[::3]) <= 1, hu.quantize(b[:, ::2] / 8, datapath.b)
-        machine = hu.Machine(datapath, seed=seed, threads=1 + seed % 2)
-        monkeypatch.setattr(machine, "_certificate", lambda xs, ys: Certificate(None, ""))
-        narrow, taken = machine.matmul(a, b), machine._path32()
-        monkeypatch.setattr(hu.Machine, "_path32", lambda self: None)
-        wide = hu.Machine(datapath, seed=seed).matmul(a, b)
-        monkeypatch.undo()
-        assert_same_bits(narrow, wide)
+        narrow = plan(datapath, length)
+        wide = plan(datapath, length, False)
+        first, second = (by_plan(datapath, a, b, way, seed=seed, threads=1 + seed % 2) for way in (narrow, wide))
+        assert_same_bits(first, second)
         too_narrow = (accumulator == "fp32" and mode != "RNE") or (accumulator, mode) == ("q4.4w", "SR8")
-        assert (taken is None) == too_narrow and taken is not Path.WIDE
+        assert wide.carrier is np.float64 and (narrow.carrier is np.float64) == too_narrow
 
 
 @pytest.mark.parametrize("rounding", ["RNE", "RTZ", "SR6"])
@@ -367,10 +397,13 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
      "tf32/e8m24@{}:fused4", "fp16*fp8_e4m3/fp16@{}:fused3g5", "fp16/e5m12sat@{}:fused7", "int8/int32@{}:fused16",
      "q4.4/q6.6@{}:fused5g2", "fp4_e2m1/q9.1w@{}:fused32g1", "e4m3fnuz/e5m9ftz@{}:fused2g9"],
 )  # fmt: skip
-def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding, monkeypatch):
+def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding):
     """Of everything a format has, and of numbers of one sort: normal ones that cancel, subnormals, mixed exponents."""
     datapath = hu.Datapath.parse(unit.format(rounding))
-    assert aligns(datapath)
+    chosen = plan(datapath, 9)
+    level = chosen.levels[0]
+    assert level.unit.way == ALIGNED
+    whole = Level(level.path, level.target, level.wide, level.unit._replace(way=INTEGER))
     rng = np.random.default_rng([SEED, *datapath.name.encode()])
     a_values, b_values = (
         fmt.decode(np.array(directed_codes(fmt)).astype(code_dtype(fmt.bits))) for fmt in (datapath.a, datapath.b)
@@ -380,9 +413,8 @@ def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding, 
         a[::4] = hu.quantize(rng.normal(size=a[::4].shape), datapath.a)
         b[:, ::3] = rng.choice(b_values[1:4], b[:, ::3].shape)
         a[1::4] = hu.quantize(np.ldexp(1.0, rng.integers(-9, 9, a[1::4].shape)), datapath.a)
-        machine = hu.Machine(datapath, seed=seed, threads=1 + seed % 2)
-        found = machine.matmul(a, b)
-        monkeypatch.setattr("halfulp.kernels.machine.aligns", lambda dp: False)
-        wanted = hu.Machine(datapath, seed=seed).matmul(a, b)
-        monkeypatch.undo()
+        found, wanted = (
+            by_plan(datapath, a, b, way, seed=seed, threads=1 + seed % 2)
+            for way in (chosen, chosen._replace(levels=(whole, whole)))
+        )
         assert_same_bits(found, wanted)

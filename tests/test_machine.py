@@ -46,7 +46,7 @@ def big_runs(backend, threads, seed=SEED):
         "bf16", "bf16", "fp16", "SR8", product="e6m9", product_rounding="SR5", output="e4m3fn", output_rounding="SR6"
     )
     unit = hu.Datapath("bf16", "bf16", "e8m13", "SR9", order=hu.fused(8, 2), output="bf16", output_rounding="SR4")
-    machine = functools.partial(hu.Machine, backend=backend, seed=seed, threads=threads)
+    machine = functools.partial(hu.Machine, backend=backend, seed=seed, threads=threads, on_inexact="quantize")
     return {
         "quantize": machine(stochastic).quantize(x, "e4m3fn", "SR8"),
         "fma": machine(stochastic).fma(x, x[::-1], 0.5),
@@ -185,20 +185,21 @@ def counted(dp, lengths):
     seen = Counter()
     with pytest.MonkeyPatch.context() as patch:
 
-        def watch(name):
-            original = getattr(datapath, name)
+        def watch(name, owner=datapath):
+            original = getattr(owner, name)
 
             def wrapper(*args):
                 seen[(name, args[1], args[2]) if name == "round_pack" else name] += 1
                 return original(*args)
 
-            patch.setattr(datapath, name, wrapper)
+            patch.setattr(owner, name, wrapper)
 
-        for name in ("exact_product", "exact_sum", "round_pack", "_aligned_sum", "_truncated"):
+        for name in ("exact_product", "exact_sum", "round_pack", "_truncated"):
             watch(name)
+        watch("aligned_sum", datapath._Unit)
         one = [arithmetic.quantize(arithmetic.exact(1.0), fmt).code for fmt in (dp.a, dp.b)]
         for length in lengths:
-            datapath.dot(dp, [one[0]] * length, [one[1]] * length, lambda role, step: 0)
+            datapath.dot(dp, [one[0]] * length, [one[1]] * length, lambda role, step, k: 0)
     return seen
 
 
@@ -212,36 +213,49 @@ LEDGER_PATHS = [
     hu.Datapath("fp16", "fp16", "fp32", "RTZ", order=hu.fused(4)),
     hu.Datapath("e4m3fn", "e5m2", "fp32", "RTZ", order=hu.fused(16, 2), output="bf16", output_rounding="RTN"),
     hu.Datapath("q8.8", "q8.8", "q16.16", order=hu.fused(3, 1), output="q8.8", output_rounding="RNA"),
+    hu.Datapath("fp16", order="exact4"),
+    hu.Datapath("fp16", "fp16", "fp32", order="exact", output="bf16"),
+    hu.Datapath("fp16", order="tree4"),
+    hu.Datapath("fp16", "fp16", "bf16", order="tree", product="fp16", output="fp32"),
+    hu.Datapath("fp16", "fp16", "fp32", order="systolic3", product="bf16"),
+    hu.Datapath("fp8_e4m3", "fp8_e4m3", "fp32", order="blocked5(e8m13@RTZ:fused2g1)"),
+    hu.Datapath("fp8_e4m3", "fp8_e4m3", "fp32", order="blocked4(fp16@RNE:tree)", output="bf16"),
+    hu.Datapath("fp8_e4m3", "fp8_e4m3", "fp16", order="blocked4(fp16@RNE:exact2)"),
 ]
 
 
 def assert_ledger(machine, dp, lengths):
     """The machine's ledger says exactly what was counted, kind by kind and format by format."""
-    seen, steps, left = counted(dp, lengths), 0, Counter(machine.ledger.operations)
+    seen, left = counted(dp, lengths), Counter(machine.ledger.operations)
     take = lambda *fields: left.pop(hu.Operation(*fields), 0)  # noqa: E731
     mul = take("mul", dp.a, dp.b, dp.product, dp.product_rounding)
     term = dp.product or dp.accumulator
     assert mul == seen["exact_product"] == sum(lengths) == machine.ledger.n_mul
     if dp.product is not None:
         assert mul == seen["round_pack", dp.product, dp.product_rounding]
-    if isinstance(dp.order, hu.Fused):
-        steps = take("normalise", dp.accumulator, dp.accumulator, dp.accumulator, dp.rounding)
-        assert (
-            steps
-            == seen["_aligned_sum"]
-            == seen["round_pack", dp.accumulator, dp.rounding] - (len(lengths) if dp.output == dp.accumulator else 0)
-        )
-        # t + guard bits below the largest exponent, two above (a product is below 4), and the growth of n + 1 terms
-        growth = next(bits for bits in range(20) if 2**bits >= dp.order.terms + 1)
-        width = dp.accumulator.precision - 1 + dp.order.guard_bits + 2 + growth
-        adds = take("add", term, dp.accumulator, None, hu.RNE, width)
-        assert adds == seen["_truncated"] - seen["_aligned_sum"] == machine.ledger.n_add
-    else:
-        adds = take("add", term, dp.accumulator, dp.accumulator, dp.rounding)
-        assert adds == seen["exact_sum"] == machine.ledger.n_add
-        assert adds == seen["round_pack", dp.accumulator, dp.rounding] - (
-            len(lengths) if dp.output == dp.accumulator else 0
-        )
+    inner = dp.order.order if isinstance(dp.order, hu.Blocked) else dp.order
+    held = (dp.order.accumulator, dp.order.rounding) if inner is not dp.order else (dp.accumulator, dp.rounding)
+    outputs = Counter({(dp.output, dp.output_rounding): len(lengths)})
+    rounds = Counter()  # of the accumulators
+    if isinstance(inner, (hu.Fused, hu.Exact)):
+        rounds[held] += take("normalise", held[0], held[0], *held)
+        assert rounds[held] == seen["aligned_sum"]
+        if isinstance(inner, hu.Fused):
+            # t + guard bits below the largest exponent, two above (a product is below 4), the growth of n + 1 terms
+            growth = next(bits for bits in range(20) if 2**bits >= inner.terms + 1)
+            width = held[0].precision - 1 + inner.guard_bits + 2 + growth
+        else:  # from the lowest bit of a product to the highest, the growth of the terms, a sign
+            ends = [(fmt.emin - fmt.trailing_bits, fmt.emax + 1) for fmt in (dp.a, dp.b)]
+            width = sum(high - low for low, high in ends) + (inner.terms.bit_length() - 1 if inner.terms else 30) + 1
+        assert take("add", term if inner is dp.order else held[0], held[0], None, hu.RNE, width) == mul
+        assert seen["_truncated"] == mul + seen["aligned_sum"]
+    for fmt, rounding in {held, (dp.accumulator, dp.rounding)}:
+        for added in {dp.product or fmt, fmt, held[0]}:
+            rounds[fmt, rounding] += take("add", added, fmt, fmt, rounding)
+    assert rounds.total() - seen["aligned_sum"] == seen["exact_sum"]
+    for key in {*rounds, *outputs}:
+        products = mul if dp.product is not None and key == (dp.product, dp.product_rounding) else 0
+        assert rounds[key] + outputs[key] + products == seen["round_pack", *key], key
     if dp.output != dp.accumulator:
         conversions = take("round", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding)
         assert conversions == seen["round_pack", dp.output, dp.output_rounding] == len(lengths)

@@ -1,0 +1,296 @@
+"""How a datapath's dot products are computed: on which carriers, by which paths, in which panels of the matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..emulator.blocks import BlockFormat, exponents
+from ..emulator.datapath import Datapath
+from ..emulator.errors import HalfulpError
+from ..emulator.formats import FixedFormat, FloatFormat, Format
+from ..emulator.orders import Blocked, Exact, Fused, Order, Systolic, Tree, program
+from ..emulator.rounding import RNE, Rounding
+from .backends import Backend
+from .certificates import accumulators
+from .fused import ALIGNED, INTEGER, LIMBS, SUMMED
+from .loops import EXACT
+from .paths import (
+    BINARY32,
+    BINARY64,
+    ONE,
+    Carrier,
+    Path,
+    aligned_width,
+    aligns,
+    convert_path,
+    mac_path,
+    product_is_exact,
+)
+from .structs import FusedUnit, Target
+from .target import fits_binary32, target, target32
+
+_ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
+_FAR = 900  #: magnitudes of exponents that binary64 sums without coming near its ends
+_PANEL = 1 << 22  #: numbers of a panel's operand at most, where it must be copied
+_NARROW = 32  #: a product of fewer columns is computed as its transpose, along the longer side
+_NO_UNIT = FusedUnit(ALIGNED)
+
+Span = tuple[int, int]  #: exponents of the lowest and the highest bit of an operand's numbers
+
+
+class Level(NamedTuple):
+    """How an accumulator adds: what a kernel is handed of it."""
+
+    path: int
+    target: Any  #: on the carriers
+    wide: Target  #: on binary64
+    unit: FusedUnit
+
+
+class Plan(NamedTuple):
+    """How a program runs: what does not depend on the operands' elements."""
+
+    carrier: Any  #: NumPy's type
+    levels: tuple[Level, Level]  #: the accumulator, and the inner one
+    product_path: int
+    product: Any
+    product_wide: Target
+    ways: str  #: in words
+
+    def arguments(self, drawn: Any, product_drawn: Any) -> tuple[Any, ...]:
+        """The last arguments of the kernels of contractions."""
+        product = (product_drawn, self.product_path, self.product, self.product_wide)
+        return (drawn, *self.levels[0], *self.levels[1], *product)
+
+
+def inner_order(order: Order) -> Order:
+    """The order in which products are added first."""
+    return order.order if isinstance(order, Blocked) else order
+
+
+@lru_cache(maxsize=1024)
+def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span, Span] | None = None) -> Plan:
+    """The fastest way proven for dot products of ``length`` terms.
+
+    narrow : binary32 carriers may be used. spans : of the operands' numbers, if narrower than their formats'.
+    """
+    if isinstance(inner_order(datapath.order), Exact):
+        length = min(inner_order(datapath.order).terms or length, length)  # type: ignore[union-attr]
+    else:
+        length, spans = 0, None
+    return _plan(datapath, length, narrow, spans or (exponents(datapath.a), exponents(datapath.b)))
+
+
+@lru_cache(maxsize=1024)
+def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]) -> Plan:
+    formats = (datapath.a, datapath.b, *(fmt for fmt, _ in accumulators(datapath)))
+    formats += (datapath.product,) if datapath.product else ()
+    for carrier in (BINARY32, BINARY64):
+        if carrier is BINARY32 and not (narrow and all(_fits32(fmt) for fmt in formats)):
+            continue
+        single = carrier is BINARY32
+        ways = [_adding(datapath, level, carrier, terms, spans) for level in range(len(accumulators(datapath)))]
+        product_path = _product_path(datapath, carrier)
+        found = [way for way in ways if way is not None and not (single and way[0] is Path.WIDE)]
+        if len(found) < len(ways) or (single and product_path is Path.WIDE):
+            continue
+        levels = [
+            Level(int(path), _target(fmt, rounding, path, single), target(fmt, rounding), unit)
+            for (path, unit), (fmt, rounding) in zip(found, accumulators(datapath), strict=True)
+        ]
+        product = datapath.product or datapath.accumulator
+        how = datapath.product_rounding if datapath.product else datapath.rounding
+        return Plan(
+            np.float32 if single else np.float64,
+            (levels[0], levels[-1]),
+            EXACT if product_path is None else int(product_path),
+            _target(product, how, Path.NATIVE if datapath.product is None else product_path, single),
+            target(product, how),
+            _words(datapath, levels, carrier),
+        )
+    raise AssertionError("binary64 has a way, or has refused")
+
+
+def _fits32(fmt: Format | BlockFormat) -> bool:
+    return not isinstance(fmt, BlockFormat) and fits_binary32(fmt)
+
+
+def _target(fmt: Format, rounding: Rounding, path: Path | None, single: bool) -> Any:
+    if not single:
+        return target(fmt, rounding)
+    return (target32(fmt, rounding, False) if path is Path.ODD else None) or _ANY32
+
+
+def _product_path(datapath: Datapath, carrier: Carrier) -> Path | None:
+    """The path of rounded products; None where they are exact."""
+    if datapath.product is None:
+        return None
+    path = mac_path(datapath.a, datapath.b, ONE, datapath.product, datapath.product_rounding, carrier=carrier)  # type: ignore[arg-type]
+    if carrier is BINARY32 and path is Path.ODD and not target32(datapath.product, datapath.product_rounding, False):
+        return Path.WIDE
+    return path
+
+
+def _adding(
+    datapath: Datapath, level: int, carrier: Carrier, terms: int, spans: tuple[Span, Span]
+) -> tuple[Path, FusedUnit] | None:
+    """The path of an accumulator's additions and its fused unit; None where the carrier has no way."""
+    held = accumulators(datapath)
+    fmt, rounding = held[level]
+    a, b = datapath.a, datapath.b
+    innermost, order = level == len(held) - 1, inner_order(datapath.order)
+    ways: list[Path] = []
+    unit = _NO_UNIT
+
+    def adds(x: Format, y: Format = ONE) -> Path:
+        return mac_path(x, y, fmt, fmt, rounding, carrier=carrier)
+
+    if not innermost:
+        ways.append(adds(held[-1][0]))
+    elif isinstance(order, (Fused, Exact)):
+        found = _fused(datapath, order, fmt, rounding, carrier, terms, spans)
+        if found is None:
+            return None
+        unit = found
+        ways.append(adds(ONE) if found.way in (ALIGNED, SUMMED) else Path.WIDE)
+        if found.way == SUMMED and ways[-1] is not Path.NATIVE:
+            ways[-1] = Path.ODD
+    else:
+        ways.append(adds(datapath.product) if datapath.product else adds(a, b))  # type: ignore[arg-type]
+        ways += [adds(fmt)] if isinstance(order, (Tree, Systolic)) else []
+        if isinstance(order, Tree) and datapath.product is None and not product_is_exact(a, b, carrier):  # type: ignore[arg-type]
+            if carrier is BINARY32:
+                return None
+            raise HalfulpError(
+                f"{order} on {datapath.name}: arrays do not carry its exact products, which take"
+                f" {a.precision + b.precision} bits; give it a product format, as in :product=fp64."
+            )
+    path = max(ways)
+    if carrier is BINARY32 and path is Path.ODD and not target32(fmt, rounding, False):
+        return None
+    return path, unit
+
+
+def _fused(
+    datapath: Datapath,
+    order: Fused | Exact,
+    fmt: Format,
+    rounding: Rounding,
+    carrier: Carrier,
+    terms: int,
+    spans: tuple[Span, Span],
+) -> FusedUnit | None:
+    """The unit that does a program's FUSE steps."""
+    a, b = (x.element if isinstance(x, BlockFormat) else x for x in (datapath.a, datapath.b))
+    if isinstance(order, Fused):
+        if carrier is BINARY32:
+            return None
+        if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+            raise HalfulpError(f"{order} on {datapath.name}: kernels have no fused units of block operands yet.")
+        kept, width = aligned_width(datapath, order, fmt)
+        if a.precision + b.precision > 62 or width > 62:
+            needed = f"aligned sums of {width} bits and products of {a.precision + b.precision}"
+            raise HalfulpError(f"{order} on {datapath.name} needs {needed}; at most 62 are built.")
+        way = ALIGNED if aligns(datapath, order, fmt, rounding) else INTEGER
+        floating = int(not isinstance(fmt, FixedFormat))
+        return FusedUnit(way, kept, floating, a.precision, a.emin, b.precision, b.emin, fmt.emin)
+    if _sums(datapath, order, carrier, terms, spans) and (
+        convert_path(fmt, rounding) is Path.ODD if carrier is BINARY64 else _adds32(fmt, rounding)
+    ):
+        return FusedUnit(SUMMED)
+    if carrier is BINARY32:
+        return None
+    (low_a, high_a), (low_b, high_b), (low, high) = *map(exponents, (datapath.a, datapath.b)), exponents(fmt)
+    base = min(low_a + low_b, low)
+    base = min(base, low - 112) if isinstance(fmt, FixedFormat) and fmt.wrap else base
+    top = max(high_a + high_b + 2 + (terms or 1 << 30).bit_length(), high + 2)
+    return FusedUnit(LIMBS, base=base, limbs=(top - base) // 32 + 5)
+
+
+def _adds32(fmt: Format, rounding: Rounding) -> bool:
+    path = mac_path(fmt, ONE, fmt, fmt, rounding, carrier=BINARY32)
+    return path is Path.NATIVE or (path is Path.ODD and target32(fmt, rounding, False) is not None)
+
+
+def _sums(datapath: Datapath, order: Exact, carrier: Carrier, terms: int, spans: tuple[Span, Span]) -> bool:
+    """Whether the carrier holds every sum of ``terms`` products exactly, in any order."""
+    sizes = {fmt.size for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)}
+    length = datapath.order.length if isinstance(datapath.order, Blocked) else 0
+    ends = terms.bit_length()
+    (low_a, high_a), (low_b, high_b) = spans
+    if sizes and {order.terms} == sizes and length % sizes.copy().pop() == 0:  # a step is a block: it has one scale
+        blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
+        parts = [exponents(fmt.element if isinstance(fmt, BlockFormat) else fmt) for fmt in (datapath.a, datapath.b)]
+        bits = sum(high - low + 1 for low, high in parts) + sum(fmt.scale.precision - 1 for fmt in blocks)
+    else:
+        bits = high_a - low_a + high_b - low_b + 2
+    near = low_a + low_b >= 1 - carrier.emax + 60 and high_a + high_b + 2 + ends <= carrier.emax - 60
+    return near and bits + ends <= carrier.precision
+
+
+def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:
+    """The ways in words, as ``Machine.explain`` tells them."""
+    names = {ALIGNED: "aligned in binary64", SUMMED: "exact on the carrier", INTEGER: "62-bit", LIMBS: "limbs"}
+    fused = isinstance(inner_order(datapath.order), (Fused, Exact))
+    last = names[levels[-1].unit.way] if fused else Path(levels[-1].path).name
+    return f"{last} kernel on {'binary32' if carrier is BINARY32 else 'binary64'} carriers"
+
+
+@lru_cache(maxsize=64)
+def steps_of(order: Order, length: int) -> np.ndarray:
+    """A program as the kernels read it: int64, ``loops.FIELDS`` a step."""
+    return np.array(program(order, length), np.int64).ravel() if length else np.zeros(0, np.int64)
+
+
+def fuses(order: Order) -> bool:
+    return isinstance(inner_order(order), (Fused, Exact))
+
+
+# ---- panels ------------------------------------------------------------------------------------------------------
+
+
+class Panel(NamedTuple):
+    """A part of a product: the rows and the columns of its results."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+def panels(rows: int, depth: int, columns: int, ready: tuple[bool, bool]) -> Iterator[Panel]:
+    """The product (rows, depth) (depth, columns) in parts.
+
+    ready : whether A and B need not be copied to be handed to a kernel; what is copied is so in parts of at most
+    _PANEL numbers, B's cut at multiples of 256 columns.
+    """
+    most = max(_PANEL // max(depth, 1), 1)
+    width = columns if ready[1] else min(columns, max(most & -256, 256))
+    height = rows if ready[0] else min(rows, max(most, 64))
+    for first in range(0, columns, width):
+        for top in range(0, rows, height):
+            yield Panel(slice(top, min(top + height, rows)), slice(first, min(first + width, columns)))
+
+
+def contiguous(x: Any, dtype: Any, name: str, backend: Backend) -> Any:
+    """A matrix's numbers, row by row, of a type: its own memory where that will do, else a copy in scratch."""
+    if x.dtype == dtype and x.flags.c_contiguous and (backend.name == "gpu" or x.flags.writeable):
+        return x.reshape(-1)
+    flat = backend.scratch(name, x.size, dtype)
+    flat.reshape(x.shape)[...] = x
+    return flat
+
+
+def is_ready(x: Any, dtype: Any) -> bool:
+    return x.dtype == dtype and x.flags.c_contiguous
+
+
+def transposes(rows: int, columns: int) -> bool:
+    """Whether a product is computed as its transpose, whose rows are long."""
+    return columns < _NARROW and columns < rows

@@ -1,0 +1,217 @@
+"""Operands as they enter a datapath: checked against their formats, and measured on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..emulator.blocks import BlockFormat, Blocks, block_axis, tensor_scale_value
+from ..emulator.errors import HalfulpError
+from ..emulator.formats import FloatFormat, Format, PositFormat, carrier
+from ..emulator.names import alias
+from ..emulator.rounding import RNE, RTZ, Rounding
+from . import posits
+from .backends import Backend, Work
+from .backends import backend as make_backend
+from .blocks import encode_blocks
+from .paths import FP32, FP64, Op, Path, convert_path
+from .structs import GIVEN_DRAWS, Draws
+from .subset import compiled, leading_zeros
+from .target import target, target32
+
+Span = tuple[int, int]
+
+
+class Operand(NamedTuple):
+    """An array of values of a format, tensor scale left out."""
+
+    values: Any
+    fmt: Format | BlockFormat
+    top: float  #: the largest magnitude; NaN if there is a NaN
+    outer: float = 1.0  #: the tensor scale
+
+
+class Survey(NamedTuple):
+    """What ``survey`` found."""
+
+    fits: bool  #: every element is a value of the format
+    kept: bool  #: and has the bits that it has there
+    top: float
+
+
+def numbers(x: Any, what: str, backend: Backend) -> Any:
+    """``x`` as an array of float64 (on the CPU float32 stays) where the backend computes; an empty one is refused."""
+    if backend.xp is not np and backend.is_native(x) and x.dtype.kind == "f":
+        array = x.astype(np.float64, copy=False)
+    else:
+        array = backend.to_host(x)
+        kinds = (np.float32, np.float64) if backend.name == "cpu" else (np.float64,)
+        if not isinstance(array, np.ndarray) or array.dtype not in kinds:
+            array = carrier(array)
+        array = array if backend.xp is np else backend.array(array)
+    if array.size == 0:
+        raise HalfulpError(f"{what} got an empty array (shape {np.shape(x)}).")
+    return array
+
+
+def survey(x: Any, fmt: Format, backend: Backend) -> Survey:
+    """Whether an array holds values of a format only, and their largest magnitude, in one pass over it."""
+    if backend.name == "gpu" or isinstance(fmt, PositFormat) or convert_path(fmt, RTZ) is not Path.ODD:
+        return _survey_slowly(x, fmt, backend)
+    flat = (x if x.flags.c_contiguous else x.T if x.T.flags.c_contiguous else np.ascontiguousarray(x)).reshape(-1)
+    flat = flat if flat.flags.writeable else flat.copy()
+    rounds = fmt != (FP32 if flat.dtype == np.float32 else FP64)
+    t: Any = _target(fmt, flat.dtype)
+    report, largest = np.zeros(2, np.int64), np.zeros((flat.size >> 8) + 1, np.int64)
+    if t is None:
+        flat = flat.astype(np.float64)
+        t = _target(fmt, flat.dtype)
+    args = (flat, report, largest, int(rounds), Work("survey", 1, flat.dtype), t)
+    backend.launch("survey", flat.size, *args)
+    bits = np.int64(largest.max())
+    top = np.int32(bits).view(np.float32) if flat.dtype == np.float32 else bits.view(np.float64)
+    return Survey(not report[0], not report[1], float(top))
+
+
+@lru_cache(maxsize=256)
+def _target(fmt: Format, dtype: Any) -> Any:
+    """A Target on the carriers, None if binary32 has none; its mode is no matter where nothing is to be rounded."""
+    if dtype == np.float64:
+        return target(fmt, RNE, operand=True)
+    if isinstance(fmt, FloatFormat) and fmt.saturate and fmt.has_infinity:
+        return None  # keeps its infinities as an operand
+    return target32(FloatFormat(5, 10) if fmt == FP32 else fmt, RNE, False)
+
+
+def _survey_slowly(x: Any, fmt: Format, backend: Backend) -> Survey:
+    xp, magnitude = backend.xp, abs(x)
+    top = float(magnitude.max())
+    if fmt == FP64:
+        return Survey(True, True, top)
+    if isinstance(fmt, PositFormat):
+        host = np.asarray(backend.to_host(x), np.float64)
+        rounded: Any = backend.array(posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0])
+    else:
+        rounded = converted(xp.asarray(x, dtype=np.float64), fmt, RTZ, GIVEN_DRAWS, backend)
+    same = (rounded == x) | ((rounded != rounded) & (x != x))
+    kept = same & (xp.signbit(rounded) == xp.signbit(x))
+    return Survey(bool(same.all()), bool(kept.all()), top)
+
+
+def converted(x: Any, fmt: Format, rounding: Rounding, drawn: Draws, backend: Backend, out: Any = None) -> Any:
+    """Each number of an array rounded once into a format; ``drawn``: where SR's bits come from."""
+    flat = backend.array(x).reshape(-1)
+    if isinstance(fmt, PositFormat):
+        raise HalfulpError(f"kernels do not round into {fmt} yet; halfulp.quantize does.")
+    t = target(fmt, rounding, operand=True)
+    out = backend.xp.empty(flat.size) if out is None else out
+    scratch = backend.scratch("exact", flat.size)
+    u = backend.scratch("random", flat.size) if t.random_bits else scratch
+    path = convert_path(fmt, rounding)
+    args = (int(Op.CONVERT), flat, flat, flat, out, backend.array([0], np.uint8), 0, scratch, u, drawn, int(path), t)
+    backend.launch("compute", flat.size, *args, work=1 if path is not Path.WIDE else 10)
+    return out.reshape(x.shape)
+
+
+class Entrance(NamedTuple):
+    """How values enter a datapath's operands."""
+
+    backend: Backend
+    quantizes: bool  #: values that a format does not hold are rounded, not refused
+    refuses_specials: bool  #: infinities and NaNs
+    rounding: Rounding  #: with which they are
+
+    def enter(self, x: Any, fmt: Format | BlockFormat, name: str, drawn: Draws, axis: int = -1) -> Operand:
+        """An operand: the values themselves, where its format holds them.
+
+        x : real array, or ``Blocks`` of a block format, whose blocks lie along ``axis``. name : what it is called.
+        """
+        if isinstance(fmt, BlockFormat):
+            operand = self._enter_blocks(x, fmt, name, axis)
+        else:
+            if isinstance(x, Blocks):
+                raise HalfulpError(f"{name} is in blocks, but the datapath's operand is of {alias(fmt)}.")
+            values = numbers(x, name, self.backend)
+            found = survey(values, fmt, self.backend)
+            if not found.fits and not self.quantizes:
+                raise HalfulpError(self._misfit(values, fmt, name))
+            if not found.kept:
+                rounding = self.rounding if not found.fits else RNE
+                values = converted(values, fmt, rounding, drawn, self.backend)
+                found = survey(values, fmt, self.backend)
+            operand = Operand(values, fmt, found.top)
+        if self.refuses_specials and not np.isfinite(operand.top):
+            raise HalfulpError(f"{name} holds an infinity or a NaN, which on_nonfinite='error' refuses.")
+        return operand
+
+    def _misfit(self, values: Any, fmt: Format, name: str) -> str:
+        """The sentence about the first element that is no value of a format."""
+        host = np.asarray(self.backend.to_host(values), np.float64)
+        rounded = host.copy() if isinstance(fmt, PositFormat) else converted(host, fmt, RTZ, GIVEN_DRAWS, _host())
+        if isinstance(fmt, PositFormat):
+            rounded = posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0]
+        wrong = ~((rounded == host) | ((rounded != rounded) & (host != host)))
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        count = int(wrong.sum())
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        where = ", ".join(map(str, place))
+        return (
+            f"{name}[{where}] = {float(host[place])!r}{more} is no value of {alias(fmt)}, the operand's format:"
+            f" quantize it first, or let the machine do so with on_inexact='quantize'."
+        )
+
+    def _enter_blocks(self, x: Any, fmt: BlockFormat, name: str, axis: int) -> Operand:
+        if self.backend.name == "gpu":
+            x = Blocks(*map(self.backend.to_host, x)) if isinstance(x, Blocks) else self.backend.to_host(x)
+        if not isinstance(x, Blocks):
+            values = np.asarray(numbers(x, name, _host()), np.float64)
+            if values.ndim == 0:
+                raise HalfulpError(f"{name} is of {alias(fmt)}, which needs an axis to cut into blocks.")
+            x = encode_blocks(values, fmt, axis, self.rounding)
+            same = fmt.decode(x)
+            if not self.quantizes and not ((same == values) | ((same != same) & (values != values))).all():
+                raise HalfulpError(
+                    f"{name} does not hold values of {alias(fmt)} in blocks along axis {axis}: quantize it first"
+                    " (hu.quantize(x, format, axis=...)), as Blocks (hu.encode_blocks), or let the machine do so"
+                    " with on_inexact='quantize'."
+                )
+        elif block_axis(x.codes, x.axis) != block_axis(x.codes, axis):
+            raise HalfulpError(f"{name} has blocks along axis {x.axis}; the summed axis is {axis}.")
+        inner = replace(fmt, tensor_scale=None)
+        values = self.backend.array(inner.decode(x._replace(tensor_scale=None)))
+        outer = float(tensor_scale_value(x.tensor_scale, fmt))
+        return Operand(values, fmt, float(abs(values).max()), outer)
+
+
+@lru_cache(maxsize=1)
+def _host() -> Backend:
+    return make_backend("cpu", None)
+
+
+def span(operand: Operand) -> Span:
+    """Exponents of the lowest and the highest bit among an operand's finite numbers."""
+    host = np.asarray(operand.values if isinstance(operand.values, np.ndarray) else operand.values.get(), np.float64)
+    pattern = host.reshape(-1).view(np.int64) if host.flags.c_contiguous else host.ravel().view(np.int64)
+    report = np.zeros(2, np.int64)
+    report[0], report[1] = 1 << 20, -(1 << 20)
+    _span(pattern, report)
+    return (int(report[0]), int(report[1])) if report[0] < 1 << 20 else (0, 0)
+
+
+@compiled
+def _span(patterns: np.ndarray, report: np.ndarray) -> None:
+    low, high = report[0], report[1]
+    for pattern in patterns:
+        field = (pattern >> 52) & 0x7FF
+        fraction = pattern & 0xFFFFFFFFFFFFF
+        if field == 0x7FF or (field == 0 and fraction == 0):
+            continue
+        significand = fraction | (1 << 52) if field > 0 else fraction
+        exponent = max(field, 1) - 1075
+        last = significand & -significand
+        low = min(low, exponent + 63 - leading_zeros(last))  # type: ignore[call-arg]
+        high = max(high, exponent + 63 - leading_zeros(significand))
+    report[0], report[1] = low, high

@@ -1,0 +1,152 @@
+"""Products of matrices on a datapath: by BLAS where that is certified, by exact slices, or by the kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..emulator.datapath import Datapath
+from ..emulator.orders import Exact, registers
+from .backends import Backend, Work
+from .certificates import Certificate, certificate
+from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes
+from .operands import Operand, Span, span
+from .slices import Slicing, add_slices, slicing
+from .structs import Draws, Layout
+
+_BLAS_PANEL = (
+    1024  #: rows and columns of results that BLAS computes at a time: they are still cached when they are stored
+)
+
+
+class Draw(NamedTuple):
+    """Where a call's roundings draw their random bits."""
+
+    accumulator: Draws
+    product: Draws
+
+
+class Way(NamedTuple):
+    """How a product is computed, and why so."""
+
+    engine: str  #: "blas", "slices" or "kernel"
+    certificate: Certificate
+    plan: Plan | None = None
+    slicing: Slicing | None = None
+
+    def __str__(self) -> str:
+        if self.engine == "blas":
+            return f"BLAS in {self.certificate.dtype}: {self.certificate.reason}."
+        if self.slicing:
+            return f"{self.slicing}; as one product of matrices: {self.certificate.reason}."
+        assert self.plan is not None
+        return f"the {self.plan.ways}: {self.certificate.reason}."
+
+
+def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
+    """How the product x y of matrices (M, K) and (K, N) is computed."""
+    length = x.values.shape[1]
+    if backend.name == "cpu":
+        found = certificate(datapath, length, x.top, y.top)
+        if found.dtype:
+            return Way("blas", found)
+    else:
+        found = Certificate(None, f"backend {backend.name} has kernels only")
+    spans: tuple[Span, Span] | None = None
+    if isinstance(datapath.order, Exact):
+        spans = span(x), span(y)
+        parts = slicing(length, *spans) if backend.name == "cpu" and datapath.order == Exact() else None
+        if parts and np.isfinite(x.top) and np.isfinite(y.top):
+            return Way("slices", found, slicing=parts)
+    return Way("kernel", found, plan(datapath, length, backend.name == "cpu", spans))
+
+
+def multiply(
+    datapath: Datapath,
+    x: Operand,
+    y: Operand,
+    out: Any,
+    backend: Backend,
+    draw: Draw,
+    way: Way,
+    first: int = 0,
+    pitch: int | None = None,
+) -> None:
+    """The accumulators' sums of x y, at out[first + i * pitch + j]; those places are the elements' numbers, too."""
+    rows, columns = x.values.shape[0], y.values.shape[1]
+    pitch = columns if pitch is None else pitch
+    if way.engine == "kernel":
+        assert way.plan is not None
+        _by_kernel(datapath, x.values, y.values, out, backend, draw, way.plan, (first, pitch, 1))
+        return
+    for panel in panels(rows, _BLAS_PANEL, columns, (False, False)):
+        a, b = x.values[panel.rows], y.values[:, panel.columns]
+        sums = _blas(a, b, way.certificate.dtype, backend) if way.engine == "blas" else None
+        place = first + panel.rows.start * pitch + panel.columns.start
+        target = _places(out, place, pitch, panel.shape)
+        if sums is not None:
+            np.add(sums, 0.0, out=target, casting="same_kind")  # zeros are positive
+        else:
+            assert way.slicing is not None
+            target[...] = add_slices(datapath, a, b, way.slicing, backend, draw.accumulator, place, pitch)
+
+
+def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
+    """The view of a flat array whose element (i, j) is out[place + i * pitch + j]."""
+    item = out.itemsize
+    return np.lib.stride_tricks.as_strided(out[place:], shape, (pitch * item, item))
+
+
+def _blas(a: Any, b: Any, dtype: str | None, backend: Backend) -> Any:
+    rows, columns = a.shape[0], b.shape[1]
+    x, y = (held if held.dtype == dtype else _typed(held, dtype, name, backend) for held, name in ((a, "A"), (b, "B")))
+    sums = backend.scratch("sums", rows * columns, dtype).reshape(rows, columns)
+    with backend.blas():
+        return np.matmul(x, y, out=sums)
+
+
+def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:
+    """A matrix in scratch of another type, in its own memory order."""
+    turned = not x.flags.c_contiguous and x.T.flags.c_contiguous
+    given = x.T if turned else x
+    held = backend.scratch(f"BLAS {name}", given.size, dtype).reshape(given.shape)
+    np.copyto(held, given, casting="same_kind")
+    return held.T if turned else held
+
+
+def _by_kernel(
+    datapath: Datapath,
+    a: Any,
+    b: Any,
+    out: Any,
+    backend: Backend,
+    draw: Draw,
+    chosen: Plan,
+    place: tuple[int, int, int],
+) -> None:
+    """``contract`` on panels; result (i, j) goes to out[first + i * pitch + j * stride], ``place`` being these."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    first, pitch, stride = place
+    symmetric = datapath.a == datapath.b or not fuses(datapath.order)
+    if symmetric and transposes(rows, columns):
+        a, b, rows, columns, pitch, stride = b.T, a.T, columns, rows, stride, pitch
+    kind = chosen.carrier if backend.name == "cpu" else np.float64
+    order = datapath.order
+    program = backend.array(steps_of(order, depth), np.int64)
+    held = registers(order, depth)
+    limbs = max(level.unit.limbs for level in chosen.levels)
+    ready = is_ready(a, kind), is_ready(b, kind)
+    arguments = chosen.arguments(draw.accumulator, draw.product)
+    for panel in panels(rows, depth, columns, ready):
+        xs = contiguous(a[panel.rows], kind, "A", backend)
+        ys = contiguous(b[:, panel.columns], kind, "B", backend)
+        height, width = panel.shape
+        start = first + panel.rows.start * pitch + panel.columns.start * stride
+        layout = Layout(depth, width, start, pitch, stride, program.size // 6, held)
+        work = (
+            Work("rows", 2 + held, kind),
+            Work("random", 1, kind),
+            Work("places", max(1, limbs if backend.name == "gpu" else -(-limbs // 1024)), np.int64),
+        )
+        backend.launch("contract", height * width, xs, ys, out, layout, program, *work, *arguments, work=depth)

@@ -1,0 +1,114 @@
+"""Independent oracle for the orders of accumulation, on the oracle's Values; shares no code with halfulp's orders.
+
+A unit is (accumulator format, mode, k). ``draw()`` hands out the random integers of the roundings one after another,
+in the order in which hardware performs them.
+"""
+
+from fractions import Fraction
+from math import floor
+
+import oracle
+from oracle import ZERO, decode, exact_add, exact_mul, floor_log2, number, power_of_two
+
+
+class Unit:
+    def __init__(self, format, mode, k, draw):
+        self.format, self.mode, self.k, self.draw = format, mode, k, draw
+
+    def round(self, value):
+        r = self.draw() if self.k else 0
+        return decode(oracle.round(value, self.format, self.mode, self.k, r)[0], self.format)
+
+    def add(self, x, y):
+        return self.round(exact_add(x, y, self.mode)[0])
+
+
+def exponent(x, emin):
+    """What the exponent field of a finite number that is not zero means."""
+    return max(floor_log2(x.magnitude), emin)
+
+
+def sequential(products, unit, total=ZERO):
+    for product in products:
+        total = unit.add(total, product)
+    return total
+
+
+def pairwise(values, unit):
+    """Level by level; but every subtree is finished before its right neighbour is begun, as a stack would have it."""
+    if len(values) == 1:
+        return values[0]
+    half = 1
+    while 2 * half < len(values):
+        half *= 2
+    left = pairwise(values[:half], unit)
+    return unit.add(left, pairwise(values[half:], unit))
+
+
+def tree(products, unit, n=None):
+    total, n = ZERO, n or max(len(products), 1)
+    for start in range(0, len(products), n):
+        part = products[start : start + n]
+        total = unit.add(total, pairwise(part + [ZERO] * (n - len(part)), unit))
+    return total
+
+
+def systolic(products, unit, lanes):
+    held = [ZERO] * lanes
+    for k, product in enumerate(products):
+        held[k % lanes] = unit.add(held[k % lanes], product)
+    while len(held) > 1:
+        held = [unit.add(*held[i : i + 2]) if i + 1 < len(held) else held[i] for i in range(0, len(held), 2)]
+    return held[0]
+
+
+def exact(products, unit, n=None):
+    total, n = ZERO, n or max(len(products), 1)
+    for start in range(0, len(products), n):
+        total = unit.round(_sum([total, *products[start : start + n]]))
+    return total
+
+
+def _sum(values, cut=lambda x: x):
+    """The exact sum, a zero being +0; of infinities and NaNs as IEEE 754 adds them."""
+    total = ZERO
+    for value in values:
+        if value.kind != "finite":
+            total = exact_add(total, value, "RNE")[0]
+        elif total.kind == "finite":
+            total = number(total.fraction + cut(value.fraction))
+    return total
+
+
+def fused(pairs, unit, n, guard, fractions, emins):
+    """``fractions``: bits of the accumulator below its leading one, or None of fixed point; emins of x, y, total."""
+    total = ZERO
+    for start in range(0, len(pairs), n):
+        part = pairs[start : start + n]
+        products = [exact_mul(x, y)[0] for x, y in part]
+        finite = [
+            exponent(x, emins[0]) + exponent(y, emins[1])
+            for (x, y), product in zip(part, products, strict=True)
+            if product.kind == "finite" and product.magnitude
+        ]
+        if total.kind == "finite" and total.magnitude:
+            finite.append(exponent(total, emins[2]))
+        if fractions is None:
+            quantum = power_of_two(-unit.format.fl - guard)
+        else:
+            quantum = power_of_two(max(finite, default=0) - fractions - guard)
+
+        def cut(x, quantum=quantum):
+            magnitude = floor(abs(x) / quantum) * quantum
+            return Fraction(magnitude if x >= 0 else -magnitude)
+
+        total = unit.round(_sum([total, *products], cut))
+    return total
+
+
+def blocked(products, unit, length, inner):
+    """``inner(part)``: the sum of a block's products, in its own accumulator."""
+    total = ZERO
+    for start in range(0, len(products), length):
+        total = unit.add(total, inner(products[start : start + length]))
+    return total

@@ -1,0 +1,252 @@
+"""Orders: the definition equals an independent oracle, names go there and back, and bad ones get a sentence."""
+
+import itertools
+from functools import partial
+
+import halfulp as hu
+import numpy as np
+import oracle
+import order_oracle
+import pytest
+from cases import as_value, oracle_format, rng, special_codes
+from halfulp.emulator import datapath, orders
+from halfulp.emulator.orders import Do
+from halfulp.emulator.random import Role
+
+FORMATS = [
+    ("fp16", "fp16", "e5m10"),
+    ("e4m3fn", "e5m2", "e8m13"),
+    ("e4m3fn", "e4m3fn", "e4m3fn"),
+    ("bf16", "bf16", "e8m23"),
+    ("q4.4", "q4.4", "q6.6"),
+    ("q4.4", "uq3.5", "q6.3w"),
+    ("e2m1finite", "e5m10ftz", "e5m2sat"),
+]
+MODES = ["RNE", "RTZ", "RTN", "RTO", "SR3"]
+
+
+def operands(name, length, key):
+    """Codes: some of everything, most of them moderate, so that sums do not end in NaNs."""
+    draw = rng("orders", name, length, key)
+    fmt = hu.format(name)
+    near = [c for c in range(1 << min(fmt.bits, 10)) if fmt.bits <= 8]
+    codes = []
+    for _ in range(length):
+        pool = special_codes(str(fmt)) if draw.random() < 0.15 else near
+        code = draw.choice(pool) if pool else draw.getrandbits(fmt.bits)
+        value = float(fmt.unpack(code))
+        codes.append(
+            code if draw.random() < 0.03 or abs(value) < 64 else int(fmt.encode(draw.choice([1.0, 0.5, -1.0])))
+        )
+    return codes
+
+
+def expected(dp, pairs, drawn, product_drawn):
+    """The oracle's accumulator."""
+    values = [tuple(as_value(fmt.unpack(c)) for fmt, c in zip((dp.a, dp.b), pair, strict=True)) for pair in pairs]
+    products = [oracle.exact_mul(x, y)[0] for x, y in values]
+    if dp.product is not None:
+        mode, k = mode_of(dp.product_rounding)
+        fmt = oracle_format(str(dp.product))
+        products = [
+            oracle.decode(oracle.round(p, fmt, mode, k, product_drawn(i) if k else 0)[0], fmt)
+            for i, p in enumerate(products)
+        ]
+
+    def unit(fmt, rounding):
+        return order_oracle.Unit(oracle_format(str(fmt)), *mode_of(rounding), drawn)
+
+    def fractions(fmt):
+        return None if isinstance(fmt, hu.FixedFormat) else fmt.trailing_bits
+
+    outer = unit(dp.accumulator, dp.rounding)
+    match dp.order:
+        case orders.Sequential():
+            return order_oracle.sequential(products, outer)
+        case orders.Tree(n):
+            return order_oracle.tree(products, outer, n)
+        case orders.Systolic(lanes):
+            return order_oracle.systolic(products, outer, lanes)
+        case orders.Exact(n):
+            return order_oracle.exact(products, outer, n)
+        case orders.Fused(n, guard):
+            emins = (dp.a.emin, dp.b.emin, dp.accumulator.emin)
+            return order_oracle.fused(values, outer, n, guard, fractions(dp.accumulator), emins)
+        case orders.Blocked(length, fmt, rounding, inner):
+            within = unit(fmt, rounding)
+            if isinstance(inner, orders.Fused):
+                emins = (dp.a.emin, dp.b.emin, fmt.emin)
+                rest = partial(
+                    order_oracle.fused,
+                    unit=within,
+                    n=inner.terms,
+                    guard=inner.guard_bits,
+                    fractions=fractions(fmt),
+                    emins=emins,
+                )
+                return order_oracle.blocked(values, outer, length, rest)
+            ways = {
+                orders.Sequential: lambda part: order_oracle.sequential(part, within),
+                orders.Tree: lambda part: order_oracle.tree(part, within, inner.terms),
+                orders.Systolic: lambda part: order_oracle.systolic(part, within, inner.lanes),
+                orders.Exact: lambda part: order_oracle.exact(part, within, inner.terms),
+            }
+            return order_oracle.blocked(products, outer, length, ways[type(inner)])
+
+
+def mode_of(rounding):
+    return ("SR" if rounding.random_bits else rounding.mode.name), rounding.random_bits
+
+
+ORDERS = [
+    "sequential", "fused4", "fused3g2", "exact", "exact4", "tree", "tree4", "tree5", "systolic2", "systolic5",
+    "blocked4(fp16)", "blocked3({acc}@RTZ:tree4)", "blocked8({acc}@SR3:systolic3)", "blocked6(e8m13@RTN:exact2)",
+    "blocked5(e8m9@RTZ:fused2g1)", "blocked4({acc}@RNE:exact)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("names", FORMATS, ids="/".join)
+def test_the_definition_is_the_oracle(names, order):
+    a, b, accumulator = names
+    for mode, length in itertools.product(MODES, (0, 1, 2, 3, 7, 13)):
+        dp = hu.Datapath(a, b, accumulator, mode, order=order.format(acc=accumulator))
+        chance = rng(order, names, mode, length)
+        bits = [chance.getrandbits(3) for _ in range(4 * length + 20)]
+        for trial in range(3):
+            x, y = operands(a, length, (order, mode, trial)), operands(b, length, (mode, order, trial))
+            queue = iter(bits)
+            wanted = expected(dp, list(zip(x, y, strict=True)), lambda queue=queue: next(queue), None)
+            code = datapath.dot(dp, x, y, Replay(dp, bits))
+            found = as_value(dp.output.unpack(code))
+            assert found == wanted or found.kind == wanted.kind == "nan", (mode, x, y)
+
+
+class Replay:
+    """Random integers by (role, step): those of accumulators in the order of the steps that draw some."""
+
+    def __init__(self, dp, bits):
+        self.dp, self.bits, self.numbers = dp, bits, {}
+
+    def __call__(self, role, step, k):
+        assert role is not Role.PRODUCT
+        number = self.numbers.setdefault((role, step), len(self.numbers))
+        return 0 if role is Role.OUTPUT else self.bits[number]
+
+
+@pytest.mark.parametrize("order", ["sequential", "tree4", "systolic3", "blocked4(fp16@RNE:tree)"])
+@pytest.mark.parametrize("product", ["e5m10", "e4m3fn", "q6.4w"])
+def test_rounded_products(order, product):
+    for mode in ("RNE", "RTZ", "SR3"):
+        dp = hu.Datapath("fp16", "fp16", "fp16", "RNE", product=product, product_rounding=mode, order=order)
+        x, y = operands("fp16", 11, (order, product, mode)), operands("fp16", 11, (mode, order))
+        wanted = expected(dp, list(zip(x, y, strict=True)), None, lambda k: (5 * k + 3) % 8)
+        found = as_value(dp.output.unpack(datapath.dot(dp, x, y, lambda role, step, k: (5 * step + 3) % 8)))
+        assert found == wanted or found.kind == wanted.kind == "nan"
+
+
+def test_every_rounding_of_a_program_has_a_number_of_its_own():
+    """So that no two of them draw the same random bits."""
+    for text in (o.format(acc="fp16") for o in ORDERS):
+        order = orders.parse_order(text)
+        for length in (0, 1, 5, 12, 33):
+            drawn = []
+            for step in orders.program(order, length):
+                if step.do is Do.MAC:
+                    drawn += range(step.draw, step.draw + step.last - step.first)
+                elif step.do in (Do.ADD, Do.FUSE):
+                    drawn.append(step.draw)
+                assert 0 <= step.register < orders.registers(order, length)
+            assert sorted(drawn) == list(range(len(drawn)))
+
+
+@pytest.mark.parametrize("text", [o.format(acc="e4m3fn") for o in ORDERS])
+def test_text_forms(text):
+    order = orders.parse_order(text)
+    assert orders.parse_order(order.text or "sequential") == order
+    dp = hu.Datapath("fp16", order=text)
+    assert hu.Datapath.parse(dp.name) == dp and hash(dp) == hash(hu.Datapath.parse(dp.name))
+
+
+def test_functions_make_orders():
+    assert hu.tree(8) == orders.parse_order("tree8") and hu.tree() == orders.parse_order("tree")
+    assert hu.systolic(4) == orders.parse_order("systolic4") and hu.exact == orders.parse_order("exact")
+    inner = hu.fused(32, guard_bits=2)
+    assert hu.blocked(128, "e8m13", "RTZ", inner) == orders.parse_order("blocked128(e8m13@RTZ:fused32g2)")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: hu.Datapath("fp16", order="pairwise"), "order 'pairwise' is none of"),
+        (lambda: hu.Datapath("fp16", order=7), "order 7 is none"),
+        (lambda: hu.tree(1), "2...4096"),
+        (lambda: hu.systolic(1), "2...256"),
+        (lambda: hu.Exact(0), "1...4096"),
+        (lambda: hu.fused(0), "1...4096"),
+        (lambda: hu.blocked(0, "fp16"), "1...2**20"),
+        (lambda: hu.blocked(4, "mxfp4"), "mxfp4"),
+        (lambda: hu.blocked(4, "fp16", order=hu.blocked(2, "fp16")), "inner order"),
+        (lambda: hu.Datapath("fp16", order="exact", product="fp16"), "exact products"),
+        (lambda: hu.Datapath("fp16", order="blocked4(fp16:fused2)", product="fp16"), "exact products"),
+        (lambda: hu.Datapath("mxfp4", "mxfp4", "fp32", order="tree4"), "sequential (a block at a time)"),
+        (lambda: hu.Datapath("mxfp4", "nvfp4", "fp32"), "different sizes"),
+        (lambda: hu.Datapath("mxfp4"), "float or fixed-point"),
+        (lambda: hu.Datapath("fp16", "fp16", "posit16"), "float or fixed-point"),
+    ],
+)
+def test_what_is_refused(make, said):
+    with pytest.raises(hu.HalfulpError) as error:
+        make()
+    assert said in str(error.value)
+
+
+def block_operands(fmt, rows, length, key):
+    """Blocks of random values along the last axis."""
+    chance = np.random.default_rng([len(key), *key.encode()])
+    return hu.encode_blocks(chance.normal(size=(rows, length)) * np.exp2(chance.integers(-3, 4, (rows, length))), fmt)
+
+
+@pytest.mark.parametrize(
+    "names", [("mxfp4", "mxfp4"), ("mxfp8_e4m3x8", "mxfp8_e5m2x8"), ("nvfp4", "nvfp4"), ("mxint8", "mxfp6_e3m2")]
+)
+@pytest.mark.parametrize("accumulator", ["fp32", "bf16", "fp16@RTZ"])
+def test_blocks_are_added_one_at_a_time(names, accumulator):
+    """Each block's dot product exactly, times both scales, into the accumulator with one rounding."""
+    dp = hu.Datapath.parse(f"{names[0]}*{names[1]}/{accumulator}")
+    length = 75
+    x, y = (block_operands(fmt, 1, length, name) for fmt, name in zip((dp.a, dp.b), names, strict=True))
+    unpacked = []
+    for fmt, held in ((dp.a, x), (dp.b, y)):
+        parts = [
+            hu.emulator.blocks.Block(
+                tuple(fmt.element.unpack(int(c)) for c in held.codes[0, i * fmt.size : (i + 1) * fmt.size]),
+                fmt.scale.unpack(int(held.scales[0, i])),
+            )
+            for i in range(held.scales.shape[1])
+        ]
+        unpacked.append(parts)
+    mode, _ = mode_of(dp.rounding)
+    fmt, total = oracle_format(str(dp.accumulator)), oracle.ZERO
+    for one, other in zip(*unpacked, strict=True):
+        scale = one.scale.fraction * other.scale.fraction
+        summed = sum(a.fraction * b.fraction for a, b in zip(one.elements, other.elements, strict=True)) * scale
+        total = oracle.decode(oracle.round(oracle.number(total.fraction + summed), fmt, mode)[0], fmt)
+    found = datapath.dot(dp, *unpacked)
+    assert as_value(dp.output.unpack(found)) == total
+
+
+def test_tensor_scales_multiply_the_sum_before_the_output_is_rounded():
+    dp = hu.Datapath.parse("nvfp4/fp32/bf16")
+    x = block_operands(dp.a, 1, 16, "x")
+    block = hu.emulator.blocks.Block(
+        tuple(dp.a.element.unpack(int(c)) for c in x.codes[0]), dp.a.scale.unpack(int(x.scales[0, 0]))
+    )
+    scale = dp.a.tensor_scale.unpack(x.tensor_scale)
+    squared = hu.emulator.arithmetic.exact_product(scale, scale)
+    one = datapath.dot(dp, [block], [block], tensor_scale=squared)
+    summed = sum(e.fraction**2 for e in block.elements) * block.scale.fraction**2
+    fp32, bf16 = oracle_format("e8m23"), oracle_format("e8m7")
+    held = oracle.decode(oracle.round(oracle.number(summed), fp32, "RNE")[0], fp32)
+    wanted = oracle.round(oracle.number(held.fraction * scale.fraction**2), bf16, "RNE")[0]
+    assert one == wanted
