@@ -76,13 +76,16 @@ def inner_order(order: Order) -> Order:
 def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span, Span] | None = None) -> Plan:
     """The fastest way proven for dot products of ``length`` terms.
 
-    narrow : binary32 carriers may be used. spans : of the operands' numbers, if narrower than their formats'.
+    narrow : binary32 carriers may be used. spans : of the operands' numbers, if narrower than their formats'; of blocks
+    those of the elements, without scales.
     """
     if isinstance(inner_order(datapath.order), Exact):
         length = min(inner_order(datapath.order).terms or length, length)  # type: ignore[union-attr]
     else:
         length, spans = 0, None
-    return _plan(datapath, length, narrow, spans or (exponents(datapath.a), exponents(datapath.b)))
+    formats = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (datapath.a, datapath.b))
+    first, second = spans or map(exponents, formats)
+    return _plan(datapath, length, narrow, (first, second))
 
 
 @lru_cache(maxsize=1024)
@@ -223,13 +226,18 @@ def _sums(datapath: Datapath, order: Exact, carrier: Carrier, terms: int, spans:
     ends = terms.bit_length()
     (low_a, high_a), (low_b, high_b) = spans
     if sizes and {order.terms} == sizes and length % sizes.copy().pop() == 0:  # a step is a block: it has one scale
-        blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
-        parts = [exponents(fmt.element if isinstance(fmt, BlockFormat) else fmt) for fmt in (datapath.a, datapath.b)]
-        bits = sum(high - low + 1 for low, high in parts) + sum(fmt.scale.precision - 1 for fmt in blocks)
+        scaling = [fmt.scale.precision - 1 for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
     else:
-        bits = high_a - low_a + high_b - low_b + 2
-    near = low_a + low_b >= 1 - carrier.emax + 60 and high_a + high_b + 2 + ends <= carrier.emax - 60
-    return near and bits + ends <= carrier.precision
+        scaling = [high - low + 1 for low, high in map(_scales, (datapath.a, datapath.b))]
+    bits = high_a - low_a + high_b - low_b + 2 + sum(scaling) + ends
+    low, high = (sum(ends) for ends in zip(*map(_scales, (datapath.a, datapath.b)), strict=True))
+    near = low_a + low_b + low >= 61 - carrier.emax and high_a + high_b + high + 2 + ends <= carrier.emax - 60
+    return near and bits <= carrier.precision
+
+
+def _scales(fmt: Format | BlockFormat) -> Span:
+    """Exponents of the lowest and the highest bit of a format's scales."""
+    return exponents(fmt.scale) if isinstance(fmt, BlockFormat) else (0, -1)
 
 
 def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:

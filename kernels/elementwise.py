@@ -23,6 +23,7 @@ from .scalar import (
     random_fraction,
     random_word,
     remainder,
+    round_directed,
     round_fixed,
     round_odd,
     rounded,
@@ -30,7 +31,7 @@ from .scalar import (
     settle_mirrored,
     sqrt_odd,
 )
-from .structs import FIXED, GIVEN, MIRRORED, Codec, Draws, Target
+from .structs import DIRECTED, FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .subset import (
     binade,
     bits_of,
@@ -150,6 +151,9 @@ def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     elif t.lean == FIXED:
         for i in range(n):
             out[i] = round_fixed(x[i], t)
+    elif t.lean == DIRECTED:
+        for i in range(n):
+            out[i] = round_directed(x[i], t)
     elif t.random_bits > 0:
         for i in range(n):
             out[i] = round_odd(x[i], t, u[i])

@@ -32,6 +32,7 @@ class Operand(NamedTuple):
     fmt: Format | BlockFormat
     top: float  #: the largest magnitude; NaN if there is a NaN
     outer: float = 1.0  #: the tensor scale
+    codes: Any = None  #: of a block format, the elements' codes
 
 
 class Survey(NamedTuple):
@@ -183,7 +184,7 @@ class Entrance(NamedTuple):
         inner = replace(fmt, tensor_scale=None)
         values = self.backend.array(inner.decode(x._replace(tensor_scale=None)))
         outer = float(tensor_scale_value(x.tensor_scale, fmt))
-        return Operand(values, fmt, float(abs(values).max()), outer)
+        return Operand(values, fmt, float(abs(values).max()), outer, x.codes)
 
 
 @lru_cache(maxsize=1)
@@ -192,8 +193,9 @@ def _host() -> Backend:
 
 
 def span(operand: Operand) -> Span:
-    """Exponents of the lowest and the highest bit among an operand's finite numbers."""
-    host = np.asarray(operand.values if isinstance(operand.values, np.ndarray) else operand.values.get(), np.float64)
+    """Exponents of the lowest and the highest bit among an operand's finite numbers; of blocks, without scales."""
+    values = operand.values if operand.codes is None else operand.fmt.element.decode(operand.codes)  # type: ignore[union-attr]
+    host = np.asarray(values if isinstance(values, np.ndarray) else values.get(), np.float64)
     pattern = host.reshape(-1).view(np.int64) if host.flags.c_contiguous else host.ravel().view(np.int64)
     report = np.zeros(2, np.int64)
     report[0], report[1] = 1 << 20, -(1 << 20)

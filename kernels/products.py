@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, registers
 from .backends import Backend, Work
 from .certificates import Certificate, certificate
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes
-from .operands import Operand, Span, span
+from .fused import LIMBS
+from .operands import Operand, span
 from .slices import Slicing, add_slices, slicing
 from .structs import Draws, Layout
 
@@ -53,13 +55,19 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
             return Way("blas", found)
     else:
         found = Certificate(None, f"backend {backend.name} has kernels only")
-    spans: tuple[Span, Span] | None = None
-    if isinstance(datapath.order, Exact):
-        spans = span(x), span(y)
-        parts = slicing(length, *spans) if backend.name == "cpu" and datapath.order == Exact() else None
-        if parts and np.isfinite(x.top) and np.isfinite(y.top):
+    narrow = backend.name == "cpu"
+    if datapath.order == Exact() and narrow and np.isfinite(x.top) and np.isfinite(y.top) and not _in_blocks(datapath):
+        parts = slicing(length, span(x), span(y))
+        if parts:
             return Way("slices", found, slicing=parts)
-    return Way("kernel", found, plan(datapath, length, backend.name == "cpu", spans))
+    chosen = plan(datapath, length, narrow)
+    if any(level.unit.way == LIMBS for level in chosen.levels):  # these very numbers may be sparser
+        chosen = plan(datapath, length, narrow, (span(x), span(y)))
+    return Way("kernel", found, chosen)
+
+
+def _in_blocks(datapath: Datapath) -> bool:
+    return isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat)
 
 
 def multiply(

@@ -154,6 +154,25 @@ def settle_mirrored(m: f64, v: f64, t: Target) -> f64:
 
 
 @device
+def round_directed(x: f64, t: Target) -> f64:
+    """``round_odd`` into a DIRECTED Target."""
+    v = like(x, t.nothing)
+    y = abs(v) if abs(v) < t.clamp else t.clamp
+    places = binade(y) * t.grid
+    places = places if places > t.grid_min else t.grid_min
+    m = (y + places) - places  # the nearest; a quantum beside it is what the mode wants
+    quantum = places * t.grid_quantum
+    away = (t.negative_even if v < t.nothing else t.positive_even) == t.nothing
+    up = m + quantum if m < y else m
+    down = m - quantum if m > y else m
+    m = up if away else down
+    low = t.over_low if v > -t.infinity else t.infinity_low
+    high = t.over_high if v < t.infinity else t.infinity_high
+    z = copysign(m, v) if m <= t.high else (low if v < t.nothing else high)
+    return t.nan if v != v else z
+
+
+@device
 def round_fixed(x: f64, t: Target) -> f64:
     """``round_odd`` into a FIXED Target."""
     v = like(x, t.nothing)

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..emulator.datapath import Datapath
+from ..emulator.formats import FixedFormat
+from ..emulator.rounding import Mode
 from .backends import Backend, Work
+from .paths import ONE, Op, Path, mac_path
 from .structs import Draws, Layout
 from .target import target
 
@@ -65,6 +68,13 @@ def cut(x: Any, low: int, bits: int, parts: int) -> list[np.ndarray]:
     return found[::-1]
 
 
+def _rounds_sums(datapath: Datapath) -> bool:
+    """Whether a sum of two doubles, folded to odd, is rounded into the accumulator as the exact one."""
+    fmt, rounding = datapath.accumulator, datapath.rounding
+    wraps = isinstance(fmt, FixedFormat) and fmt.wrap
+    return not wraps and mac_path(fmt, ONE, fmt, fmt, rounding) is Path.ODD and rounding.mode is not Mode.RTN
+
+
 def add_slices(
     datapath: Datapath, a: Any, b: Any, how: Slicing, backend: Backend, drawn: Draws, place: int, pitch: int
 ) -> np.ndarray:
@@ -81,8 +91,17 @@ def add_slices(
             row = sums[weights.index(i * how.bits[0] + j * how.bits[1])].reshape(rows, columns)
             row += first[i] @ second[j]
     out = np.empty(rows * columns)
-    base = sum(how.low)
     t = target(datapath.accumulator, datapath.rounding)
+    contiguous = pitch == columns or rows == 1
+    if len(weights) <= 2 and _rounds_sums(datapath) and ((contiguous and place == 0) or not t.random_bits):
+        values = [row * 2.0 ** (weight + sum(how.low)) for row, weight in zip(sums, weights, strict=True)]
+        values += [np.zeros(out.size)] if len(values) == 1 else []
+        scratch, u = backend.scratch("exact", out.size), backend.scratch("random", out.size)
+        none = backend.array([0], np.uint8)
+        args = (int(Op.ADD), *values, out, out, none, 0, scratch, u, drawn, int(Path.ODD), t)
+        backend.launch("compute", out.size, *args)
+        return out.reshape(rows, columns)
+    base = sum(how.low)
     base = min(base, t.quantum - 112) if t.wrap_bits else base
     limbs = (weights[-1] + sum(how.low) - base + 64) // 32 + 4
     layout = Layout(len(weights), columns, place, pitch, 1, 0, limbs)

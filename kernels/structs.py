@@ -12,8 +12,8 @@ SIGN = -(1 << 63)
 INFINITY = float("inf")
 LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
 #: As ``lean``. MIRRORED: the ends mirror one another, infinities go where overflow goes, nothing wraps or is flushed.
-#: FIXED: fixed point with RNE.
-GENERAL, MIRRORED, FIXED = range(3)
+#: FIXED: fixed point with RNE. DIRECTED: floats of both signs in RTZ, RTP or RTN.
+GENERAL, MIRRORED, FIXED, DIRECTED = range(4)
 
 
 class Target(NamedTuple):

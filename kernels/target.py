@@ -22,6 +22,7 @@ from ..emulator.formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
 from ..emulator.random import LFSR, Source, piece_bits
 from ..emulator.rounding import Mode, Rounding
 from .structs import (
+    DIRECTED,
     FIXED,
     GENERAL,
     INFINITY,
@@ -139,10 +140,10 @@ def target(
     for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
         fields[name] = threshold
         fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
-    return Target(**(fields | _grid(fmt, fields, 52, 1023)))
+    return Target(**(fields | _grid(fmt, rounding.mode, fields, 52, 1023)))
 
 
-def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
+def _lean(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
     """The fields of a Target that tell shorter ways on a carrier."""
     even, lean, dropped, plain = bool(fields["nearest_even"]), GENERAL, 0, 0
     same = {str(abs(fields[name])) for name in ("over_low", "over_high", "infinity_low", "infinity_high")}
@@ -156,6 +157,8 @@ def _lean(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
         uniform = isinstance(fmt, FloatFormat) and fmt.emin == 1 - emax and fields["quantum"] < fmt.emin
         dropped = trailing + 1 - fmt.precision if even and uniform else 0
         plain = int(even and not uniform and not fields["scaled"])
+    elif mirrored and mode in (Mode.RTZ, Mode.RTP, Mode.RTN) and not flushes and not fields["scaled"]:
+        lean = DIRECTED
     return {
         "lean": lean,
         "dropped": dropped,
@@ -220,7 +223,7 @@ def _float_rules(fmt: FloatFormat, conventions: Conventions, integral: bool) -> 
     }
 
 
-def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
+def _grid(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
     """The float route's fields on a carrier with ``trailing`` bits and exponents up to ``emax`` (binary64 or 32).
 
     A magnitude is scaled where 2^trailing quanta would leave the carrier's range, or a quantum its normal numbers.
@@ -251,7 +254,7 @@ def _grid(fmt: Format, fields: dict[str, Any], trailing: int, emax: int) -> dict
         "unscale_large": power(-large),
     }
     carrier = np.float64 if emax == 1023 else np.float32
-    return grid | _lean(fmt, fields | grid, trailing, emax) | _normals(fields, carrier)
+    return grid | _lean(fmt, mode, fields | grid, trailing, emax) | _normals(fields, carrier)
 
 
 def power(exponent: int) -> float:
@@ -284,7 +287,7 @@ def target32(fmt: Format, rounding: Rounding, flags: bool) -> Any:
     wide = target(fmt, rounding)
     fields = wide._asdict()
     fields |= {name: fields[name] / wide.tiny_scale for name in ("tiny_edge", "tiny_quantum")}
-    fields |= _grid(fmt, fields, 23, 127)
+    fields |= _grid(fmt, rounding.mode, fields, 23, 127)
     fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
     return narrowed(Target32, fields)
 

@@ -230,7 +230,7 @@ def test_scalars_keep_their_shape(backend):
     """The documented shape is that of the input, () too."""
     machine = hu.Machine("fp16", backend)
     assert machine.quantize(np.array(0.3)).shape == ()
-    assert machine.add(0.3, 0.5).shape == ()
+    assert machine.add(0.25, 0.5).shape == ()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -365,12 +365,13 @@ def test_zero_signs(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_operands_enter_through_their_formats(backend):
-    """A value that an operand format does not hold is rounded there first, each role with random bits of its own."""
+    """With on_inexact="quantize" a value that an operand format does not hold is rounded there first, each role with
+    random bits of its own."""
     rng = np.random.default_rng(SEED)
     x, y, z = rng.normal(size=(3, 60)) * 3
     rounding = hu.SR(8)
     dp = hu.Datapath("e4m3fn", "bf16", "fp16", output="fp32", operand_rounding=rounding, output_rounding=hu.SR(4))
-    got = hu.Machine(dp, backend, SEED).fma(x, y, z)
+    got = hu.Machine(dp, backend, SEED, on_inexact="quantize").fma(x, y, z)
     expected = []
     for i in range(60):
         enter = [
@@ -419,13 +420,20 @@ def test_elementwise_operands_have_the_size_of_the_result():
     sizes = []
     machine = hu.Machine("fp16")
     machine.backend.xp = LikeCupy()
-    machine.backend.run = lambda kernel, begin, end, *args: sizes.append(
-        (kernel, args[6], {a.size for a in args if isinstance(a, np.ndarray) and a is not machine._no_flags})
-    )
+    run = machine.backend.run
+
+    def watched(kernel, begin, end, *args):
+        if kernel == "compute":
+            arrays = {a.size for a in args if isinstance(a, np.ndarray) and a is not machine._no_flags}
+            sizes.append((args[6], arrays))
+        else:
+            run(kernel, begin, end, *args)
+
+    machine.backend.run = watched
     for op, count in (("add", 2), ("mul", 2), ("fma", 3)):
         getattr(machine, op)(*[np.ones(5)] * count)
-    assert len(sizes) == 3 + 7  # and the conversions of operands
-    assert all(kernel == "compute" and not flagged and found == {5} for kernel, flagged, found in sizes), sizes
+    assert len(sizes) == 3
+    assert all(not flagged and found == {5} for flagged, found in sizes), sizes
 
 
 ORDINARY = {
