@@ -432,13 +432,38 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
         misfits[0] = 1
 
 
+@device_call
+def check_values(n: i64, x: f64s, report: i64s, s: f64w, t: Target) -> None:
+    """report[0] becomes 1 if a number is no value of ``t``, report[1] if one's bits would change there (a -0, say)."""
+    doubtful = word(1 if t.normal_to == 0 else 0, t.nothing)
+    if t.normal_to != 0:  # normal numbers of no more bits, and zeros
+        lost = word(t.lost, t.nothing)
+        least = word(t.normal_from, t.nothing)
+        most = word(t.normal_to, t.nothing)
+        zero = bits_of(t.nothing)
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            magnitude = bits_of(abs(v))
+            inside = magnitude == zero or (magnitude >= least and magnitude <= most)
+            doubtful = doubtful | (bits_of(v) & lost) | (zero if inside else bits_of(t.nothing - t.infinity))
+    if doubtful != 0:
+        round_chunk(n, x, s, s, t)
+        wrong = 0
+        changed = 0
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            wrong = wrong | (0 if s[i] == v or (v != v and s[i] != s[i]) else 1)
+            changed = changed | (0 if bits_of(s[i]) == bits_of(v) else 1)
+        if wrong != 0:
+            report[0] = 1
+        if changed != 0:
+            report[1] = 1
+
+
 @kernel
 def survey(begin: i64, end: i64, x: f64s, report: i64s, largest: i64s, rounds: i64, s: f64w, t: Target) -> None:
-    """What an operand holds: report[0] becomes 1 if an element is no value of ``t``, report[1] if one's bits would
-    change there (a -0, say), and largest[i >> 8] the pattern of the largest magnitude of a chunk that begins at i.
-
-    ``rounds`` 0: every number is a value of ``t``.
-    """
+    """``check_values`` of an operand, unless ``rounds`` is 0: every number is a value of ``t``; and largest[i >> 8]
+    becomes the pattern of the largest magnitude of a chunk that begins at i."""
     start = begin
     while start < end:
         n = min(WORK, end - start)
@@ -448,15 +473,5 @@ def survey(begin: i64, end: i64, x: f64s, report: i64s, largest: i64s, rounds: i
             top = max(top, bits_of(abs(like(xs[i], t.nothing))))
         largest[start >> 8] = int(top)
         if rounds != 0:
-            round_chunk(n, xs, s, s, t)
-            wrong = 0
-            changed = 0
-            for i in range(n):
-                v = like(xs[i], t.nothing)
-                wrong = wrong | (0 if s[i] == v or (v != v and s[i] != s[i]) else 1)
-                changed = changed | (0 if bits_of(s[i]) == bits_of(v) else 1)
-            if wrong != 0:
-                report[0] = 1
-            if changed != 0:
-                report[1] = 1
+            check_values(n, xs, report, s, t)
         start = start + n

@@ -22,7 +22,7 @@ from .contraction import plan
 from .operands import Entrance, Operand, numbers
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
-from .sparse import lengths_of, multiply_rows
+from .sparse import Stored, lengths_of, multiply_rows
 from .structs import Draws, Target
 from .target import draws, fits_binary32, target
 
@@ -241,9 +241,17 @@ class Machine:
         y = entrance.enter(x, dp.b, "x", self._draws(Role.B))
         nnz = int(matrix.indptr[-1])
         entries = matrix.data if nnz else np.zeros(1)
-        values = entrance.enter(entries, dp.a, "the matrix", self._draws(Role.A)).values
-        out = self.backend.xp.zeros(matrix.shape[0], values.dtype if values.dtype == y.values.dtype else np.float64)
-        multiply_rows(dp, matrix, values, y.values, out, self.backend, self._draw())
+        later = entrance.looks_later(entries, dp.a)
+        if not later:
+            entries = entrance.enter(entries, dp.a, "the matrix's data", self._draws(Role.A)).values
+        stored = Stored(entries, dp.a, not later)
+        out = self.backend.xp.zeros(matrix.shape[0])
+        found = multiply_rows(dp, matrix, stored, y.values, out, self.backend, self._draw())
+        if not found.fits:
+            raise HalfulpError(entrance.misfit(entries, dp.a, "the matrix's data"))
+        if not found.kept:  # -0 where the format has none
+            stored = Stored(entrance.enter(entries, dp.a, "", self._draws(Role.A)).values, dp.a, True)
+            multiply_rows(dp, matrix, stored, y.values, out, self.backend, self._draw())
         for length, count in lengths_of(matrix, dp):
             self._count_dots(count, length)
         self.ledger.move(

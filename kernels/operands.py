@@ -23,6 +23,7 @@ from .subset import compiled, leading_zeros
 from .target import target, target32
 
 Span = tuple[int, int]
+_ANY = FloatFormat(5, 10)  #: where nothing is looked at in a Target
 
 
 class Operand(NamedTuple):
@@ -60,16 +61,16 @@ def numbers(x: Any, what: str, backend: Backend) -> Any:
 
 def survey(x: Any, fmt: Format, backend: Backend) -> Survey:
     """Whether an array holds values of a format only, and their largest magnitude, in one pass over it."""
-    if backend.name == "gpu" or isinstance(fmt, PositFormat) or convert_path(fmt, RTZ) is not Path.ODD:
+    if backend.name == "gpu" or not (fmt == FP64 or _is_light(fmt)):
         return _survey_slowly(x, fmt, backend)
     flat = (x if x.flags.c_contiguous else x.T if x.T.flags.c_contiguous else np.ascontiguousarray(x)).reshape(-1)
     flat = flat if flat.flags.writeable else flat.copy()
     rounds = fmt != (FP32 if flat.dtype == np.float32 else FP64)
-    t: Any = _target(fmt, flat.dtype)
+    t: Any = operand_target(fmt if rounds else _ANY, flat.dtype)
     report, largest = np.zeros(2, np.int64), np.zeros((flat.size >> 8) + 1, np.int64)
     if t is None:
         flat = flat.astype(np.float64)
-        t = _target(fmt, flat.dtype)
+        t = operand_target(fmt, flat.dtype)
     args = (flat, report, largest, int(rounds), Work("survey", 1, flat.dtype), t)
     backend.launch("survey", flat.size, *args)
     bits = np.int64(largest.max())
@@ -77,14 +78,19 @@ def survey(x: Any, fmt: Format, backend: Backend) -> Survey:
     return Survey(not report[0], not report[1], float(top))
 
 
+def _is_light(fmt: Format | BlockFormat) -> bool:
+    """Whether the float route of kernels tells a format's values."""
+    return not isinstance(fmt, (BlockFormat, PositFormat)) and convert_path(fmt, RTZ) is Path.ODD
+
+
 @lru_cache(maxsize=256)
-def _target(fmt: Format, dtype: Any) -> Any:
+def operand_target(fmt: Format, dtype: Any) -> Any:
     """A Target on the carriers, None if binary32 has none; its mode is no matter where nothing is to be rounded."""
     if dtype == np.float64:
         return target(fmt, RNE, operand=True)
     if isinstance(fmt, FloatFormat) and fmt.saturate and fmt.has_infinity:
         return None  # keeps its infinities as an operand
-    return target32(FloatFormat(5, 10) if fmt == FP32 else fmt, RNE, False)
+    return target32(fmt, RNE, False)
 
 
 def _survey_slowly(x: Any, fmt: Format, backend: Backend) -> Survey:
@@ -138,7 +144,7 @@ class Entrance(NamedTuple):
             values = numbers(x, name, self.backend)
             found = survey(values, fmt, self.backend)
             if not found.fits and not self.quantizes:
-                raise HalfulpError(self._misfit(values, fmt, name))
+                raise HalfulpError(self.misfit(values, fmt, name))
             if not found.kept:
                 rounding = self.rounding if not found.fits else RNE
                 values = converted(values, fmt, rounding, drawn, self.backend)
@@ -148,7 +154,15 @@ class Entrance(NamedTuple):
             raise HalfulpError(f"{name} holds an infinity or a NaN, which on_nonfinite='error' refuses.")
         return operand
 
-    def _misfit(self, values: Any, fmt: Format, name: str) -> str:
+    def looks_later(self, x: Any, fmt: Format | BlockFormat) -> bool:
+        """Whether ``x`` may go on as it is, if what works on it checks it: all is on the host, and nothing needs to be
+        rounded or measured first."""
+        plain = isinstance(x, np.ndarray) and x.dtype == np.float64 and x.flags.c_contiguous and x.flags.writeable
+        light = fmt == FP64 or _is_light(fmt)
+        policies = not self.quantizes and not self.refuses_specials
+        return plain and light and policies and self.backend.name == "cpu"
+
+    def misfit(self, values: Any, fmt: Format, name: str) -> str:
         """The sentence about the first element that is no value of a format."""
         host = np.asarray(self.backend.to_host(values), np.float64)
         rounded = host.copy() if isinstance(fmt, PositFormat) else converted(host, fmt, RTZ, GIVEN_DRAWS, _host())

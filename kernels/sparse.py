@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
+from ..emulator.formats import Format
 from ..emulator.orders import Sequential, registers
 from .backends import Backend, Work
 from .contraction import fuses, plan, steps_of
+from .elementwise import WORK
+from .loops import AHEAD
+from .operands import Survey, operand_target, survey
+from .paths import FP64
 from .products import Draw
 from .structs import Layout
 
@@ -25,52 +30,80 @@ def lengths_of(matrix: Any, datapath: Datapath) -> list[tuple[int, int]]:
     return list(zip(*(part.tolist() for part in np.unique(lengths, return_counts=True)), strict=True))
 
 
-def multiply_rows(datapath: Datapath, matrix: Any, values: Any, x: Any, out: Any, backend: Backend, draw: Draw) -> None:
-    """out[i] = row i of the matrix times x, in the accumulator; ``values`` are its checked entries."""
+class Stored(NamedTuple):
+    """The entries of a matrix and how they are checked."""
+
+    values: Any
+    fmt: Format
+    checked: bool  #: they are values of the format already
+
+
+def multiply_rows(
+    datapath: Datapath, matrix: Any, stored: Stored, x: Any, out: Any, backend: Backend, draw: Draw
+) -> Survey:
+    """out[i] = row i of the matrix times x, in the accumulator; and whether its entries, if not ``checked``, are values
+    of their format: they are looked at on the way, where that costs least."""
     rows = len(out)
     columns, starts = (_indices(part, backend) for part in (matrix.indices, matrix.indptr))
-    if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < x.size:
-        raise HalfulpError(f"spmv got column indices outside 0...{x.size - 1}.")
     lengths = np.diff(_host(matrix.indptr))
-    if lengths.min(initial=0) < 0 or int(starts[-1]) > min(columns.size, values.size):
-        raise HalfulpError("spmv got a CSR matrix whose indptr does not ascend, or ends beyond its entries.")
+    if lengths.min(initial=0) < 0 or int(starts[0]) or int(starts[-1]) > min(columns.size, stored.values.size):
+        raise HalfulpError("spmv got a CSR matrix whose indptr does not ascend from 0, or ends beyond its entries.")
     longest = int(lengths.max(initial=0))
-    together = isinstance(datapath.order, Sequential) and longest <= _RAGGED * max(lengths.mean(), 1.0)
-    if together:
-        groups = [(longest, np.arange(rows))]
+    report = backend.array(np.zeros(3), np.int64)
+    args = (stored, columns, x, starts)
+    if isinstance(datapath.order, Sequential) and longest <= _RAGGED * max(int(starts[-1]) / max(rows, 1), 1.0):
+        _launch(datapath, longest, None, args, out, report, backend, draw)
     else:
+        if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < x.size:
+            report[2] = 1
+        if not stored.checked:
+            found = survey(stored.values, stored.fmt, backend)
+            report[0], report[1] = not found.fits, not found.kept
         order = np.argsort(lengths, kind="stable")
         cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        groups = [(int(lengths[part[0]]), part) for part in np.split(order, cuts) if part.size]
-    for length, members in groups:
-        if length:
-            _launch(datapath, length, members, (values, columns, x, starts), out, backend, draw)
+        for part in np.split(order, cuts) if not report[2] else []:
+            if part.size and lengths[part[0]]:
+                _launch(datapath, int(lengths[part[0]]), part, args, out, report, backend, draw)
+    wrong, changed, outside = (bool(flag) for flag in backend.to_host(report))
+    if outside:
+        raise HalfulpError(f"spmv got column indices outside 0...{x.size - 1}.")
+    return Survey(not wrong, not changed, 0.0)
 
 
 def _launch(
-    datapath: Datapath, length: int, rows: np.ndarray, matrix: tuple[Any, ...], out: Any, backend: Backend, draw: Draw
+    datapath: Datapath,
+    length: int,
+    rows: np.ndarray | None,
+    matrix: tuple[Any, ...],
+    out: Any,
+    report: Any,
+    backend: Backend,
+    draw: Draw,
 ) -> None:
-    """The rows of one length (or of at most that)."""
-    values, columns, x, starts = matrix
+    """The rows of one length; or all rows, of at most that."""
+    (values, fmt, checked), columns, x, starts = matrix
     chosen = plan(datapath, length, backend.name == "cpu")
     kind = chosen.carrier if backend.name == "cpu" else np.float64
     program = backend.array(steps_of(datapath.order, length), np.int64)
     held = registers(datapath.order, length)
     limbs = max(level.unit.limbs for level in chosen.levels)
-    gathered = -(-length // 1024) + 1 if fuses(datapath.order) else 0
-    gathered = length if fuses(datapath.order) and backend.name == "gpu" else gathered
-    layout = Layout(length, 1, 0, 1, 1, program.size // 6, held)
+    gathered = AHEAD
+    if fuses(datapath.order):
+        gathered = length if backend.name == "gpu" else -(-length // WORK) + 1
+    layout = Layout(length, 1, 0, int(rows is not None), 1, program.size // 6, held, len(out))
+    listed = backend.array(np.zeros(1) if rows is None else rows, np.int64)
+    rounds = not checked and fmt != FP64
+    t = operand_target(fmt, values.dtype) if rounds else chosen.levels[0].wide
+    checks = (report, int(rounds), Work("checked", 1, values.dtype), t)
     work = (
         Work("rows", 4 + held + gathered, kind),
         Work("random", 1, kind),
         Work("places", max(1, limbs if backend.name == "gpu" else -(-limbs // 1024)), np.int64),
-        Work("lengths", 1, np.int64),
+        Work("lengths", 2, np.int64),
     )
-    values, x = values.astype(kind, copy=False), x.astype(kind, copy=False)
-    args = (values, columns, x, starts, backend.array(rows, np.int64), out, layout, program, *work)
-    backend.launch(
-        "contract_rows", len(rows), *args, *chosen.arguments(draw.accumulator, draw.product), work=4 * length
-    )
+    args: tuple[Any, ...] = (values, columns, x, x.size, starts, listed, out, *checks, layout, program, *work)
+    args += chosen.arguments(draw.accumulator, draw.product)
+    backend.launch("contract_rows", len(out) if rows is None else len(rows), *args, work=4 * length)
 
 
 def _indices(x: Any, backend: Backend) -> Any:

@@ -43,6 +43,9 @@ class Target(NamedTuple):
     turn: f64  #: FIXED: adding and subtracting it rounds to quanta
     modulus: f64  #: 2^IL of a wrapping fixed format, else 0
     per_modulus: f64  #: 2^-IL
+    lost: i64  #: bits that are zero in the patterns of the format's normal numbers on the carrier
+    normal_from: i64  #: patterns of the least of those and of the largest; 0 in fixed point
+    normal_to: i64
     # both routes
     random_bits: i64  #: k of SR, else 0
     random_unit: f64  #: 2^-k of SR, else 0
@@ -110,6 +113,7 @@ class Layout(NamedTuple):
     stride: i64  #: from one result of a row to the next
     steps: i64  #: of the program
     registers: i64
+    rows: i64 = 0  #: of a whole sparse matrix
 
 
 class Codec(NamedTuple):

@@ -353,6 +353,16 @@ def displace(typing, x, shift, offset):
     return _integer(x)(x, shift, offset), codegen
 
 
+@intrinsic
+def unsigned(typing, i):
+    """An index that is known not to be negative, so that none is counted from the end."""
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(args[0], ir.IntType(64)) if args[0].type.width < 64 else args[0]
+
+    return types.uint64(i), codegen
+
+
 @numba.njit(forceinline=True, **_OPTIONS)
 def quotient(x: int, y: int) -> int:
     """x // y of non-negative integers."""
@@ -381,6 +391,7 @@ INTRINSICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "multiply_low": ("multiply_low", ("i64", "i64"), "i64"),
     "fma": ("fma", ("f64", "f64", "f64"), "f64"),
     "leading_zeros": ("leading_zeros", ("i64",), "i64"),
+    "unsigned": ("i64", ("i64",), "i64"),
     "quotient": ("quotient", ("i64", "i64"), "i64"),
     "min": ("min_i64", ("i64", "i64"), "i64"),
     "max": ("max_i64", ("i64", "i64"), "i64"),

@@ -254,6 +254,12 @@ def _grid(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: 
         "unscale_large": power(-large),
     }
     carrier = np.float64 if emax == 1023 else np.float32
+    grid |= {"lost": 0, "normal_from": 0, "normal_to": 0}
+    if isinstance(fmt, FloatFormat) and fmt.has_negative_zero and fmt.emin >= 1 - emax:
+        word = np.int64 if emax == 1023 else np.int32
+        grid["lost"] = (1 << (trailing + 1 - fmt.precision)) - 1
+        grid["normal_from"] = int(carrier(power(fmt.emin)).view(word))
+        grid["normal_to"] = int(carrier(fmt.max_finite).view(word))
     return grid | _lean(fmt, mode, fields | grid, trailing, emax) | _normals(fields, carrier)
 
 
