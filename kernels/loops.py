@@ -11,7 +11,7 @@ from ..emulator.orders import Do
 from .elementwise import NATIVE, ODD, WIDE, WORK, check_values, draw_row, neutral_zero, round_chunk
 from .fused import fuse
 from .scalar import add_odd, mac_native, random_fraction
-from .structs import Draws, FusedUnit, Layout, Target
+from .structs import Draws, FusedUnit, Layout, Target, Window
 from .subset import device, device_call, f64, f64s, f64w, i64, i64s, i64w, kernel, like, quotient, unsigned
 from .wide import mac_wide
 
@@ -502,3 +502,31 @@ def contract_rows(
             for j in range(n):
                 out[index + j] = total[j]
         index = index + n
+
+
+@kernel
+def unfold(begin: i64, end: i64, x: f64s, out: f64s, g: Window) -> None:
+    """out[(c, i, j), (image, row, column)] = what the place (c, i, j) of the kernel meets there, zeros outside."""
+    pixels = g.out_height * g.out_width
+    for index in range(begin, end):
+        place = quotient(index, g.images)
+        image = index - place * g.images
+        c = quotient(place, g.kernel_height * g.kernel_width)
+        within = place - c * g.kernel_height * g.kernel_width
+        i = quotient(within, g.kernel_width)
+        left = within - i * g.kernel_width - g.padding
+        source = ((g.first + image) * g.channels + c) * g.height
+        for row in range(g.out_height):
+            y = row * g.stride + i - g.padding
+            target = index * pixels + row * g.out_width
+            line = out[target : target + g.out_width]
+            inside = y >= 0 and y < g.height
+            start = (source + (y if inside else 0)) * g.width + left
+            if inside and left >= 0 and left + (g.out_width - 1) * g.stride < g.width and g.stride == 1:
+                values = x[start : start + g.out_width]
+                for column in range(g.out_width):
+                    line[column] = values[column]
+            else:
+                for column in range(g.out_width):
+                    at = left + column * g.stride
+                    line[column] = x[start + column * g.stride] if (inside and at >= 0 and at < g.width) else 0.0

@@ -19,6 +19,7 @@ from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .contraction import plan
+from .convolution import convolve, window
 from .operands import Entrance, Operand, numbers
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
@@ -220,6 +221,31 @@ class Machine:
         self.ledger.move(_bits(adder.a, values.size) + _bits(adder.output, out.size))
         out = self._hand_out(self._finish(out, rows, ones), x)
         return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
+
+    def conv2d(self, x: ArrayLike, w: ArrayLike, stride: int = 1, padding: int = 0) -> Any:
+        """The convolution (as networks have it: no kernel is flipped) of images with kernels, on the datapath.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) values in format ``a``. w : (O, C, kh, kw) values in format ``b``.
+        padding : rows and columns of +0 around the images; they are multiplied and added like the others.
+
+        Returns
+        -------
+        (N, O, (H + 2 padding - kh) // stride + 1, ...) values in the output format: each the dot product of a patch and
+        a kernel, flattened in the order (c, i, j).
+        """
+        dp = self.datapath
+        self._open("conv2d")
+        geometry = window(np.shape(x), np.shape(w), stride, padding)
+        entrance = self._entrance()
+        images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
+        kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
+        sums = convolve(dp, images, kernels, geometry, self.backend, self._draw())
+        self._count_dots(sums.size, kernels.values[0].size)
+        self._move(images, kernels, sums.size)
+        shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
+        return self._hand_out(self._finish(sums).reshape(shape).astype(self._kind(images, kernels), copy=False), x, w)
 
     def spmv(self, matrix: Any, x: ArrayLike) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.

@@ -116,6 +116,22 @@ class Layout(NamedTuple):
     rows: i64 = 0  #: of a whole sparse matrix
 
 
+class Window(NamedTuple):
+    """A convolution: images (channels, height, width) and a kernel that slides over them."""
+
+    channels: i64
+    height: i64
+    width: i64
+    kernel_height: i64
+    kernel_width: i64
+    out_height: i64
+    out_width: i64
+    stride: i64
+    padding: i64
+    first: i64  #: image that is unfolded
+    images: i64  #: and how many are
+
+
 class Codec(NamedTuple):
     """How codes of a format and values on a carrier turn into one another, as words of the carrier's width."""
 
@@ -163,8 +179,8 @@ class Draws(NamedTuple):
 GIVEN = -1
 GIVEN_DRAWS = Draws(GIVEN, 0, 0)
 
-Struct = Target | FusedUnit | Layout | Codec | Draws
-STRUCTS = (Target, FusedUnit, Layout, Codec, Draws)  #: handed to kernels by pointer
+Struct = Target | FusedUnit | Layout | Window | Codec | Draws
+STRUCTS = (Target, FusedUnit, Layout, Window, Codec, Draws)  #: handed to kernels by pointer
 
 
 def narrow(struct: Any, integer: type) -> Any:

@@ -1,0 +1,68 @@
+"""Convolutions as products of matrices, whose second operand, the patches, is unfolded a panel at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..emulator.blocks import BlockFormat
+from ..emulator.datapath import Datapath
+from ..emulator.errors import HalfulpError
+from .backends import Backend
+from .certificates import accumulators
+from .operands import Operand
+from .products import Draw, Way, multiply, way_of
+from .structs import Window
+
+_PANEL = 1 << 21  #: numbers of unfolded patches at a time, at most (but those of one image)
+
+
+def window(x: tuple[int, ...], w: tuple[int, ...], stride: int, padding: int) -> Window:
+    """The geometry of a convolution of (N, C, H, W) with (O, C, kh, kw)."""
+    if len(x) != 4 or len(w) != 4 or x[1] != w[1]:
+        raise HalfulpError(f"conv2d needs shapes (N, C, H, W) and (O, C, kh, kw), not {x} and {w}.")
+    if not all(isinstance(n, (int, np.integer)) for n in (stride, padding)) or stride < 1 or padding < 0:
+        raise HalfulpError(f"conv2d needs a stride of at least 1 and a padding of at least 0, not {stride}, {padding}.")
+    height, width = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x[2:], w[2:], strict=True))
+    if height < 1 or width < 1 or 0 in x or 0 in w:
+        raise HalfulpError(f"conv2d of {x} with {w}, stride {stride} and padding {padding}, has no results.")
+    return Window(x[1], x[2], x[3], w[2], w[3], height, width, int(stride), int(padding), 0, 0)
+
+
+def convolve(datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw) -> Any:
+    """The accumulators' sums, (N, O, H', W'), flat: those of w's rows times patches of x, in the order (c, i, j)."""
+    if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+        raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; unfold them and use matmul.")
+    swapped = replace(datapath, a=datapath.b, b=datapath.a)  # weights are the rows
+    images, outputs = len(x.values), len(w.values)
+    pixels, depth = geometry.out_height * geometry.out_width, w.values[0].size
+    rows = w._replace(values=w.values.reshape(outputs, depth), fmt=datapath.b)
+    way = way_of(swapped, rows, x._replace(fmt=datapath.a), backend)  # the numbers of the patches are those of x
+    kind = _carrier(way, backend)
+    rows = rows._replace(values=rows.values.astype(kind, copy=False))
+    draws = any(rounding.random_bits for _, rounding in accumulators(datapath)) or datapath.product_rounding.random_bits
+    together = 1 if draws else max(1, min(images, _PANEL // (depth * pixels)))
+    source = backend.array(x.values, x.values.dtype.type).reshape(-1)
+    out = backend.xp.empty((images, outputs, pixels))
+    for first in range(0, images, together):
+        count = min(together, images - first)
+        patches = backend.scratch("patches", depth * count * pixels, kind)
+        part = geometry._replace(first=first, images=count)
+        backend.launch("unfold", depth * count, source, patches, part, work=pixels)
+        columns = x._replace(values=patches.reshape(depth, count * pixels), fmt=datapath.a)
+        if count == 1:
+            multiply(swapped, rows, columns, out.reshape(-1), backend, draw, way, first * outputs * pixels, pixels)
+        else:
+            sums = backend.scratch("convolved", outputs * count * pixels)
+            multiply(swapped, rows, columns, sums, backend, draw, way)
+            out[first : first + count] = sums.reshape(outputs, count, pixels).transpose(1, 0, 2)
+    return out.reshape(-1)
+
+
+def _carrier(way: Way, backend: Backend) -> Any:
+    """The type of the patches that the way needs."""
+    if way.engine == "blas":
+        return np.dtype(way.certificate.dtype).type
+    return way.plan.carrier if way.plan is not None and backend.name == "cpu" else np.float64
