@@ -78,7 +78,8 @@ class Backend:
         self.threads = threads or default_threads()
 
     def array(self, values: Any, dtype: type = np.float64) -> Any:
-        return np.asarray(values, dtype=dtype, order="C")
+        """``values`` as kernels take them: Numba compiles anew for arrays of other layouts, or read-only ones."""
+        return np.require(values, dtype, ["C", "W"])
 
     def is_native(self, values: Any) -> bool:
         """Whether ``values`` lives where the backend computes."""

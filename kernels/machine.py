@@ -20,7 +20,7 @@ from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .contraction import plan
 from .convolution import convolve, window
-from .operands import Entrance, Operand, numbers
+from .operands import Entrance, Operand, numbers, shape_of
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
 from .sparse import Stored, lengths_of, multiply_rows
@@ -197,7 +197,7 @@ class Machine:
 
     def dot(self, x: ArrayLike, y: ArrayLike) -> float:
         """The inner product of two vectors, as a Python float."""
-        shapes = [np.shape(v.codes if isinstance(v, Blocks) else v) for v in (x, y)]
+        shapes = [shape_of(v) for v in (x, y)]
         if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
             raise HalfulpError(f"dot needs two vectors of one length, not shapes {shapes[0]} and {shapes[1]}.")
         row, column = (_reshaped(v, shape) for v, shape in ((x, (1, -1)), (y, (-1, 1))))
@@ -237,7 +237,7 @@ class Machine:
         """
         dp = self.datapath
         self._open("conv2d")
-        geometry = window(np.shape(x), np.shape(w), stride, padding)
+        geometry = window(shape_of(x), shape_of(w), stride, padding)
         entrance = self._entrance()
         images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
         kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
@@ -257,7 +257,7 @@ class Machine:
         """
         dp = self.datapath
         self._open("spmv")
-        shape = np.shape(x)
+        shape = shape_of(x)
         if getattr(matrix, "format", None) != "csr" or len(shape) != 1 or matrix.shape[1] != shape[0]:
             given = f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {shape}"
             raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
@@ -290,7 +290,7 @@ class Machine:
 
     def _matrices(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> tuple[Operand, Operand]:
         """The operands of a matrix product, in their formats."""
-        shapes = [np.shape(v.codes if isinstance(v, Blocks) else v) for v in (a, b)]
+        shapes = [shape_of(v) for v in (a, b)]
         if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][0]:
             raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {shapes[0]} and {shapes[1]}.")
         entrance, dp = self._entrance(), self.datapath
@@ -378,7 +378,7 @@ class Machine:
             raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
         t = target(dp.output, dp.output_rounding)
         path = mac_path(*formats, dp.output, dp.output_rounding)
-        flat = tuple(xp.array(xp.broadcast_to(v, shape)).ravel() for v in operands)
+        flat = tuple((v if v.shape == shape else xp.array(xp.broadcast_to(v, shape))).reshape(-1) for v in operands)
         return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
 
     def _count_dots(self, dots: int, length: int) -> None:

@@ -59,6 +59,14 @@ def numbers(x: Any, what: str, backend: Backend) -> Any:
     return array
 
 
+def shape_of(x: Any) -> tuple[int, ...]:
+    """The shape of an operand."""
+    try:
+        return tuple(np.shape(x.codes if isinstance(x, Blocks) else x))
+    except ValueError:
+        return carrier(x).shape  # which refuses it in a sentence
+
+
 def survey(x: Any, fmt: Format, backend: Backend) -> Survey:
     """Whether an array holds values of a format only, and their largest magnitude, in one pass over it."""
     if backend.name == "gpu" or not (fmt == FP64 or _is_light(fmt)):

@@ -82,6 +82,7 @@ def _launch(
 ) -> None:
     """The rows of one length; or all rows, of at most that."""
     (values, fmt, checked), columns, x, starts = matrix
+    values = backend.array(values, values.dtype.type)
     chosen = plan(datapath, length, backend.name == "cpu")
     kind = chosen.carrier if backend.name == "cpu" else np.float64
     program = backend.array(steps_of(datapath.order, length), np.int64)
