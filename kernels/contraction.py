@@ -35,7 +35,7 @@ from .target import fits_binary32, target, target32
 
 _ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
 _FAR = 900  #: magnitudes of exponents that binary64 sums without coming near its ends
-_PANEL = 1 << 22  #: numbers of a panel's operand at most, where it must be copied
+_PANEL = 1 << 19  #: numbers of a panel's operand at most, where it must be copied; but some rows and columns
 _NARROW = 32  #: a product of fewer columns is computed as its transpose, along the longer side
 _NO_UNIT = FusedUnit(ALIGNED)
 
@@ -272,15 +272,17 @@ class Panel(NamedTuple):
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
-def panels(rows: int, depth: int, columns: int, ready: tuple[bool, bool]) -> Iterator[Panel]:
+def panels(
+    rows: int, depth: int, columns: int, ready: tuple[bool, bool] = (False, False), most: int = _PANEL
+) -> Iterator[Panel]:
     """The product (rows, depth) (depth, columns) in parts.
 
     ready : whether A and B need not be copied to be handed to a kernel; what is copied is so in parts of at most
-    _PANEL numbers, B's cut at multiples of 256 columns.
+    ``most`` numbers (but 16 rows, 64 columns), so that all of them take little memory beside the operands.
     """
-    most = max(_PANEL // max(depth, 1), 1)
-    width = columns if ready[1] else min(columns, max(most & -256, 256))
-    height = rows if ready[0] else min(rows, max(most, 64))
+    fitting = max(most // max(depth, 1), 1)
+    width = columns if ready[1] else min(columns, max(fitting & -256, 64 if fitting < 256 else 256))
+    height = rows if ready[0] else min(rows, max(fitting, 16))
     for first in range(0, columns, width):
         for top in range(0, rows, height):
             yield Panel(slice(top, min(top + height, rows)), slice(first, min(first + width, columns)))

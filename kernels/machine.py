@@ -314,7 +314,10 @@ class Machine:
             return self._compute(Op.MUL, (self.backend.array(sums), scales), t, path, Role.OUTPUT)
         if dp.output == dp.accumulator:
             return sums
-        return self._convert(sums, dp.output, dp.output_rounding, Role.OUTPUT).astype(sums.dtype, copy=False)
+        t, path = target(dp.output, dp.output_rounding), convert_path(dp.output, dp.output_rounding)
+        if sums.dtype != np.float64:
+            return self._compute(Op.CONVERT, (self.backend.array(sums),), t, path, Role.OUTPUT).astype(sums.dtype)
+        return self._compute(Op.CONVERT, (sums,), t, path, Role.OUTPUT, sums)
 
     def _kind(self, x: Operand, y: Operand) -> Any:
         """The type of a result."""
@@ -353,10 +356,10 @@ class Machine:
         t = target(fmt, rounding, operand=role in (Role.A, Role.B, Role.C))
         return self._compute(Op.CONVERT, (array.ravel(),), t, convert_path(fmt, rounding), role).reshape(array.shape)
 
-    def _compute(self, op: Op, operands: tuple[Any, ...], t: Target, path: Path, role: Role) -> Any:
-        """An element-wise operation on flat arrays."""
+    def _compute(self, op: Op, operands: tuple[Any, ...], t: Target, path: Path, role: Role, out: Any = None) -> Any:
+        """An element-wise operation on flat arrays; ``out`` may be an operand."""
         x, y, z = (operands * 3)[:3] if len(operands) == 1 else (*operands, operands[0])[:3]
-        out = self.backend.xp.empty(x.size)
+        out = self.backend.xp.empty(x.size) if out is None else out
         random = self.backend.scratch("random", x.size) if t.random_bits else out
         args = (int(op), x, y, z, out, self._no_flags, 0, self.backend.scratch("exact", x.size), random)
         self.backend.launch("compute", x.size, *args, self._draws(role), int(path), t)

@@ -17,9 +17,8 @@ from .operands import Operand, span
 from .slices import Slicing, add_slices, slicing
 from .structs import Draws, Layout
 
-_BLAS_PANEL = (
-    1024  #: rows and columns of results that BLAS computes at a time: they are still cached when they are stored
-)
+_BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
+_SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 
 
 class Draw(NamedTuple):
@@ -82,13 +81,14 @@ def multiply(
     pitch: int | None = None,
 ) -> None:
     """The accumulators' sums of x y, at out[first + i * pitch + j]; those places are the elements' numbers, too."""
-    rows, columns = x.values.shape[0], y.values.shape[1]
+    (rows, depth), columns = x.values.shape, y.values.shape[1]
     pitch = columns if pitch is None else pitch
     if way.engine == "kernel":
         assert way.plan is not None
         _by_kernel(datapath, x.values, y.values, out, backend, draw, way.plan, (first, pitch, 1))
         return
-    for panel in panels(rows, _BLAS_PANEL, columns, (False, False)):
+    most = _SLICED_PANEL if way.slicing else _BLAS_PANEL
+    for panel in panels(rows, depth, columns, most=most):
         a, b = x.values[panel.rows], y.values[:, panel.columns]
         sums = _blas(a, b, way.certificate.dtype, backend) if way.engine == "blas" else None
         place = first + panel.rows.start * pitch + panel.columns.start

@@ -24,7 +24,11 @@ from .record import versions
 
 COPY = "x copy"  #: of the bytes that np.copyto moves in the same time
 BLAS = "x BLAS"  #: of the multiply-accumulations that NumPy's product of matrices does in the same time
-UNITS = {"GB/s": 1e9, "M results/s": 1e6, "M lines/s": 1e6, "k calls/s": 1e3, "GMAC/s": 1e9}
+MATMUL = "x matmul"  #: of those that the same machine's product of matrices does
+SCIPY = "x SciPy"  #: of those that SciPy's product of a sparse matrix and a vector does
+NUMPY = "x NumPy"  #: of the steps that NumPy does in float32
+RATIOS = (COPY, BLAS, MATMUL, SCIPY, NUMPY)
+UNITS = {"GB/s": 1e9, "M results/s": 1e6, "M lines/s": 1e6, "k calls/s": 1e3, "GMAC/s": 1e9, "steps/s": 1.0}
 
 _LEAST_ROUNDS, _PATIENCE = 3, 1.0  #: no further round is begun after so many, and so many seconds
 
@@ -35,10 +39,10 @@ class Asked(NamedTuple):
     """The least that is asked of a figure."""
 
     least: float
-    unit: str  #: COPY, BLAS, or a key of UNITS
+    unit: str  #: one of RATIOS, or a key of UNITS
 
 
-#: Asked for arrays of 2^22 elements (matrices of 512 x 512) and 2 threads on an otherwise idle machine.
+#: Asked for arrays of 2^22 elements (matrices of 1024 x 1024) and 2 threads on an otherwise idle machine.
 ASKED = {
     "quantize float32": Asked(0.9, COPY),
     "quantize float64": Asked(0.8, COPY),
@@ -54,7 +58,12 @@ ASKED = {
     "matmul, p <= 24": Asked(1.2, "GMAC/s"),
     "matmul, SR": Asked(0.4, "GMAC/s"),
     "matmul, fused": Asked(0.6, "GMAC/s"),
+    "matmul, exact": Asked(1.5, "GMAC/s"),
     "matmul, fixed": Asked(1.5, "GMAC/s"),
+    "matmul, blocks": Asked(0.6, "GMAC/s"),
+    "conv2d": Asked(1 / 1.3, MATMUL),
+    "spmv": Asked(0.4, SCIPY),
+    "training": Asked(1 / 3, NUMPY),
 }
 WITH_FLAGS = 0.4  #: the share of it that is asked for where flags are wanted as well
 
@@ -67,7 +76,7 @@ class Plan:
     threads: int = 2
     repetitions: int = 30  #: rounds that are counted
     lines: int = 1 << 20  #: of ``halfulp vectors`` and ``verify``
-    side: int = 512  #: of the matrices
+    side: int = 1024  #: of the matrices
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -139,7 +148,7 @@ class Figure:
     @property
     def judged(self) -> float:
         """The number that is compared with ``least``."""
-        return (self.ratio or 0.0) if self.least_unit in (COPY, BLAS) else self.best
+        return (self.ratio or 0.0) if self.least_unit in RATIOS else self.best
 
     @property
     def met(self) -> bool | None:

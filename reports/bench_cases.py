@@ -1,4 +1,4 @@
-"""What ``halfulp bench`` measures: the operations over arrays, the checker's commands, and contractions."""
+"""What ``halfulp bench`` measures: the operations over arrays, the checker's commands; and contractions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..emulator.errors import HalfulpError
 from ..emulator.functions import function, reference
 from ..emulator.names import scalar_format
 from ..kernels import arrays
 from ..kernels.evaluate import evaluate
-from ..kernels.machine import Machine
 from .bench import Case, Plan, Timed, Trial, timed
+from .bench_contractions import cases as contractions
 
 NARROW = ("e4m3fn", "e5m2", "fp16", "bf16", "tf32", "fp6_e3m2", "fp4_e2m1", "q4.12", "q8.8w", "uq4.8", "int8")
 ARITHMETIC = {  # operands, and what is asked for p <= 24
@@ -33,23 +32,13 @@ ARITHMETIC = {  # operands, and what is asked for p <= 24
 }
 FUNCTIONS = ("f16_add", "f32_mulAdd", "f64_mul")
 REFERENCES = ("fp16_fma", "fp32_fma", "fp64_fma", "e4m3fn_mul", "fp32_div")
-DATAPATHS = {  # and what is asked of their products of matrices
-    **dict.fromkeys(("int8/int32", "q4.12/q20.24", "fp8_e4m3/fp64"), "matmul, certified"),
-    **dict.fromkeys(("fp8_e4m3/fp32", "bf16/fp32", "fp32"), "matmul, native fp32"),
-    **dict.fromkeys(("fp16", "fp8_e4m3/fp16@RTZ", "bf16", "bf16/fp32@RTP"), "matmul, p <= 24"),
-    **dict.fromkeys(("fp16@SR8", "bf16/fp32@SR8"), "matmul, SR"),
-    **dict.fromkeys(("fp8_e4m3/e8m13:fused32g2", "fp16/fp32@RTZ:fused16g2"), "matmul, fused"),
-    **dict.fromkeys(("q4.12", "int8/q16.0", "int8/q12.0w"), "matmul, fixed"),
-    "fp64": "",
-}
-
 _CHUNK, _UNCOUNTED = 1 << 20, 2  #: bytes of lines that are passed on at a time; chunks before the clock starts
 _LONG = 0.5  #: seconds that one run may take before it gets fewer elements
 
 
 def cases() -> list[Case]:
     """All of it, in the table's order."""
-    return [*_quantizing(), *_coding(), *_arithmetic(), *_evaluating(), *_checking(), *_referring(), *_multiplying()]
+    return [*_quantizing(), *_coding(), *_arithmetic(), *_evaluating(), *_checking(), *_referring(), *contractions()]
 
 
 @lru_cache(maxsize=8)
@@ -207,24 +196,3 @@ def _refer(name: str, plan: Plan) -> Trial:
     unit = reference(operation, fmt)
     rows = list(zip(*(codes.tolist() for codes in _codes(name, min(plan.size, 10_000))), strict=True))
     return Trial(timed(lambda: [unit(*row) for row in rows]), len(rows))
-
-
-def _multiplying() -> Iterator[Case]:
-    for name, asked in DATAPATHS.items():
-        yield Case("matmul", name, "", "float64", False, "GMAC/s", asked, partial(_multiply, name))
-
-
-def _multiply(name: str, plan: Plan) -> Trial:
-    """A Machine's matrix product, and NumPy's on as many threads: in float32, or as the certificate says."""
-    machine, n = Machine(name, threads=plan.threads), plan.side
-    formats: Sequence[Any] = (machine.datapath.a, machine.datapath.b)
-    a, b = (values(n * n, "float64", which, str(fmt)).reshape(n, n) for which, fmt in enumerate(formats))
-    kind = np.float64 if machine.explain(a, b).startswith("BLAS in float64") else np.float32
-    x, y, out = a.astype(kind), b.astype(kind), np.zeros((n, n), kind)
-    product = timed(np.matmul, x, y, out=out)
-
-    def blas() -> float:
-        with threadpool_limits(plan.threads, "blas"):
-            return product()
-
-    return Trial(timed(machine.matmul, a, b), n**3, blas, n**3)

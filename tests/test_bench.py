@@ -19,6 +19,7 @@ from halfulp.reports.bench import ASKED, BLAS, COPY, QUICK, WITH_FLAGS, Case, Pl
 from halfulp.reports.bench_cases import _ended, _started, _stream, cases, operands, values
 
 ROOT = Path(__file__).parents[1]
+CONTRACTIONS = ("matmul", "conv2d", "spmv", "training")
 TINY = Plan(size=192, threads=2, repetitions=1, lines=50, side=5)
 
 
@@ -55,7 +56,12 @@ def test_what_is_asked_for() -> None:
         "matmul, p <= 24": (1.2, "GMAC/s"),
         "matmul, SR": (0.4, "GMAC/s"),
         "matmul, fused": (0.6, "GMAC/s"),
+        "matmul, exact": (1.5, "GMAC/s"),
         "matmul, fixed": (1.5, "GMAC/s"),
+        "matmul, blocks": (0.6, "GMAC/s"),
+        "conv2d": (1 / 1.3, "x matmul"),
+        "spmv": (0.4, "x SciPy"),
+        "training": (1 / 3, "x NumPy"),
     }
     assert WITH_FLAGS == 0.4
     measured = {(case.asked, case.flags) for case in cases()}
@@ -170,7 +176,7 @@ def test_every_row_runs(operation: str) -> None:
             figure = bench.measure(each, TINY)
             rates = [figure.best, figure.median, *([] if figure.ratio is None else [figure.ratio, figure.ratio_median])]
             assert all(0 < rate < math.inf for rate in rates), each.label
-            assert (figure.ratio is not None) == (each.unit in ("GB/s", "GMAC/s")), each.label
+            assert (figure.ratio is not None) == (each.unit in ("GB/s", "GMAC/s", "steps/s")), each.label
             assert set(bench.shown(figure)) >= {"operation", "best", "ratio", "at least", "met"}
 
 
@@ -318,8 +324,8 @@ def test_the_worker_answers_errors_and_goes_on() -> None:
 def test_the_measurement_that_the_readme_quotes_meets_all_that_is_asked() -> None:
     (file,) = (ROOT / "reports" / "measured").glob("bench-*.json")
     document = json.loads(file.read_text())
-    judged = [x for x in document["figures"] if x["least"] and not x["asked"].startswith("matmul")]
-    quoted = {asked for asked in ASKED if not asked.startswith("matmul")}
+    judged = [x for x in document["figures"] if x["least"] and not x["asked"].startswith(CONTRACTIONS)]
+    quoted = {asked for asked in ASKED if not asked.startswith(CONTRACTIONS)}
     assert all(figure["met"] for figure in judged) and {figure["asked"] for figure in judged} == quoted
     readme = (ROOT / "README.md").read_text()
     assert f"reports/measured/{file.name}" in readme and document["machine"]["date"][:10] in readme
