@@ -27,7 +27,9 @@ from . import loops
 from .elementwise import MARGIN, WORK
 from .structs import STRUCTS, Struct
 from .subset import COMPILED
+from .tiles import THREADS
 
+_GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 30_000
 _held = threading.local()
@@ -255,14 +257,14 @@ class GpuBackend(Backend):
     def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
         if kernel not in self._functions:
             self._functions[kernel] = self.module.get_function(f"run_{kernel}")
-        blocks = -(-count // self._BLOCK)
+        blocks, threads = (count, THREADS) if kernel == "tiles" else (-(-count // self._BLOCK), self._BLOCK)
         values: list[Any] = []
         for arg in args:
             if isinstance(arg, Work):
                 values += [self.xp.empty(count * arg.each + MARGIN, arg.dtype), np.int64(arg.each)]
             else:
                 values.append(self._argument(arg))
-        self._functions[kernel]((blocks,), (self._BLOCK,), (np.int64(count), *values))
+        self._functions[kernel]((min(blocks, _GRID),), (threads,), (np.int64(count), *values))
 
 
 _BACKENDS = {"cpu": CpuBackend, "gpu": GpuBackend, "cxx": CxxBackend}

@@ -25,6 +25,7 @@ from .scalar import (
     remainder,
     round_directed,
     round_fixed,
+    round_nearest,
     round_odd,
     rounded,
     settle,
@@ -33,7 +34,6 @@ from .scalar import (
 )
 from .structs import DIRECTED, FIXED, GIVEN, MIRRORED, Codec, Draws, Target
 from .subset import (
-    binade,
     bits_of,
     copysign,
     device,
@@ -132,16 +132,9 @@ def draw(begin: i64, end: i64, u: f64s, d: Draws, step: i64, t: Target) -> None:
 @device_call
 def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     """out[i] = x[i] rounded into ``t``."""
-    if t.dropped > 0:
+    if t.dropped > 0 or t.plain > 0:
         for i in range(n):
-            v = like(x[i], t.nothing)
-            out[i] = settle_mirrored(nearest_even(abs(v), t.dropped), v, t)
-    elif t.plain > 0:
-        for i in range(n):
-            v = like(x[i], t.nothing)
-            places = binade(abs(v)) * t.grid  # as ``rounded``; may overflow where the format does, which gives NaN
-            places = places if places > t.grid_min else t.grid_min
-            out[i] = settle_mirrored((abs(v) + places) - places, v, t)
+            out[i] = round_nearest(x[i], t)
     elif t.lean == MIRRORED and t.random_bits > 0:
         for i in range(n):
             out[i] = settle_mirrored(rounded(x[i], t, u[i], False), like(x[i], t.nothing), t)

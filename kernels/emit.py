@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import get_type_hints
 
-from . import loops, subset
+from . import loops, subset, tiles
 from .structs import STRUCTS
 
 PRELUDE = """\
@@ -76,6 +76,7 @@ _TYPES = {
     tuple[int, int]: "results<i64, i64>",
     tuple[float, int]: "results<f64, i64>",
     tuple[bool, int, int, int]: "results<bool, i64, i64, i64>",
+    tuple[int, int, int, int]: "results<i64, i64, i64, i64>",
 }
 _BINARY = {
     ast.Add: "+",
@@ -336,5 +337,6 @@ def source() -> str:
             *(_struct(*item) for item in _FIELDS.items()),
             *(_Printer(f).text() for f in functions),
             *(_wrapper(f) for f in subset.KERNELS.values()),
+            tiles.TEXT,
         ]
     )

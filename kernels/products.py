@@ -8,7 +8,7 @@ import numpy as np
 
 from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
-from ..emulator.orders import Exact, registers
+from ..emulator.orders import Exact, Sequential, registers
 from .backends import Backend, Work
 from .certificates import Certificate, certificate
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes
@@ -16,8 +16,10 @@ from .fused import LIMBS
 from .operands import Operand, span
 from .slices import Slicing, add_slices, slicing
 from .structs import Draws, Layout
+from .tiles import TILE_COLUMNS, TILE_ROWS
 
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
+_TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 
 
@@ -141,6 +143,7 @@ def _by_kernel(
         a, b, rows, columns, pitch, stride = b.T, a.T, columns, rows, stride, pitch
     kind = chosen.carrier if backend.name == "cpu" else np.float64
     order = datapath.order
+    tiled = backend.name != "cpu" and isinstance(order, Sequential) and datapath.product is None and stride == 1
     program = backend.array(steps_of(order, depth), np.int64)
     held = registers(order, depth)
     limbs = max(level.unit.limbs for level in chosen.levels)
@@ -152,6 +155,11 @@ def _by_kernel(
         height, width = panel.shape
         start = first + panel.rows.start * pitch + panel.columns.start * stride
         layout = Layout(depth, width, start, pitch, stride, program.size // 6, held)
+        if tiled and height * width >= _TILED:
+            level, count = chosen.levels[0], -(-height // TILE_ROWS) * -(-width // TILE_COLUMNS)
+            args = (xs, ys, out, layout, height, draw.accumulator, level.path, level.wide)
+            backend.launch("tiles", count, *args, work=depth * TILE_ROWS * TILE_COLUMNS)
+            continue
         work = (
             Work("rows", 2 + held, kind),
             Work("random", 1, kind),

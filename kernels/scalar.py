@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..emulator.arithmetic import Flags
 from ..emulator.random import MULTIPLIERS, WEYL
-from .structs import LOSSY, MIRRORED, SIGN, Draws, Target
+from .structs import DIRECTED, FIXED, LOSSY, MIRRORED, SIGN, Draws, Target
 from .subset import (
     binade,
     bits_of,
@@ -26,6 +26,7 @@ from .subset import (
     like,
     multiply_high,
     multiply_low,
+    nearest_even,
     number,
     place,
     quotient,
@@ -190,6 +191,31 @@ def round_fixed(x: f64, t: Target) -> f64:
 
 
 @device
+def round_nearest(x: f64, t: Target) -> f64:
+    """``round_odd`` into a MIRRORED Target with RNE that is dropped or plain."""
+    v = like(x, t.nothing)
+    if t.dropped > 0:
+        return settle_mirrored(nearest_even(abs(v), t.dropped), v, t)
+    places = binade(abs(v)) * t.grid  # as ``rounded``; may overflow where the format does, which gives NaN
+    places = places if places > t.grid_min else t.grid_min
+    return settle_mirrored((abs(v) + places) - places, v, t)
+
+
+@device
+def round_one(x: f64, t: Target, u: f64) -> f64:
+    """``round_odd``, by the shortest way."""
+    if t.dropped > 0 or t.plain > 0:
+        return round_nearest(x, t)
+    if t.lean == FIXED:
+        return round_fixed(x, t)
+    if t.lean == DIRECTED:
+        return round_directed(x, t)
+    if t.lean == MIRRORED:
+        return settle_mirrored(rounded(x, t, u, False), like(x, t.nothing), t)
+    return round_odd(x, t, u)
+
+
+@device
 def fold_odd(s: f64, error: f64) -> f64:
     """s + error rounded to odd at the carrier's precision, given s = RNE(s + error)."""
     v = bits_of(s)
@@ -253,8 +279,8 @@ def mac_native(c: f64, a: f64, b: f64) -> f64:
 
 
 @device
-def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
-    """One of the four words of a Philox block."""
+def random_block(d: Draws, block: i64, step: i64) -> tuple[i64, i64, i64, i64]:
+    """The four words of a Philox block."""
     c0 = step & WORD
     c1 = block & WORD
     c2 = d.stream & WORD
@@ -272,6 +298,13 @@ def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
         c3 = l0
         k0 = (k0 + PHILOX_W0) & WORD
         k1 = (k1 + PHILOX_W1) & WORD
+    return c0, c1, c2, c3
+
+
+@device
+def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
+    """One of the four words of a Philox block."""
+    c0, c1, c2, c3 = random_block(d, block, step)
     return (c0 if which == 0 else c1) if which < 2 else (c2 if which == 2 else c3)
 
 
@@ -320,12 +353,24 @@ def lfsr_state(element: i64, step: i64, d: Draws) -> i64:
 
 
 @device
+def block_of(element: i64, t: Target) -> i64:
+    """The Philox block that an element takes its piece of."""
+    return ((element >> (4 + t.pieces_log2)) << 4) | (element & 15)
+
+
+@device
+def fraction_in(c0: i64, c1: i64, c2: i64, c3: i64, element: i64, t: Target) -> f64:
+    """An element's fraction among the words of its block."""
+    piece = (element >> 4) & ((1 << t.pieces_log2) - 1)
+    which = piece & 3
+    word = (c0 if which == 0 else c1) if which < 2 else (c2 if which == 2 else c3)
+    return fraction_of(word, piece >> 2, t)
+
+
+@device
 def random_fraction(d: Draws, element: i64, step: i64, t: Target) -> f64:
     """The random bits of a position as a fraction of 2^k."""
     if d.lfsr > 0:
         return float(lfsr_state(element, step, d) >> (d.lfsr - t.random_bits)) * t.random_unit
-    runs = element >> 4
-    pieces = t.pieces_log2
-    piece = runs & ((1 << pieces) - 1)
-    block = ((runs >> pieces) << 4) | (element & 15)
-    return fraction_of(random_word(d, block, step, piece & 3), piece >> 2, t)
+    c0, c1, c2, c3 = random_block(d, block_of(element, t), step)
+    return fraction_in(c0, c1, c2, c3, element, t)

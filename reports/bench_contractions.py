@@ -123,7 +123,7 @@ def _train(name: str, plan: Plan) -> Trial:
 
 def numpy_step(weights: list[np.ndarray], x: np.ndarray, labels: np.ndarray, rate: Any) -> None:
     """Forward, backward and update of fully connected layers with ReLU, as one writes them."""
-    layers = []
+    layers: list[np.ndarray] = []
     for weight in weights:
         layers.append(np.hstack([x if not layers else np.maximum(x, 0), np.ones((len(x), 1), x.dtype)]))
         x = layers[-1] @ weight

@@ -294,7 +294,7 @@ def instructions(text):
 def test_nvrtc_compiles_every_kernel(arch):
     text = ptx(f"--gpu-architecture={arch}", "--fmad=false")
     assert f".target sm_{arch[-2:]}" in text
-    assert set(re.findall(r"\.visible \.entry run_(\w+)\(", text)) == set(subset.KERNELS)
+    assert set(re.findall(r"\.visible \.entry run_(\w+)\(", text)) == {*subset.KERNELS, "tiles"}
 
 
 @pytest.mark.parametrize("arch", ["compute_80", "compute_90"])
@@ -314,7 +314,7 @@ def test_explicit_fma_only_where_a_kernel_calls_it():
     text = ptx("--gpu-architecture=compute_80", "--fmad=false")
     bodies = dict(re.findall(r"\.visible \.entry run_(\w+)\((.*?)^}", text, re.M | re.S))
     fused = {name for name in subset.KERNELS if "fma.rn.f64" in bodies[name]}
-    assert fused == {"compute", "contract", "contract_rows"}
+    assert fused == {"compute", "contract", "contract_rows"} and "fma.rn.f64" in bodies["tiles"]
     assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
 
 
