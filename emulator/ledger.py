@@ -47,6 +47,8 @@ class Ledger:
     def __init__(self) -> None:
         self.operations: Counter[Operation] = Counter()
         self.bits_moved: Counter[str] = Counter()
+        #: Multiply-accumulations by how they were computed, by BLAS or which kernel; no matter to what was done.
+        self.ways: Counter[str] = Counter()
 
     def count(self, operation: Operation, times: int) -> None:
         if times:
@@ -60,6 +62,7 @@ class Ledger:
         total = Ledger()
         total.operations = self.operations + other.operations
         total.bits_moved = self.bits_moved + other.bits_moved
+        total.ways = self.ways + other.ways
         return total
 
     def __sub__(self, earlier: Ledger) -> Ledger:
@@ -67,6 +70,7 @@ class Ledger:
         total = Ledger()
         total.operations = self.operations - earlier.operations
         total.bits_moved = self.bits_moved - earlier.bits_moved
+        total.ways = self.ways - earlier.ways
         return total
 
     def copy(self) -> Ledger:
@@ -93,6 +97,7 @@ class Ledger:
     def __repr__(self) -> str:
         lines = [f"{n:>16,}  {name}" for name, n in self.as_dict()["operations"].items()]
         lines += [f"{n:>16,}  bits moved, {level}" for level, n in self.as_dict()["bits_moved"].items()]
+        lines += [f"{n:>16,}  multiplied and added by {way}" for way, n in sorted(self.ways.items())]
         return "\n".join(["Ledger", *lines]) if lines else "Ledger (empty)"
 
 

@@ -31,10 +31,12 @@ def window(x: tuple[int, ...], w: tuple[int, ...], stride: int, padding: int) ->
     return Window(x[1], x[2], x[3], w[2], w[3], height, width, int(stride), int(padding), 0, 0)
 
 
-def convolve(datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw) -> Any:
-    """The accumulators' sums, (N, O, H', W'), flat: those of w's rows times patches of x, in the order (c, i, j)."""
+def convolve(
+    datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw
+) -> tuple[Any, Way]:
+    """The sums, (N, O, H', W'), flat, and the way: w's rows times patches of x, in the order (c, i, j)."""
     if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
-        raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; unfold them and use matmul.")
+        raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; use matmul of them.")
     swapped = replace(datapath, a=datapath.b, b=datapath.a)  # weights are the rows
     images, outputs = len(x.values), len(w.values)
     pixels, depth = geometry.out_height * geometry.out_width, w.values[0].size
@@ -58,7 +60,7 @@ def convolve(datapath: Datapath, x: Operand, w: Operand, geometry: Window, backe
             sums = backend.scratch("convolved", outputs * count * pixels)
             multiply(swapped, rows, columns, sums, backend, draw, way)
             out[first : first + count] = sums.reshape(outputs, count, pixels).transpose(1, 0, 2)
-    return out.reshape(-1)
+    return out.reshape(-1), way
 
 
 def _carrier(way: Way, backend: Backend) -> Any:

@@ -241,7 +241,8 @@ class Machine:
         entrance = self._entrance()
         images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
         kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
-        sums = convolve(dp, images, kernels, geometry, self.backend, self._draw())
+        sums, way = convolve(dp, images, kernels, geometry, self.backend, self._draw())
+        self.ledger.ways[way.name] += sums.size * kernels.values[0].size
         self._count_dots(sums.size, kernels.values[0].size)
         self._move(images, kernels, sums.size)
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
@@ -300,7 +301,9 @@ class Machine:
     def _multiply(self, x: Operand, y: Operand, out: Any, datapath: Datapath | None = None) -> None:
         """The accumulators' sums of x y, into a flat array."""
         dp = datapath or self.datapath
-        multiply(dp, x, y, out, self.backend, self._draw(), way_of(dp, x, y, self.backend))
+        way = way_of(dp, x, y, self.backend)
+        multiply(dp, x, y, out, self.backend, self._draw(), way)
+        self.ledger.ways[way.name] += x.values.size * y.values.shape[1]
 
     def _finish(self, sums: Any, x: Operand | None = None, y: Operand | None = None) -> Any:
         """Accumulators -> outputs: times the tensor scales, rounded once."""

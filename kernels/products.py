@@ -38,6 +38,13 @@ class Way(NamedTuple):
     plan: Plan | None = None
     slicing: Slicing | None = None
 
+    @property
+    def name(self) -> str:
+        """What computes it, for the ledger."""
+        if self.plan is not None:
+            return f"the {self.plan.ways}"
+        return f"BLAS in {self.certificate.dtype}" if self.engine == "blas" else "exact slices"
+
     def __str__(self) -> str:
         if self.engine == "blas":
             return f"BLAS in {self.certificate.dtype}: {self.certificate.reason}."

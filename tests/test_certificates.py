@@ -134,6 +134,7 @@ def test_the_ledger_and_the_random_bits_are_those_of_the_kernels(threads):
     for _ in range(2):
         assert same(machine.matmul(a, b), slow.matmul(a, b))
     assert machine.dot(a[0], b[0]) == slow.dot(a[0], b[0]) and machine.ledger == slow.ledger
+    assert machine.ledger.ways == {"BLAS in float32": 2 * 8000 + 20} and "by BLAS in float32" in repr(machine.ledger)
 
 
 def test_random_formats():
