@@ -125,7 +125,7 @@ def minimal_accumulator(datapath: Datapath | str, events: Events, level: int = 0
     for trailing_bits in [fmt.trailing_bits] if seen.inexact else range(fmt.trailing_bits + 1):
         for exponent_bits in range(1, fmt.exponent_bits + 1):
             try:
-                smaller = replace(fmt, exponent_bits=exponent_bits, trailing_bits=trailing_bits, bias=None)
+                smaller = replace(fmt, exponent_bits=exponent_bits, trailing_bits=trailing_bits, bias=None)  # type: ignore[arg-type]
             except HalfulpError:
                 continue
             if has_kernels(smaller) and _holds(smaller, seen, guard_bits):

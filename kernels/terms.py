@@ -35,7 +35,7 @@ def apart(x: np.ndarray) -> Terms:
 @compiled
 def _take_apart(x: np.ndarray, exponent: np.ndarray, low: np.ndarray, odd: np.ndarray) -> None:
     for i in range(x.size):
-        pattern = bits_of(x[i])
+        pattern: int = bits_of(x[i])  # type: ignore[call-arg]
         biased = (pattern >> 52) & 0x7FF
         fraction = pattern & 0xFFFFFFFFFFFFF
         exponent[i] = -NONE
@@ -67,7 +67,7 @@ class Sum(NamedTuple):
     finite: np.ndarray  #: of finite terms
     lowest: np.ndarray  #: exponent of the lowest bit of the terms
     largest: np.ndarray  #: exponent of the largest
-    count: int  #: of terms
+    terms: int  #: how many
     word: np.ndarray  #: the last 64 bits, in units of 2^lowest
     exactly: Callable[[int], Fraction]  #: the sum of one place
 
@@ -76,7 +76,7 @@ def lowest_bit_of(total: Sum, where: np.ndarray) -> int:
     """Exponent of the lowest bit of the sums at some places."""
     word, lowest = total.word[where], total.lowest[where]
     found = int((lowest[word != 0] + _trailing_zeros(word[word != 0])).min(initial=NONE))
-    far = total.largest[where] - lowest + total.count.bit_length() > 62  # or else it is zero
+    far = total.largest[where] - lowest + total.terms.bit_length() > 62  # or else it is zero
     for i in np.flatnonzero(where)[(word == 0) & far]:
         exactly = total.exactly(int(i))
         if exactly:
