@@ -29,6 +29,7 @@ from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
 from .emulator.scoreboard import Scoreboard
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
+from .kernels.events import Events, minimal_accumulator
 from .kernels.machine import Machine
 from .kernels.quantize import quantize
 
@@ -54,6 +55,7 @@ __all__ = [
     "Conventions",
     "Cost",
     "Datapath",
+    "Events",
     "Exact",
     "FixedFormat",
     "Flags",
@@ -83,6 +85,7 @@ __all__ = [
     "format",
     "function",
     "fused",
+    "minimal_accumulator",
     "mul",
     "quantize",
     "reference",

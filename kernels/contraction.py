@@ -205,13 +205,28 @@ def _fused(
         convert_path(fmt, rounding) is Path.ODD if carrier is BINARY64 else _adds32(fmt, rounding)
     ):
         return FusedUnit(SUMMED)
-    if carrier is BINARY32:
-        return None
+    return None if carrier is BINARY32 else _limbs(datapath, fmt, terms)
+
+
+def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:
+    """The unit that holds every sum of ``terms`` products and an accumulator, or of 2^30 for 0."""
     (low_a, high_a), (low_b, high_b), (low, high) = *map(exponents, (datapath.a, datapath.b)), exponents(fmt)
     base = min(low_a + low_b, low)
     base = min(base, low - 112) if isinstance(fmt, FixedFormat) and fmt.wrap else base
     top = max(high_a + high_b + 2 + (terms or 1 << 30).bit_length(), high + 2)
     return FusedUnit(LIMBS, base=base, limbs=(top - base) // 32 + 5)
+
+
+def integer_unit(datapath: Datapath, length: int) -> FusedUnit:
+    """The unit of FUSE steps that works in integers throughout, and so tells flags."""
+    fmt, rounding = accumulators(datapath)[-1]
+    order = inner_order(datapath.order)
+    if isinstance(order, Exact):
+        return _limbs(datapath, fmt, min(order.terms or length, length))
+    assert isinstance(order, Fused)
+    unit = _fused(datapath, order, fmt, rounding, BINARY64, 0, ((0, 0), (0, 0)))
+    assert unit is not None
+    return unit._replace(way=INTEGER)
 
 
 def _adds32(fmt: Format, rounding: Rounding) -> bool:

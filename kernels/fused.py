@@ -7,7 +7,7 @@ same bits, the fastest that is proven is taken (``contraction``).
 from __future__ import annotations
 
 from .elementwise import round_chunk
-from .scalar import add_odd, limited, random_fraction, settle
+from .scalar import add_odd, limited, random_fraction
 from .structs import Draws, FusedUnit, Layout, Target
 from .subset import (
     bits_of,
@@ -24,7 +24,7 @@ from .subset import (
     quotient,
     trunc,
 )
-from .wide import LIMB, LOW27, exponent, is_special, round_wide, significand
+from .wide import LIMB, LOW27, exponent, is_special, round_wide, significand, special_result
 
 #: Ways. ALIGNED: in binary64, which holds every product and aligned sum. SUMMED: exact products add up without error in
 #: the carrier. INTEGER: aligned sums of up to 62 bits. LIMBS: exact sums of any width.
@@ -123,8 +123,11 @@ def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) ->
 
 
 @device_call
-def aligned_step(total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: FusedUnit, t: Target, u: f64) -> f64:
-    """``total`` and the products x[k] * y[k * stride], k < terms, aligned in 62-bit integers and rounded once."""
+def aligned_step(
+    total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: FusedUnit, t: Target, u: f64
+) -> tuple[f64, i64]:
+    """``total`` and the products x[k] * y[k * stride], k < terms, aligned in 62-bit integers and rounded once; and the
+    flags of that rounding."""
     largest = NO_EXPONENT
     outcome = 0.0  # of the infinities and NaNs among the terms
     found = False
@@ -142,18 +145,17 @@ def aligned_step(total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: Fu
         elif xk != 0.0 and yk != 0.0:
             largest = max(largest, stored_exponent(xk, unit.emin_x) + stored_exponent(yk, unit.emin_y))
     if found:
-        return settle(0.0, outcome, t)
+        return special_result(outcome, False, t)
     if largest == NO_EXPONENT:
-        return limited(0.0, t)
+        return limited(0.0, t), 0
     quantum = largest - unit.kept_bits if unit.floating != 0 else 0 - unit.kept_bits
     s = aligned(total, 1.0, 53, 1, quantum)
     for k in range(terms):
         s = s + aligned(like(x[k], 0.0), like(y[k * stride], 0.0), unit.precision_x, unit.precision_y, quantum)
     m = max(s, 0 - s)
     if s == 0:
-        return limited(0.0, t)
-    value, _flags = round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
-    return value
+        return limited(0.0, t), 0
+    return round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
 
 
 @device_call
@@ -201,8 +203,9 @@ def add_exactly(limbs: i64s, x: f64, y: f64, base: i64) -> None:
 
 
 @device_call
-def round_limbs(limbs: i64s, count: i64, base: i64, t: Target, u: f64) -> f64:
-    """The number in ``count`` limbs, in units of 2^base, rounded once; the limbs are cleared. Zero is +0."""
+def round_limbs(limbs: i64s, count: i64, base: i64, t: Target, u: f64) -> tuple[f64, i64]:
+    """The number in ``count`` limbs, in units of 2^base, rounded once, and the flags; the limbs are cleared.
+    Zero is +0."""
     carry: i64 = 0
     for i in range(count):
         whole = limbs[i] + carry
@@ -239,16 +242,15 @@ def round_limbs(limbs: i64s, count: i64, base: i64, t: Target, u: f64) -> f64:
     for i in range(count):
         limbs[i] = 0
     if (high | low) == 0:
-        return limited(0.0, t)
-    value, _flags = round_wide(negative, high, low, e, t, u)
-    return value
+        return limited(0.0, t), 0
+    return round_wide(negative, high, low, e, t, u)
 
 
 @device_call
 def exact_step(
     total: f64, x: f64s, terms: i64, y: f64s, stride: i64, limbs: i64s, unit: FusedUnit, t: Target, u: f64
-) -> f64:
-    """``total`` and the products x[k] * y[k * stride], k < terms, summed in limbs and rounded once."""
+) -> tuple[f64, i64]:
+    """``total`` and the products x[k] * y[k * stride], k < terms, summed in limbs and rounded once; and its flags."""
     outcome = total
     found = is_special(total)
     for k in range(terms):
@@ -258,7 +260,7 @@ def exact_step(
             outcome = outcome + xk * yk if found else xk * yk
             found = True
     if found:
-        return settle(0.0, outcome, t)
+        return special_result(outcome, False, t)
     add_exactly(limbs, total, 1.0, unit.base)
     for k in range(terms):
         add_exactly(limbs, like(x[k], 0.0), like(y[k * stride], 0.0), unit.base)
@@ -291,10 +293,11 @@ def fuse(
         for j in range(n):
             drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0
             total = like(c[j], 0.0)
+            y = b[j : (terms - 1) * width + j + 1]
             if unit.way == INTEGER:
-                c[j] = aligned_step(total, a, terms, b[j : (terms - 1) * width + j + 1], width, unit, wide, drawn)
+                c[j], _flags = aligned_step(total, a, terms, y, width, unit, wide, drawn)
             else:
-                c[j] = exact_step(total, a, terms, b[j : (terms - 1) * width + j + 1], width, places, unit, wide, drawn)
+                c[j], _flags = exact_step(total, a, terms, y, width, places, unit, wide, drawn)
 
 
 @kernel
@@ -325,4 +328,4 @@ def round_sums(
             m = int(abs(x))
             add_part(limbs, m, x < 0.0, weights[k])
         u = random_fraction(d, element, 0, t) if t.random_bits > 0 else 0.0
-        out[i] = round_limbs(limbs, layout.registers, base, t, u)
+        out[i], _flags = round_limbs(limbs, layout.registers, base, t, u)

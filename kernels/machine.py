@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .contraction import plan
 from .convolution import convolve, window
+from .events import Events
+from .observation import observe
 from .operands import Entrance, Operand, numbers, shape_of
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
@@ -178,14 +181,22 @@ class Machine:
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
         float64, or float32 where both operands are and binary32 holds the output format.
         """
+        return self._contract(a, b, self._multiply)[0]
+
+    def observe(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Events]:
+        """``matmul``, bit for bit, and what went on inside (``kernels.observation``), 2 to 200 times slower."""
+        return self._contract(a, b, lambda x, y, out: observe(self.datapath, x, y, out, self.backend, self._draw()))
+
+    def _contract(self, a: Any, b: Any, multiply: Callable[[Operand, Operand, Any], Any]) -> tuple[Any, Any]:
+        """A product of matrices, and what ``multiply`` returns beside the sums that it writes."""
         self._open("matmul")
         x, y = self._matrices(a, b)
         (m, k), n = x.values.shape, y.values.shape[1]
         out = self.backend.xp.empty(m * n, self._kind(x, y))
-        self._multiply(x, y, out)
+        found = multiply(x, y, out)
         self._count_dots(m * n, k)
         self._move(x, y, out.size)
-        return self._hand_out(self._finish(out, x, y).reshape(m, n), a, b)
+        return self._hand_out(self._finish(out, x, y).reshape(m, n), a, b), found
 
     def explain(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> str:
         """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
