@@ -23,7 +23,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..emulator.errors import HalfulpError
-from . import loops
+from . import rows
 from .elementwise import MARGIN, WORK
 from .structs import STRUCTS, Struct
 from .subset import COMPILED
@@ -142,7 +142,7 @@ class CpuBackend(Backend):
     """Numba."""
 
     name = "cpu"
-    kernels = loops  #: the module that, imported, has registered every kernel
+    kernels = rows  #: the module that, imported, has registered every kernel
 
     def run(self, kernel: str, begin: int, end: int, *args: Any) -> None:
         COMPILED[kernel](begin, end, *self.work(args))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import get_type_hints
 
-from . import loops, subset, tiles
+from . import rows, subset, tiles
 from .structs import STRUCTS
 
 PRELUDE = """\
@@ -329,7 +329,7 @@ extern "C" void run_{function.__name__}(i64 begin, i64 end, {parameters}) {{
 @cache
 def source() -> str:
     """The whole C++ translation unit: prelude, structs, device functions, kernels, entry points."""
-    assert loops  # importing it has registered every kernel
+    assert rows  # importing it has registered every kernel
     functions = [*subset.DEVICE.values(), *subset.KERNELS.values()]
     return "\n".join(
         [

@@ -13,10 +13,10 @@ from ..emulator.orders import Sequential, registers
 from .backends import Backend, Work
 from .contraction import fuses, plan, steps_of
 from .elementwise import WORK
-from .loops import AHEAD
 from .operands import Survey, operand_target, survey
 from .paths import FP64
 from .products import Draw
+from .rows import AHEAD
 from .structs import Layout
 
 _RAGGED = 4  #: rows of unlike lengths go together if the longest is at most so many times the mean
