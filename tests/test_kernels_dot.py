@@ -198,6 +198,29 @@ def test_matmul(dp, backend):
         check_matmul(dp, shape, backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTP", "RTN", "RTO", "SR4"])
+@pytest.mark.parametrize(
+    ("unit", "smallest"),
+    [("bf16/fp32@{}:fused4g9e-160n", -79), ("bf16/fp32@{}:fused4g28e-131n", -79), ("fp16@{}:fused4g13e-21n", -14),
+     ("fp16@{}:fused4g13e4096n", -14), ("e11m9/e11m20@{}:fused3g5e-1035n", -528), ("bf16/e8m9ftz@{}:fused4g2n", -64),
+     ("bf16/fp32@{}:fused4g9", -79)],
+)  # fmt: skip
+def test_fused_units_at_the_bottom_of_the_range(unit, smallest, mode, backend):
+    """Negative sums that round to zero, sums that cancel, floors that cut: about 2^(2 smallest)."""
+    dp, rng = hu.Datapath.parse(unit.format(mode)), np.random.default_rng([SEED, *unit.encode()])
+    signs, places = (rng.choice([-1.0, 0.0, 1.0], 480), rng.integers(smallest, smallest + 9, 480))
+    x, y = hu.quantize(signs * np.exp2(places) * rng.integers(1, 4, 480), dp.a).reshape(2, 24, 10)
+    found = hu.Machine(dp, backend, SEED).matmul(x, y.T)
+    codes_x, codes_y = (dp.a.encode(v).tolist() for v in (x, y))
+    wanted = [
+        defined_dot(dp, row, column, i * 24 + j, SEED)
+        for i, row in enumerate(codes_x)
+        for j, column in enumerate(codes_y)
+    ]
+    assert_codes(dp.output, found, wanted, lambda i: f"{x[i // 24]} . {y[i % 24]}")
+
+
 def test_matmul_takes_all_paths():
     taken = Counter((plan(dp, 9, False).levels[0].path, dp.product is not None) for dp in SEQUENTIAL)
     assert len(taken) == 6, taken
