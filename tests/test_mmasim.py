@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from halfulp.emulator.codec import code_dtype
 
-NVIDIA = {"V100": "Volta", "T4": "Turing", "A100": "Ampere", "L40S": "Ada Lovelace", "H100": "Hopper"}
+NVIDIA = {"V100": "Volta", "T4": "Turing", "A100": "Ampere", "L40S": "Ada Lovelace"}
+NVIDIA |= {"H100": "Hopper", "B200": "Blackwell"}
 SHAPES = {"V100": "m8n8k4", "T4": "m16n8k8"}
 EIGHT = {"fp8_e4m3": "e4m3", "fp8_e5m2": "e5m2"}
 SMALL = EIGHT | {"fp6_e3m2": "e3m2", "fp6_e2m3": "e2m3", "fp4_e2m1": "e2m1"}
