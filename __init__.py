@@ -9,6 +9,7 @@ from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat, PositFormat
 from .emulator.functions import Function, function, reference
 from .emulator.ledger import Ledger, Operation
+from .emulator.matrix_units import MatrixUnit, unit, units
 from .emulator.names import ALIASES, BLOCK_ALIASES, format
 from .emulator.orders import (
     Blocked,
@@ -65,6 +66,7 @@ __all__ = [
     "HalfulpError",
     "Ledger",
     "Machine",
+    "MatrixUnit",
     "Operation",
     "PositFormat",
     "Rounding",
@@ -95,4 +97,6 @@ __all__ = [
     "sub",
     "systolic",
     "tree",
+    "unit",
+    "units",
 ]

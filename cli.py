@@ -12,7 +12,7 @@ import typer
 
 from . import __version__, cli_bench, cli_check, cli_runs
 from .console import Json, Node, Seed, err, out, print_json, table
-from .emulator import arithmetic, blocks, explain, names
+from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
 from .emulator.cost import QUANTITIES, cost, nodes
 from .emulator.datapath import Datapath
@@ -204,6 +204,28 @@ def cost_command(
             }
         )
     out.print(f"{Datapath.parse(datapath).name}: {price}")
+
+
+@app.command()
+def units(
+    device: Annotated[str | None, typer.Argument(help="A GPU, as in H100; none: all that are known.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the matrix units of GPUs as datapaths, from the literature; of one device also sources and what is left out.
+
+    None was checked on silicon by this project. A unit without a datapath is one that datapaths cannot express.
+    """
+    found = matrix_units.units() if device is None else matrix_units.units_of(device)
+    rows = [unit._asdict() for unit in found]
+    if as_json:
+        return print_json(rows)
+    shown = [row | {"datapath": row["datapath"] or "-"} for row in rows]
+    table(shown, {key: key for key in ("device", "instruction", "a", "b", "result", "datapath", "status")})
+    said: dict[str, dict[str, None]] = {}
+    for unit in found if device is not None else ():
+        said.setdefault(f"{unit.note}. Source: {unit.source}.", {})[f"{unit.a} -> {unit.result}"] = None
+    for text, jobs in said.items():
+        out.print(f"\n{', '.join(jobs)}: {text}")
 
 
 app.command(cls=cli_check.TestFloatCommand)(cli_check.vectors)

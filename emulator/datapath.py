@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from . import names
-from .arithmetic import INVALID_NAN, exact_product, exact_sum, round_pack
+from .arithmetic import INVALID_NAN, Flags, exact_product, exact_sum, round_pack
 from .blocks import Block, BlockFormat
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
@@ -83,6 +83,10 @@ class Datapath:
         inner = self.order.order if isinstance(self.order, Blocked) else self.order
         if isinstance(inner, (Fused, Exact)) and self.product is not None:
             raise HalfulpError(f"the order {inner} adds exact products: leave product out.")
+        held = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
+        special = isinstance(inner, Fused) and (inner.floor is not None or inner.tensor_core)
+        if special and isinstance(held, FixedFormat):
+            raise HalfulpError(f"{inner}: floor and tensor_core belong to float accumulators; {held} is fixed point.")
         blocks = [fmt for fmt in (self.a, self.b) if isinstance(fmt, BlockFormat)]
         if not blocks:
             return
@@ -236,7 +240,7 @@ class _Unit:
                 other = self.registers.get(step.first, _ZERO)
                 total = self.rounded(exact_sum(other, total, self.rounding(step.level)), step.level, step.draw)
             case Do.FUSE:
-                total = self.rounded(self.aligned_sum(step, total), step.level, step.draw)
+                total = self.fused(self.aligned_sum(step, total), step.level, step.draw)
             case Do.CLEAR:
                 total = _ZERO
         self.registers[step.register] = total
@@ -253,6 +257,22 @@ class _Unit:
         """A sum as the level's accumulator holds it."""
         fmt, rounding = self.accumulator(level), self.rounding(level)
         return fmt.unpack(round_pack(exactly, fmt, rounding, self.drawn(Role.ACCUMULATOR, draw, rounding)).code)
+
+    def fused(self, exactly: Unpacked, level: int, draw: int) -> Unpacked:
+        """A fused unit's sum as the level's accumulator holds it."""
+        order, fmt, rounding = self.inner_order, self.accumulator(level), self.rounding(level)
+        if not (isinstance(order, Fused) and order.tensor_core):
+            return self.rounded(exactly, level, draw)
+        result = round_pack(exactly, fmt, rounding, self.drawn(Role.ACCUMULATOR, draw, rounding))
+        if result.flags & Flags.OVERFLOW:
+            result = round_pack(Unpacked(Kind.INFINITY, exactly.negative), fmt, rounding)
+        total = fmt.unpack(result.code)
+        return _ZERO if total.is_zero else total
+
+    @property
+    def inner_order(self) -> Order:
+        order = self.datapath.order
+        return order.order if isinstance(order, Blocked) else order
 
     def drawn(self, role: Role, step: int, rounding: Rounding) -> int:
         """The random bits of a rounding."""
@@ -278,8 +298,7 @@ class _Unit:
         if not numbers:
             return _ZERO
         quantum = min(term.exponent for term in numbers)
-        order, fmt = self.datapath.order, self.accumulator(step.level)
-        inner = order.order if isinstance(order, Blocked) else order
+        inner, fmt = self.inner_order, self.accumulator(step.level)
         if isinstance(inner, Fused):
             exponents = [x.exponent + y.exponent for x, y in pairs if not (x.datum.is_zero or y.datum.is_zero)]
             exponents += [] if total.is_zero else [exponent_of(total, fmt)]
@@ -292,7 +311,8 @@ def alignment_quantum(accumulator: Format, order: Fused, largest_exponent: int) 
     """Exponent of the last weight that a fused unit keeps."""
     if isinstance(accumulator, FixedFormat):
         return accumulator.quantum_exponent - order.guard_bits
-    return largest_exponent - (accumulator.precision - 1) - order.guard_bits
+    largest = largest_exponent if order.floor is None else max(largest_exponent, order.floor)
+    return largest - (accumulator.precision - 1) - order.guard_bits
 
 
 def _truncated(datum: Unpacked, quantum: int) -> int:

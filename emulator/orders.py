@@ -65,24 +65,32 @@ class Fused:
     The n exact products of a step and the accumulator are aligned to the largest exponent among them, cut off
     (toward zero) below ``guard_bits`` bits under the accumulator's last place at that exponent, summed exactly,
     then normalised and rounded once into the accumulator. The exponent of a product is the sum of its operands'
-    exponents, unnormalised. A fixed-point accumulator has its own fixed last place. A sum that cancels is +0.
+    exponents, unnormalised. A fixed-point accumulator has its own fixed last place, and neither of the last two
+    fields. A sum that cancels is +0.
     """
 
     terms: int
     guard_bits: int = 0
+    floor: int | None = None  #: the largest exponent counts as at least this
+    #: Results as of NVIDIA's units: one beyond the range is what an infinity is there, in every rounding mode, and one
+    #: that is zero is +0, also where a negative sum was rounded to it (Khattak & Mikaitis 2025, arXiv:2512.07004).
+    tensor_core: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= 32:
-            raise HalfulpError(
-                f"fused({self.terms}, guard_bits={self.guard_bits}): terms must lie in 1...4096, guard_bits in 0...32."
-            )
+            raise HalfulpError(f"{self}: terms must lie in 1...4096, guard_bits in 0...32.")
+        if self.floor is not None and not -4096 <= self.floor <= 4096:
+            raise HalfulpError(f"{self}: floor is an exponent in -4096...4096, or left out.")
 
     def __str__(self) -> str:
-        return f"fused({self.terms}, guard_bits={self.guard_bits})"
+        floor = "" if self.floor is None else f", floor={self.floor}"
+        return f"fused({self.terms}, guard_bits={self.guard_bits}{floor}{', tensor_core' * self.tensor_core})"
 
     @property
     def text(self) -> str:
-        return f"fused{self.terms}" + (f"g{self.guard_bits}" if self.guard_bits else "")
+        guard = f"g{self.guard_bits}" if self.guard_bits else ""
+        floor = "" if self.floor is None else f"e{self.floor}"
+        return f"fused{self.terms}{guard}{floor}{'n' * self.tensor_core}"
 
     def steps(self, first: int, last: int, draws: Iterator[int]) -> Iterator[Step]:
         return _fuses(first, last, self.terms, draws)
@@ -213,9 +221,9 @@ sequential = Sequential()
 exact = Exact()
 
 
-def fused(terms: int, guard_bits: int = 0) -> Fused:
+def fused(terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False) -> Fused:
     """The order of a fused unit with ``terms`` products a step."""
-    return Fused(terms, guard_bits)
+    return Fused(terms, guard_bits, floor, tensor_core)
 
 
 def tree(terms: int | None = None) -> Tree:
@@ -272,14 +280,14 @@ def registers(order: Order, length: int) -> int:
 
 
 _ORDER = re.compile(
-    r"sequential|fused(?P<terms>\d+)(g(?P<guard>\d+))?|exact(?P<exact>\d+)?|tree(?P<tree>\d+)?|systolic(?P<lanes>\d+)"
+    r"sequential|fused(?P<terms>\d+)(g(?P<guard>\d+))?(e(?P<floor>-?\d+))?(?P<tensor>n)?|exact(?P<exact>\d+)?|tree(?P<tree>\d+)?|systolic(?P<lanes>\d+)"
     r"|blocked(?P<length>\d+)\((?P<accumulator>[^@:()]+)(@(?P<rounding>[^@:()]+))?(:(?P<inner>[^()]+))?\)"
 )
 
 
 def parse_order(text: Order | str) -> Order:
-    """An order from its text form: ``fused32g2``, ``exact``, ``exact8``, ``tree16``, ``systolic4``,
-    ``blocked128(fp32@RTZ:fused32)``."""
+    """An order from its text form: ``fused32g2``, ``fused16g2e-133n`` (a floor, as tensor cores), ``exact``,
+    ``exact8``, ``tree16``, ``systolic4``, ``blocked128(fp32@RTZ:fused32)``."""
     if not isinstance(text, str):
         if isinstance(text, Order):
             return text
@@ -287,13 +295,13 @@ def parse_order(text: Order | str) -> Order:
     match = _ORDER.fullmatch(text.strip())
     if not match:
         raise HalfulpError(
-            f"order {text!r} is none of sequential, fused<n>[g<guard bits>], exact[<n>], tree[<n>], systolic<lanes>,"
-            " blocked<n>(<accumulator>[@<rounding>][:<order>])."
+            f"order {text!r} is none of sequential, fused<n>[g<guard bits>][e<floor>][n], exact[<n>], tree[<n>],"
+            " systolic<lanes>, blocked<n>(<accumulator>[@<rounding>][:<order>])."
         )
     part = match.groupdict()
     number = lambda name: None if part[name] is None else int(part[name])  # noqa: E731
     if part["terms"]:
-        return Fused(int(part["terms"]), int(part["guard"] or 0))
+        return Fused(int(part["terms"]), int(part["guard"] or 0), number("floor"), part["tensor"] is not None)
     if part["lanes"]:
         return Systolic(int(part["lanes"]))
     if part["length"]:

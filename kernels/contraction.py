@@ -16,7 +16,7 @@ from ..emulator.orders import Blocked, Exact, Fused, Order, Systolic, Tree, prog
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .certificates import accumulators
-from .fused import ALIGNED, INTEGER, LIMBS, SUMMED
+from .fused import ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED
 from .loops import EXACT
 from .paths import (
     BINARY32,
@@ -31,7 +31,7 @@ from .paths import (
     product_is_exact,
 )
 from .structs import FusedUnit, Target
-from .target import fits_binary32, target, target32
+from .target import fits_binary32, target, target32, tensor_core
 
 _ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
 _FAR = 900  #: magnitudes of exponents that binary64 sums without coming near its ends
@@ -105,6 +105,8 @@ def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]
             Level(int(path), _target(fmt, rounding, path, single), target(fmt, rounding), unit)
             for (path, unit), (fmt, rounding) in zip(found, accumulators(datapath), strict=True)
         ]
+        if getattr(inner_order(datapath.order), "tensor_core", False):  # never on binary32
+            levels[-1] = levels[-1]._replace(target=tensor_core(levels[-1].wide), wide=tensor_core(levels[-1].wide))
         product = datapath.product or datapath.accumulator
         how = datapath.product_rounding if datapath.product else datapath.rounding
         return Plan(
@@ -200,7 +202,8 @@ def _fused(
             raise HalfulpError(f"{order} on {datapath.name} needs {needed}; at most 62 are built.")
         way = ALIGNED if aligns(datapath, order, fmt, rounding) else INTEGER
         floating = int(not isinstance(fmt, FixedFormat))
-        return FusedUnit(way, kept, floating, a.precision, a.emin, b.precision, b.emin, fmt.emin)
+        floor = NO_EXPONENT if order.floor is None else order.floor
+        return FusedUnit(way, kept, floating, a.precision, a.emin, b.precision, b.emin, fmt.emin, floor)
     if _sums(datapath, order, carrier, terms, spans) and (
         convert_path(fmt, rounding) is Path.ODD if carrier is BINARY64 else _adds32(fmt, rounding)
     ):

@@ -64,7 +64,7 @@ def add_aligned(
             there = exponent_x + term_exponent(y, unit.emin_y)
             places[j] = max(places[j], there if y != 0.0 else NO_EXPONENT)
     for j in range(n):
-        largest = max(min(places[j], FAR), 0 - FAR)  # of infinities, and where all is zero
+        largest = max(max(min(places[j], FAR), 0 - FAR), unit.floor)  # of infinities, and where all is zero
         places[j] = (largest if unit.floating != 0 else 0) - unit.kept_bits
         s[j] = trunc(like(c[j], 0.0) * power(0 - places[j]))
     for k in range(terms):
@@ -148,6 +148,7 @@ def aligned_step(
         return special_result(outcome, False, t)
     if largest == NO_EXPONENT:
         return limited(0.0, t), 0
+    largest = max(largest, unit.floor)
     quantum = largest - unit.kept_bits if unit.floating != 0 else 0 - unit.kept_bits
     s = aligned(total, 1.0, 53, 1, quantum)
     for k in range(terms):

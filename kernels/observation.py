@@ -32,7 +32,7 @@ from .paths import ONE, Op, Path, mac_path
 from .products import Draw
 from .structs import GIVEN_DRAWS, Draws, FusedUnit, Target
 from .subset import compiled
-from .target import target
+from .target import target, tensor_core
 from .terms import (
     NONE,
     Sum,
@@ -177,6 +177,8 @@ class _Run:
         )
         self.random = np.empty(a.shape[0] * b.shape[1])
         self.levels = [_Level(fmt, rounding) for fmt, rounding in accumulators(datapath)]
+        if getattr(inner_order(datapath.order), "tensor_core", False):
+            self.levels[-1].target = tensor_core(self.levels[-1].target)
         self.paths = [self._path(level) for level in range(len(self.levels))]
         self.call = Events()
 
@@ -335,6 +337,7 @@ class _Run:
             finite = finite & product.finite
             lowest = np.minimum(lowest, product.low)
             largest = np.maximum(largest, self._aligned_product(k) if aligned else product.exponent)
+        largest = np.maximum(largest, unit.floor) if unit.floating and aligned else largest
         quantum = largest - unit.kept_bits if unit.floating else np.full(self.size, -unit.kept_bits)
         if aligned:
             flags |= np.where(finite & (lowest < quantum), _INEXACT, 0).astype(np.uint8)

@@ -130,7 +130,7 @@ def aligned_width(datapath: Datapath, order: Fused, accumulator: Format) -> tupl
 def aligns(datapath: Datapath, order: Fused, accumulator: Format, rounding: Rounding) -> bool:
     """Whether binary64 holds a fused unit's products and sums, exponents well within its range, and can round them."""
     a, b, total = map(exponents, (datapath.a, datapath.b, accumulator))
-    near = max(map(abs, (a[0] + b[0], a[1] + b[1] + 1, *total))) <= 400
+    near = max(map(abs, (a[0] + b[0], a[1] + b[1] + 1, *total, order.floor or 0))) <= 400
     width = max(aligned_width(datapath, order, accumulator)[1], datapath.a.precision + datapath.b.precision)
     return near and width <= 53 and convert_path(accumulator, rounding) is Path.ODD
 

@@ -169,7 +169,7 @@ def round_directed(x: f64, t: Target) -> f64:
     m = up if away else down
     low = t.over_low if v > -t.infinity else t.infinity_low
     high = t.over_high if v < t.infinity else t.infinity_high
-    z = copysign(m, v) if m <= t.high else (low if v < t.nothing else high)
+    z = copysign(m, v) + t.zero if m <= t.high else (low if v < t.nothing else high)
     return t.nan if v != v else z
 
 

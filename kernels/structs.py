@@ -99,6 +99,7 @@ class FusedUnit(NamedTuple):
     precision_y: i64 = 0
     emin_y: i64 = 0
     emin_total: i64 = 0  #: of the accumulator
+    floor: i64 = -1000000  #: floating: the largest exponent counts as at least this
     base: i64 = 0  #: LIMBS: exponent of their unit, of which all products and accumulators are multiples
     limbs: i64 = 0  #: and how many there are
 

@@ -143,6 +143,12 @@ def target(
     return Target(**(fields | _grid(fmt, rounding.mode, fields, 52, 1023)))
 
 
+def tensor_core(t: Target) -> Target:
+    """The Target of a unit whose results are as ``Fused.tensor_core`` has them, from that of the ordinary one."""
+    ways = {} if t.lean == DIRECTED else {"lean": GENERAL, "dropped": 0, "plain": 0}
+    return t._replace(over_low=t.infinity_low, over_high=t.infinity_high, zero=0.0, **ways)
+
+
 def _lean(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: int) -> dict[str, Any]:
     """The fields of a Target that tell shorter ways on a carrier."""
     even, lean, dropped, plain = bool(fields["nearest_even"]), GENERAL, 0, 0

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import floor
 
 import oracle
-from oracle import ZERO, decode, exact_add, exact_mul, floor_log2, number, power_of_two
+from oracle import ZERO, Value, decode, exact_add, exact_mul, floor_log2, number, power_of_two
 
 
 class Unit:
@@ -80,7 +80,17 @@ def _sum(values, cut=lambda x: x):
     return total
 
 
-def fused(pairs, unit, n, guard, fractions, emins):
+def as_tensor_cores(value, unit):
+    """``value`` rounded; beyond the range what an infinity is there, and no zero but +0."""
+    r = unit.draw() if unit.k else 0
+    code, flags = oracle.round(value, unit.format, unit.mode, unit.k, r)
+    if value.kind == "finite" and "overflow" in flags:
+        code = oracle.round(Value("inf", value.negative), unit.format, "RNE")[0]
+    rounded = decode(code, unit.format)
+    return ZERO if rounded.kind == "finite" and not rounded.magnitude else rounded
+
+
+def fused(pairs, unit, n, guard, fractions, emins, floor_exponent=None, tensor_core=False):
     """``fractions``: bits of the accumulator below its leading one, or None of fixed point; emins of x, y, total."""
     total = ZERO
     for start in range(0, len(pairs), n):
@@ -93,6 +103,7 @@ def fused(pairs, unit, n, guard, fractions, emins):
         ]
         if total.kind == "finite" and total.magnitude:
             finite.append(exponent(total, emins[2]))
+        finite += [] if floor_exponent is None else [floor_exponent]
         if fractions is None:
             quantum = power_of_two(-unit.format.fl - guard)
         else:
@@ -102,7 +113,8 @@ def fused(pairs, unit, n, guard, fractions, emins):
             magnitude = floor(abs(x) / quantum) * quantum
             return Fraction(magnitude if x >= 0 else -magnitude)
 
-        total = unit.round(_sum([total, *products], cut))
+        summed = _sum([total, *products], cut)
+        total = as_tensor_cores(summed, unit) if tensor_core else unit.round(summed)
     return total
 
 

@@ -102,6 +102,11 @@ def test_certified_products_are_those_of_the_kernels(accumulator):
         ("q1.7/e8m13:fused4", 0.5, 0.5, 4, None),
         ("q1.7/q8.14:fused4", 0.5, 0.5, 4, "float32"),
         ("q1.7/q8.13:fused4g1", 0.5, 0.5, 4, None),
+        ("q1.7/fp32:fused4e9n", 0.5, 0.5, 1000, "float32"),  # 23 bits below 2^9: 2^-14
+        ("q1.7/fp32:fused4e10", 0.5, 0.5, 1, None),
+        ("q1.7/fp32:fused4g1e10n", 0.5, 0.5, 1, "float32"),
+        ("int8/int32:blocked8(fp32:fused4e24)", 1.0, 1.0, 1, None),
+        ("int8/fp16:fused4n", 127.0, 127.0, 5, None),
         ("int8/int32:tree4", 1.0, 1.0, 9, "float32"),
         ("int8/int32:blocked4(int16)", 64.0, 64.0, 7, "float32"),  # 28672
         ("int8/int32:blocked4(int16)", 64.0, 64.0, 8, None),
@@ -113,6 +118,15 @@ def test_certified_products_are_those_of_the_kernels(accumulator):
 def test_what_is_certified(datapath, a, b, length, dtype):
     found = certificate(hu.Datapath.parse(datapath), length, a, b)
     assert found.dtype == dtype and found.reason
+
+
+@pytest.mark.parametrize("unit", ["fp32@RTZ:fused4e9n", "fp16@RTZ:fused4e-4n", "bf16@RTZ:fused4e-12n"])
+def test_certified_products_of_tensor_cores(unit):
+    """Sums that cancel are +0, and those of the largest floor that cuts nothing are all there."""
+    rng = np.random.default_rng(SEED)
+    a, b = (rng.integers(-1, 2, size) / 128 for size in ((30, 4), (4, 40)))
+    said, found, wanted = both(f"q1.7/{unit}", a, b)
+    assert said.startswith("BLAS") and same(found, wanted) and not np.signbit(found[found == 0]).any()
 
 
 def test_one_more_term_than_certified_is_rounded():

@@ -1,5 +1,6 @@
 """matmul, dot and spmv equal ``emulator.datapath.dot``, code for code, stochastic rounding included."""
 
+import dataclasses
 import functools
 import itertools
 from collections import Counter
@@ -106,6 +107,13 @@ FUSED = [
     path_of("fp16", "fp16", "e5m10ftz", "RTP", order=hu.fused(2, 2)),
     path_of("fp16", "fp16", "e5m10sat", "RTO", order=hu.fused(6)),
     path_of("e2m1finite", "e2m1finite", "e3m2finite", "RNE", order=hu.fused(4), output="e2m0"),
+    path_of("bf16", "bf16", "fp32", "RTZ", order=hu.fused(16, 2, -133, True)),
+    path_of("tf32", "tf32", "e8m28", "RTP", order=hu.fused(8, 23, -100, True)),
+    path_of("e5m2", "e5m2", "fp16", "RNE", order=hu.fused(8, 3, -20, True)),
+    path_of("e5m2", "fp16", "e5m8", "SR5", order=hu.fused(3, 1, -12, True), output="fp32"),
+    path_of("fp16", "bf16", "e5m10ftz", "RTN", order=hu.fused(5, 4, 6, True)),
+    path_of("e11m20", "e11m20", "e11m20", "RTZ", order=hu.fused(5, 10, -1000, True)),
+    path_of("e4m3fn", "e4m3fn", "binary8p4uf", "RTO", order=hu.fused(4, 2, -6, True)),
     path_of("q8.8", "q8.8", "q12.12", "RNE", order=hu.fused(4)),
     path_of("q8.8", "q8.8", "q6.6", "SR6", order=hu.fused(4, 6), output="q4.4"),
     path_of("q4.4", "uq4.4", "q5.5w", "RTN", order=hu.fused(5, 2)),
@@ -190,6 +198,29 @@ def test_matmul(dp, backend):
         check_matmul(dp, shape, backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTP", "RTN", "RTO", "SR4"])
+@pytest.mark.parametrize(
+    ("unit", "smallest"),
+    [("bf16/fp32@{}:fused4g9e-160n", -79), ("bf16/fp32@{}:fused4g28e-131n", -79), ("fp16@{}:fused4g13e-21n", -14),
+     ("fp16@{}:fused4g13e4096n", -14), ("e11m9/e11m20@{}:fused3g5e-1035n", -528), ("bf16/e8m9ftz@{}:fused4g2n", -64),
+     ("bf16/fp32@{}:fused4g9", -79)],
+)  # fmt: skip
+def test_fused_units_at_the_bottom_of_the_range(unit, smallest, mode, backend):
+    """Negative sums that round to zero, sums that cancel, floors that cut: about 2^(2 smallest)."""
+    dp, rng = hu.Datapath.parse(unit.format(mode)), np.random.default_rng([SEED, *unit.encode()])
+    signs, places = (rng.choice([-1.0, 0.0, 1.0], 480), rng.integers(smallest, smallest + 9, 480))
+    x, y = hu.quantize(signs * np.exp2(places) * rng.integers(1, 4, 480), dp.a).reshape(2, 24, 10)
+    found = hu.Machine(dp, backend, SEED).matmul(x, y.T)
+    codes_x, codes_y = (dp.a.encode(v).tolist() for v in (x, y))
+    wanted = [
+        defined_dot(dp, row, column, i * 24 + j, SEED)
+        for i, row in enumerate(codes_x)
+        for j, column in enumerate(codes_y)
+    ]
+    assert_codes(dp.output, found, wanted, lambda i: f"{x[i // 24]} . {y[i % 24]}")
+
+
 def test_matmul_takes_all_paths():
     taken = Counter((plan(dp, 9, False).levels[0].path, dp.product is not None) for dp in SEQUENTIAL)
     assert len(taken) == 6, taken
@@ -251,19 +282,30 @@ def random_order(rng, inner=False):
     return orders.get(str(kind), hu.sequential)
 
 
+def with_rules(order, accumulator, rng):
+    """The order, its fused unit with a floor and tensor cores' results in some cases where it can have them."""
+    if isinstance(order, hu.Blocked):
+        return dataclasses.replace(order, order=with_rules(order.order, order.accumulator, rng))
+    if not isinstance(order, hu.Fused) or isinstance(accumulator, hu.FixedFormat) or rng.random() < 0.4:
+        return order
+    floor = int(rng.integers(-60, 20)) if rng.random() < 0.7 else None
+    return dataclasses.replace(order, floor=floor, tensor_core=bool(rng.random() < 0.7))
+
+
 def random_datapath(rng):
     order = random_order(rng) if rng.random() < 0.7 else hu.sequential
     inner = order.order if isinstance(order, hu.Blocked) else order
     widest = 28 if isinstance(inner, hu.Fused) else 52
     rounded = isinstance(inner, (hu.Sequential, hu.Tree, hu.Systolic)) and rng.random() < 0.4
+    a, b, accumulator = (random_format(rng, widest) for _ in range(3))
     return hu.Datapath(
-        random_format(rng, widest),
-        random_format(rng, widest),
-        random_format(rng, widest),
+        a,
+        b,
+        accumulator,
         random_rounding(rng),
         random_format(rng) if rounded else None,
         random_rounding(rng),
-        order,
+        with_rules(order, accumulator, rng),
         random_format(rng),
         random_rounding(rng),
     )
@@ -395,6 +437,7 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
     "unit",
     ["fp8_e4m3/e8m13@{}:fused32g2", "fp8_e5m2/fp32@{}:fused16g1", "fp16/fp32@{}:fused8", "bf16/fp32@{}:fused4g3",
      "tf32/e8m24@{}:fused4", "fp16*fp8_e4m3/fp16@{}:fused3g5", "fp16/e5m12sat@{}:fused7", "int8/int32@{}:fused16",
+     "bf16/fp32@{}:fused16g2e-133n", "fp8_e5m2/fp16@{}:fused8g9e-20n", "fp16/e5m10ftz@{}:fused4e2n",
      "q4.4/q6.6@{}:fused5g2", "fp4_e2m1/q9.1w@{}:fused32g1", "e4m3fnuz/e5m9ftz@{}:fused2g9"],
 )  # fmt: skip
 def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding):

@@ -69,9 +69,9 @@ def expected(dp, pairs, drawn, product_drawn):
             return order_oracle.systolic(products, outer, lanes)
         case orders.Exact(n):
             return order_oracle.exact(products, outer, n)
-        case orders.Fused(n, guard):
+        case orders.Fused(n, guard, floor, tensor_core):
             emins = (dp.a.emin, dp.b.emin, dp.accumulator.emin)
-            return order_oracle.fused(values, outer, n, guard, fractions(dp.accumulator), emins)
+            return order_oracle.fused(values, outer, n, guard, fractions(dp.accumulator), emins, floor, tensor_core)
         case orders.Blocked(length, fmt, rounding, inner):
             within = unit(fmt, rounding)
             if isinstance(inner, orders.Fused):
@@ -83,6 +83,8 @@ def expected(dp, pairs, drawn, product_drawn):
                     guard=inner.guard_bits,
                     fractions=fractions(fmt),
                     emins=emins,
+                    floor_exponent=inner.floor,
+                    tensor_core=inner.tensor_core,
                 )
                 return order_oracle.blocked(values, outer, length, rest)
             ways = {
@@ -103,12 +105,15 @@ ORDERS = [
     "blocked4(fp16)", "blocked3({acc}@RTZ:tree4)", "blocked8({acc}@SR3:systolic3)", "blocked6(e8m13@RTN:exact2)",
     "blocked5(e8m9@RTZ:fused2g1)", "blocked4({acc}@RNE:exact)",
 ]  # fmt: skip
+FLOAT_ORDERS = ["fused4e-9", "fused3g2n", "fused4g1e3n", "fused2e-4096n", "blocked5(e5m9@RTZ:fused2g1e-20n)"]
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", [*ORDERS, *FLOAT_ORDERS])
 @pytest.mark.parametrize("names", FORMATS, ids="/".join)
 def test_the_definition_is_the_oracle(names, order):
     a, b, accumulator = names
+    if order in FLOAT_ORDERS and isinstance(hu.format(accumulator), hu.FixedFormat):
+        return
     for mode, length in itertools.product(MODES, (0, 1, 2, 3, 7, 13)):
         dp = hu.Datapath(a, b, accumulator, mode, order=order.format(acc=accumulator))
         chance = rng(order, names, mode, length)
@@ -160,7 +165,7 @@ def test_every_rounding_of_a_program_has_a_number_of_its_own():
             assert sorted(drawn) == list(range(len(drawn)))
 
 
-@pytest.mark.parametrize("text", [o.format(acc="e4m3fn") for o in ORDERS])
+@pytest.mark.parametrize("text", [o.format(acc="e4m3fn") for o in [*ORDERS, *FLOAT_ORDERS]])
 def test_text_forms(text):
     order = orders.parse_order(text)
     assert orders.parse_order(order.text or "sequential") == order
@@ -173,6 +178,42 @@ def test_functions_make_orders():
     assert hu.systolic(4) == orders.parse_order("systolic4") and hu.exact == orders.parse_order("exact")
     inner = hu.fused(32, guard_bits=2)
     assert hu.blocked(128, "e8m13", "RTZ", inner) == orders.parse_order("blocked128(e8m13@RTZ:fused32g2)")
+    unit = hu.fused(16, guard_bits=2, floor=-133, tensor_core=True)
+    assert unit == orders.parse_order("fused16g2e-133n") and unit.text == "fused16g2e-133n"
+    assert str(unit) == "fused(16, guard_bits=2, floor=-133, tensor_core)"
+    assert hu.fused(4, floor=0).text == "fused4e0" and hu.fused(4, tensor_core=True).text == "fused4n"
+
+
+def one(name, *pairs):
+    """The code of a dot product of pairs of values."""
+    dp = hu.Datapath.parse(name)
+    x, y = ([int(c) for c in fmt.encode(np.array([pair[i] for pair in pairs]))] for i, fmt in enumerate((dp.a, dp.b)))
+    return datapath.dot(dp, x, y)
+
+
+@pytest.mark.parametrize("mode", MODES[:4])
+def test_tensor_cores_overflow_to_infinities_in_every_mode(mode):
+    top, least = hu.format("bf16").max_finite, hu.format("bf16").min_subnormal
+    for sign, infinity, end in ((1, 0x7F800000, 0x7F7FFFFF), (-1, 0xFF800000, 0xFF7FFFFF)):
+        assert one(f"bf16/fp32@{mode}:fused4n", (sign * top, top)) == infinity
+        assert (one(f"bf16/fp32@{mode}:fused4", (sign * top, top)) == end) == (
+            mode == "RTZ" or (mode == "RTN" and sign > 0) or mode == "RTO"
+        )
+        below = [(sign * 2.0**64, 2.0**63), (sign * 2.0**64, 2.0**63), (-sign * 2.0**64, 2.0**39)]
+        assert one("bf16/fp32@RTZ:fused4g1n", *below) == end  # 2^128 - 2^103, truncated
+    zero = one(f"bf16/fp32@{mode}:fused4g20n", (-least, least))
+    assert zero == (0x80000001 if mode in ("RTN", "RTO") else 0)
+    assert one("bf16/fp32@RTZ:fused4g20", (-least, least)) == 0x80000000
+
+
+@pytest.mark.parametrize(
+    ("unit", "kept"),
+    [("fused4", 2**19 + 2**9), ("fused4e-133", 2**19 + 2**9), ("fused4e-117", 2**19 + 2**9), ("fused4e-116", 2**19),
+     ("fused4g1e-116", 2**19 + 2**9), ("fused4e-107", 2**19), ("fused4e-106", 0)],
+)  # fmt: skip
+def test_a_floor_cuts_what_lies_far_below_it(unit, kept):
+    """2^-130 and 2^-140, of which fp32 keeps 23 bits below the largest exponent, or below the floor."""
+    assert one(f"bf16/fp32@RTZ:{unit}", (2.0**-65, 2.0**-65), (2.0**-70, 2.0**-70)) == kept
 
 
 @pytest.mark.parametrize(
@@ -184,6 +225,10 @@ def test_functions_make_orders():
         (lambda: hu.systolic(1), "2...256"),
         (lambda: hu.Exact(0), "1...4096"),
         (lambda: hu.fused(0), "1...4096"),
+        (lambda: hu.fused(4, floor=5000), "-4096...4096"),
+        (lambda: hu.Datapath("q4.4", order="fused4e-3"), "float accumulators; q4.4"),
+        (lambda: hu.Datapath("fp16", order="blocked4(q9.9:fused4n)"), "float accumulators; q9.9"),
+        (lambda: hu.Datapath("fp16", order="fused4ne2"), "[e<floor>][n]"),
         (lambda: hu.blocked(0, "fp16"), "1...2**20"),
         (lambda: hu.blocked(4, "mxfp4"), "mxfp4"),
         (lambda: hu.blocked(4, "fp16", order=hu.blocked(2, "fp16")), "inner order"),

@@ -1,0 +1,83 @@
+"""MMA-Sim (Xie et al., arXiv:2511.10909), which its authors compared with the silicon: matrix units give its bits.
+
+Not among the packages that the tests need, as it takes PyTorch: ``pip install mmasim``. NaNs are NaNs here, whatever
+their codes; and zeros have the sign of MMA-Sim's.
+"""
+
+import halfulp as hu
+import numpy as np
+import pytest
+from halfulp.emulator.codec import code_dtype
+
+NVIDIA = {"V100": "Volta", "T4": "Turing", "A100": "Ampere", "L40S": "Ada Lovelace"}
+NVIDIA |= {"H100": "Hopper", "B200": "Blackwell"}
+SHAPES = {"V100": "m8n8k4", "T4": "m16n8k8"}
+EIGHT = {"fp8_e4m3": "e4m3", "fp8_e5m2": "e5m2"}
+SMALL = EIGHT | {"fp6_e3m2": "e3m2", "fp6_e2m3": "e2m3", "fp4_e2m1": "e2m1"}
+RESULTS = {"fp32": "f32", "fp16": "f16"}
+
+#: (device, a, b, result, instruction; MMA-Sim's class, architecture, instruction)
+CASES = []
+for gpu, arch in NVIDIA.items():
+    shape = SHAPES.get(gpu, "m16n8k16")
+    for result, to in RESULTS.items():
+        CASES.append((gpu, "fp16", "fp16", result, "mma", "MMA", arch, f"{shape}.{to}.f16.f16.{to}"))
+    if gpu not in SHAPES:
+        CASES.append((gpu, "bf16", "bf16", "fp32", "mma", "MMA", arch, f"{shape}.f32.bf16.bf16.f32"))
+        CASES.append((gpu, "tf32", "tf32", "fp32", "mma", "MMA", arch, "m16n8k8.f32.tf32.tf32.f32"))
+for result, to in RESULTS.items():
+    CASES.append(("T4", "fp16", "fp16", result, "mma_m8n8k4", "MMA", "Turing", f"m8n8k4.{to}.f16.f16.{to}"))
+    for a, first in EIGHT.items():
+        for b, second in EIGHT.items():
+            kinds = f"{to}.{first}.{second}"
+            CASES.append(("L40S", a, b, result, "mma", "MMA", "Ada Lovelace", f"m16n8k32.{kinds}.{to}"))
+            CASES.append(("H100", a, b, result, "wgmma", "WGMMA", "Hopper", f"m64n8k32.{kinds}"))
+    for a, first in SMALL.items():
+        for b, second in SMALL.items():
+            kinds = f"kind::f8f6f4.{to}.{first}.{second}"
+            CASES.append(("B200", a, b, result, "tcgen05", "TCGen05MMA", "Blackwell", f"m64n8k32.{kinds}"))
+
+
+def codes_of(fmt, rng, rows=240, length=64):
+    """Codes, a quarter of the rows of each sort: normal, tiny, far apart, any patterns (few, lest all end in NaNs)."""
+    lowest, highest = np.log2(fmt.min_subnormal), np.log2(fmt.max_finite)
+    shape, tiny = (rows // 4, length), max(lowest, -75)
+    signs = rng.choice([-1.0, 0.0, 1.0], (2, *shape))
+    moderate = [
+        rng.normal(size=shape),
+        signs[0] * np.exp2(rng.uniform(tiny, tiny + 8, shape)),
+        signs[1] * np.exp2(rng.uniform(max(lowest, -90), min(highest, 90), shape)),
+    ]
+    patterns = rng.integers(0, 1 << fmt.bits, shape)
+    patterns[:, 4:] *= rng.random(patterns[:, 4:].shape) < 0.2
+    return np.concatenate([fmt.encode(hu.quantize(np.concatenate(moderate), fmt)).astype(np.int64), patterns])
+
+
+def tensor(codes, name):
+    """Codes as MMA-Sim takes them: tf32 in the upper bits of binary32, e2m1 in bits 5 ... 2 of a byte."""
+    torch = pytest.importorskip("torch")
+    if name in ("fp16", "bf16"):
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[name]
+        return torch.from_numpy(codes.astype(np.uint16).view(np.int16)).view(dtype)
+    if name == "tf32":
+        return torch.from_numpy((codes << 13).astype(np.uint32).view(np.int32)).view(torch.float32)
+    bytes_ = torch.from_numpy((codes << (2 if name == "fp4_e2m1" else 0)).astype(np.uint8))
+    dtypes = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+    return bytes_.view(dtypes[name]) if name in dtypes else bytes_
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case[:5]))
+def test_tensor_cores(case):
+    torch, sim = pytest.importorskip("torch"), pytest.importorskip("mmasim.nv_ptx.sim")
+    device, a, b, result, instruction, kind, arch, name = case
+    theirs = getattr(sim, kind)(arch, name)
+    dp = hu.unit(device, a, b, result, instruction)
+    rng = np.random.default_rng([*device.encode(), *a.encode(), *b.encode()])
+    x, y = codes_of(dp.a, rng), codes_of(dp.b, rng)
+    started = torch.zeros(len(x), dtype=torch.float16 if result == "fp16" else torch.float32)
+    wanted = theirs.dpa(tensor(x, a), tensor(y, b), started).double().numpy()
+    decoded = (fmt.decode(codes.astype(code_dtype(fmt.bits))) for fmt, codes in ((dp.a, x), (dp.b, y)))
+    machine = hu.Machine(dp)
+    found = np.array([machine.dot(row, column) for row, column in zip(*decoded, strict=True)])
+    same = (found == wanted) & (np.signbit(found) == np.signbit(wanted)) | (np.isnan(found) & np.isnan(wanted))
+    assert same.all(), [(x[i], y[i], found[i], wanted[i]) for i in np.flatnonzero(~same)[:3]]
