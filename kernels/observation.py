@@ -337,8 +337,9 @@ class _Run:
             finite = finite & product.finite
             lowest = np.minimum(lowest, product.low)
             largest = np.maximum(largest, self._aligned_product(k) if aligned else product.exponent)
-        largest = np.maximum(largest, unit.floor) if unit.floating and aligned else largest
-        quantum = largest - unit.kept_bits if unit.floating else np.full(self.size, -unit.kept_bits)
+        quantum = (
+            np.maximum(largest, unit.floor) - unit.kept_bits if unit.floating else np.full(self.size, -unit.kept_bits)
+        )
         if aligned:
             flags |= np.where(finite & (lowest < quantum), _INEXACT, 0).astype(np.uint8)
         word, swamped = np.zeros(self.size, np.int64), 0
