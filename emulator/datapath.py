@@ -71,11 +71,11 @@ class Datapath:
         else:
             object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
         inner = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
-        for part, fmt in (("accumulator", self.accumulator), ("product", self.product or inner), ("inner", inner)):
+        parts = {"accumulator": self.accumulator, "inner accumulator": inner, "product": self.product or inner}
+        for part, fmt in (parts | {"output": self.output}).items():
             if not isinstance(fmt, (FloatFormat, FixedFormat)):
-                raise HalfulpError(f"the {part} of a datapath is of a float or fixed-point format; {fmt} is neither.")
-        if isinstance(self.output, BlockFormat):
-            raise HalfulpError(f"a datapath's output is of a format of single numbers; {self.output} is in blocks.")
+                named = names.alias(fmt)
+                raise HalfulpError(f"the {part} of a datapath is of a float or fixed-point format; {named} is neither.")
         self._check_order()
 
     def _check_order(self) -> None:

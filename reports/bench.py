@@ -28,7 +28,15 @@ MATMUL = "x matmul"  #: of those that the same machine's product of matrices doe
 SCIPY = "x SciPy"  #: of those that SciPy's product of a sparse matrix and a vector does
 NUMPY = "x NumPy"  #: of the steps that NumPy does in float32
 RATIOS = (COPY, BLAS, MATMUL, SCIPY, NUMPY)
-UNITS = {"GB/s": 1e9, "M results/s": 1e6, "M lines/s": 1e6, "k calls/s": 1e3, "GMAC/s": 1e9, "steps/s": 1.0}
+UNITS = {
+    "GB/s": 1e9,
+    "M results/s": 1e6,
+    "M lines/s": 1e6,
+    "k calls/s": 1e3,
+    "GMAC/s": 1e9,
+    "steps/s": 1.0,
+    "imports/s": 1.0,
+}
 
 _LEAST_ROUNDS, _PATIENCE = 3, 1.0  #: no further round is begun after so many, and so many seconds
 
@@ -53,6 +61,7 @@ ASKED = {
     "any with p > 24": Asked(30, "M results/s"),
     "vectors, verify": Asked(1, "M lines/s"),
     "reference": Asked(50, "k calls/s"),
+    "import": Asked(2, "imports/s"),
     "matmul, certified": Asked(0.6, BLAS),
     "matmul, native fp32": Asked(8, "GMAC/s"),
     "matmul, p <= 24": Asked(1.2, "GMAC/s"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
@@ -36,6 +38,7 @@ TRAINED = ("q4.12/q20.24/q4.12", "q4.12/q20.24/q4.12@RNE/SR12")
 
 def cases() -> Iterator[Case]:
     """All of it, in the table's order."""
+    yield Case("import", "halfulp", "", "a process", False, "imports/s", "import", _import)
     for name, asked in DATAPATHS.items():
         yield Case("matmul", name, "", "float64", False, "GMAC/s", asked, partial(_multiply, name))
     for name in CONVOLVED:
@@ -45,6 +48,17 @@ def cases() -> Iterator[Case]:
     for name in TRAINED:
         asked = "training" if "SR" not in name else ""
         yield Case("training step", name, "", "float64", False, "steps/s", asked, partial(_train, name))
+
+
+def _import(plan: Plan) -> Trial:
+    """Importing the package in a process of its own; the interpreter's start is not counted."""
+    package = __name__.partition(".")[0]
+    text = f"import time; start = time.perf_counter(); import {package}; print(time.perf_counter() - start)"
+
+    def once() -> float:
+        return float(subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout)
+
+    return Trial(once, 1)
 
 
 @lru_cache(maxsize=8)

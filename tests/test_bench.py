@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from halfulp.reports.bench import ASKED, BLAS, COPY, QUICK, WITH_FLAGS, Case, Pl
 from halfulp.reports.bench_cases import _ended, _started, _stream, cases, operands, values
 
 ROOT = Path(__file__).parents[1]
-CONTRACTIONS = ("matmul", "conv2d", "spmv", "training")
+CONTRACTIONS = ("matmul", "conv2d", "spmv", "training", "import")
 TINY = Plan(size=192, threads=2, repetitions=1, lines=50, side=5)
 
 
@@ -51,6 +52,7 @@ def test_what_is_asked_for() -> None:
         "any with p > 24": (30, "M results/s"),
         "vectors, verify": (1, "M lines/s"),
         "reference": (50, "k calls/s"),
+        "import": (2, "imports/s"),
         "matmul, certified": (0.6, BLAS),
         "matmul, native fp32": (8, "GMAC/s"),
         "matmul, p <= 24": (1.2, "GMAC/s"),
@@ -335,3 +337,16 @@ def test_the_measurement_that_the_readme_quotes_meets_all_that_is_asked() -> Non
     kinds = ["add, mul", "fma, div, sqrt", "any with p > 24", "vectors, verify"]
     for asked, (_, _, _, found, *_) in zip(kinds, lines, strict=True):
         assert float(found) == pytest.approx(least[asked], rel=0.02)
+
+
+def test_the_measured_contractions_are_quoted_as_they_are_missed_ones_included() -> None:
+    (file,) = (ROOT / "reports" / "measured").glob("contractions-*.json")
+    figures = [
+        bench.Figure(**{name: each for name, each in x.items() if name != "met"})
+        for x in json.loads(file.read_text())["figures"]
+    ]
+    readme = (ROOT / "README.md").read_text()
+    assert f"reports/measured/{file.name}" in readme
+    rows = [line.split("|") for line in readme.splitlines() if re.search(r"\| \d of \d \|$", line)]
+    quoted = sorted((row[-3].strip(), row[-2].strip()) for row in rows)
+    assert quoted == sorted((row["least found"], row["met"]) for row in bench.summary(figures))

@@ -533,9 +533,11 @@ def test_properties_and_what_is_refused():
     assert fmt.rule is Rule.FLOOR and fmt == blocks.BlockFormat(fmt.element, fmt.scale, 32)
     assert hu.format("mxint8").min_finite == -2 * 2.0**127
     assert hu.format("e4m3fnsatx32+e8m0") == hu.format("mxfp8_e4m3"), "elements saturate anyway"
-    for make, text in ((hu.Datapath, "mxfp4"), (hu.Datapath.parse, "fp16/mxfp4"), (hu.Machine, "mxfp4/fp32")):
-        with pytest.raises(hu.HalfulpError, match="mxfp4 is a block format"):
+    for make, text in ((hu.Datapath, "mxfp4"), (hu.Datapath.parse, "fp16/mxfp4"), (hu.Machine, "fp16/fp32/mxfp4")):
+        with pytest.raises(hu.HalfulpError, match="float or fixed-point format; mxfp4 is neither"):
             make(text)
+    with pytest.raises(hu.HalfulpError, match=r"works on single numbers; .* is a block format"):
+        hu.Machine("mxfp4/fp32").add([1.0], [1.0])
     with pytest.raises(hu.HalfulpError, match="block format"):
         hu.Machine("fp32").quantize([1.0], "mxfp4")
     with pytest.raises(hu.HalfulpError, match="fp16 is a format of single numbers"):

@@ -76,7 +76,8 @@ def test_block_formats_show_elements_and_scales(run) -> None:
     assert [float(row["value"]) for row in json.loads(by_cli)] == by_api.tolist()
     code, text, _ = run("formats", "mxfp4", "nvfp4")
     assert code == 0 and "4.25" in text and "e2m1finitex32+ue8m0+floor" in text
-    assert run("cost", "mxfp4/fp32")[2].startswith("error: mxfp4 is a block format")
+    assert run("cost", "fp16/mxfp4")[2].startswith("error: the accumulator of a datapath is of a float or fixed-point")
+    assert "32 MAC per cycle" in run("cost", "mxfp4/fp32")[1]
 
 
 def test_json(run) -> None:
@@ -156,7 +157,7 @@ def matrix(tmp_path: Path, body: str) -> str:
     [
         (["quantize", "--format", "fp8_e5m3", "1"], "did you mean fp8_e5m2"),
         (["quantize", "--format", "posit65", "1"], "3 to 64 bits"),
-        (["cost", "posit16"], "floating-point and fixed-point formats; posit16 is neither"),
+        (["cost", "posit16"], "float or fixed-point format; posit16 is neither"),
         (["quantize", "--format", "fp16", "--rounding", "RNX", "1"], "use RNE, RNA"),
         (["quantize", "--format", "fp16", "--rounding", "SR40", "1"], "1 to 32"),
         (["quantize", "--format", "fp16", "one"], "not a number"),

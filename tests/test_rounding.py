@@ -112,9 +112,11 @@ def test_a_datapaths_text_form_fills_in_what_is_left_out():
     assert hu.Datapath("fp16", product_rounding="RTZ") == hu.Datapath("fp16")  # nothing is rounded there
     assert hu.Datapath.parse("bf16/fp32") == hu.Datapath("bf16", accumulator="fp32")
     assert hu.Datapath.parse("fp8_e4m3/fp32:fused16g2").order == hu.fused(16, guard_bits=2)
-    for wrong in ("", "/fp32", "fp16//", "fp16@", "fp16:fused", "fp16:fused4:fused4", "fp16@RNE:product="):
+    for wrong in ("", "/fp32", "fp16//", "fp16@", "fp16:pairs", "fp16:fused4:fused4", "fp16@RNE:product="):
         with pytest.raises(hu.HalfulpError, match="OPERANDS"):
             hu.Datapath.parse(wrong)
+    with pytest.raises(hu.HalfulpError, match="order 'fused' is none of"):
+        hu.Datapath.parse("fp16:fused")
 
 
 def test_rounding_constants_and_orders_are_what_their_names_say():
