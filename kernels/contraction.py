@@ -16,7 +16,7 @@ from ..emulator.orders import Blocked, Exact, Fused, Order, Systolic, Tree, prog
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .certificates import accumulators
-from .fused import ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED
+from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED
 from .loops import EXACT
 from .paths import (
     BINARY32,
@@ -26,7 +26,6 @@ from .paths import (
     Path,
     aligned_width,
     aligns,
-    convert_path,
     mac_path,
     product_is_exact,
 )
@@ -161,9 +160,7 @@ def _adding(
         if found is None:
             return None
         unit = found
-        ways.append(adds(ONE) if found.way in (ALIGNED, SUMMED) else Path.WIDE)
-        if found.way == SUMMED and ways[-1] is not Path.NATIVE:
-            ways[-1] = Path.ODD
+        ways.append({ALIGNED: Path.ODD, SUMMED: Path.ODD, ADDED: Path.NATIVE}.get(found.way, Path.WIDE))
     else:
         ways.append(adds(datapath.product) if datapath.product else adds(a, b))  # type: ignore[arg-type]
         ways += [adds(fmt)] if isinstance(order, (Tree, Systolic)) else []
@@ -204,10 +201,9 @@ def _fused(
         floating = int(not isinstance(fmt, FixedFormat))
         floor = NO_EXPONENT if order.floor is None else order.floor
         return FusedUnit(way, kept, floating, a.precision, a.emin, b.precision, b.emin, fmt.emin, floor)
-    if _sums(datapath, order, carrier, terms, spans) and (
-        convert_path(fmt, rounding) is Path.ODD if carrier is BINARY64 else _adds32(fmt, rounding)
-    ):
-        return FusedUnit(SUMMED)
+    path = _adds(fmt, rounding, carrier)
+    if path is not Path.WIDE and _sums(datapath, order, carrier, terms, spans):
+        return FusedUnit(ADDED if path is Path.NATIVE else SUMMED)
     return None if carrier is BINARY32 else _limbs(datapath, fmt, terms)
 
 
@@ -232,9 +228,16 @@ def integer_unit(datapath: Datapath, length: int) -> FusedUnit:
     return unit._replace(way=INTEGER)
 
 
-def _adds32(fmt: Format, rounding: Rounding) -> bool:
-    path = mac_path(fmt, ONE, fmt, fmt, rounding, carrier=BINARY32)
-    return path is Path.NATIVE or (path is Path.ODD and target32(fmt, rounding, False) is not None)
+def _adds(fmt: Format, rounding: Rounding, carrier: Carrier) -> Path:
+    """The path by which an exact sum that the carrier holds is added to an accumulator and rounded once.
+
+    What one of them has below the other's 53 bits is folded to odd, which a wrapping format would have to see.
+    """
+    if isinstance(fmt, FixedFormat) and fmt.wrap:
+        return Path.WIDE
+    path = mac_path(fmt, ONE, fmt, fmt, rounding, carrier=carrier)
+    lacking = carrier is BINARY32 and path is Path.ODD and target32(fmt, rounding, False) is None
+    return Path.WIDE if lacking else path
 
 
 def _sums(datapath: Datapath, order: Exact, carrier: Carrier, terms: int, spans: tuple[Span, Span]) -> bool:
@@ -260,7 +263,13 @@ def _scales(fmt: Format | BlockFormat) -> Span:
 
 def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:
     """The ways in words, as ``Machine.explain`` tells them."""
-    names = {ALIGNED: "aligned in binary64", SUMMED: "exact on the carrier", INTEGER: "62-bit", LIMBS: "limbs"}
+    names = {
+        ALIGNED: "aligned in binary64",
+        SUMMED: "exact on the carrier",
+        ADDED: "exact on the carrier",
+        INTEGER: "62-bit",
+        LIMBS: "limbs",
+    }
     fused = isinstance(inner_order(datapath.order), (Fused, Exact))
     last = names[levels[-1].unit.way] if fused else Path(levels[-1].path).name
     return f"{last} kernel on {'binary32' if carrier is BINARY32 else 'binary64'} carriers"

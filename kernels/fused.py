@@ -27,8 +27,9 @@ from .subset import (
 from .wide import LIMB, LOW27, exponent, is_special, round_wide, significand, special_result
 
 #: Ways. ALIGNED: in binary64, which holds every product and aligned sum. SUMMED: exact products add up without error in
-#: the carrier. INTEGER: aligned sums of up to 62 bits. LIMBS: exact sums of any width.
-ALIGNED, SUMMED, INTEGER, LIMBS = range(4)
+#: the carrier; ADDED: and the processor adds their sum. INTEGER: aligned sums of up to 62 bits. LIMBS: exact sums of
+#: any width.
+ALIGNED, SUMMED, ADDED, INTEGER, LIMBS = range(5)
 NO_EXPONENT = -1000000
 FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
 WORD = 0xFFFFFFFF
@@ -77,8 +78,8 @@ def add_aligned(
 
 
 @device_call
-def add_summed(n: i64, c: f64s, a: f64s, terms: i64, b: f64s, width: i64, s: f64s, t: Target) -> None:
-    """s[j] = c[j] + the sum of the products, folded to odd, where that sum is exact in the carrier."""
+def add_summed(n: i64, a: f64s, terms: i64, b: f64s, width: i64, s: f64s, t: Target) -> None:
+    """s[j] = the sum of the products, where that is exact in the carrier; a zero is +0."""
     for j in range(n):
         s[j] = t.nothing
     k = 0
@@ -99,8 +100,6 @@ def add_summed(n: i64, c: f64s, a: f64s, terms: i64, b: f64s, width: i64, s: f64
             for j in range(n):
                 s[j] = s[j] + x0 * b0[j]
             k = k + 1
-    for j in range(n):
-        s[j] = add_odd(c[j], s[j], t) + t.nothing  # what cancels is +0
 
 
 @device_call
@@ -224,7 +223,7 @@ def round_limbs(limbs: i64s, count: i64, base: i64, t: Target, u: f64) -> tuple[
         top = i if limbs[i] != 0 else top
     first = max(top - 3, 0)  # of the four limbs that are rounded
     if t.wrap_bits > 0:
-        first = min((t.quantum - 70 - base) >> 5, first)  # the last bits count; base is far below them
+        first = min((t.quantum - 42 - base) >> 5, first)  # 34 to 65 bits below the last that counts; base is far below
     sticky = False
     for i in range(first):
         sticky = sticky or limbs[i] != 0
@@ -288,8 +287,14 @@ def fuse(
         add_aligned(n, c, a, terms, b, width, s, places, unit)
         round_chunk(n, s, c, u, t)
     elif unit.way == SUMMED:
-        add_summed(n, c, a, terms, b, width, s, t)
+        add_summed(n, a, terms, b, width, s, t)
+        for j in range(n):
+            s[j] = add_odd(c[j], s[j], t) + t.nothing  # what cancels is +0
         round_chunk(n, s, c, u, t)
+    elif unit.way == ADDED:
+        add_summed(n, a, terms, b, width, s, t)
+        for j in range(n):
+            c[j] = (c[j] + s[j]) + t.nothing
     else:
         for j in range(n):
             drawn = like(u[j], 0.0) if wide.random_bits > 0 else 0.0

@@ -16,7 +16,7 @@ from halfulp.emulator.random import Philox, Role, source, stream
 from halfulp.kernels import backends
 from halfulp.kernels.certificates import Certificate
 from halfulp.kernels.contraction import Level, plan
-from halfulp.kernels.fused import ALIGNED, INTEGER, LIMBS, SUMMED
+from halfulp.kernels.fused import ADDED, ALIGNED, INTEGER, LIMBS, SUMMED
 from halfulp.kernels.operands import Operand
 from halfulp.kernels.paths import Path
 from halfulp.kernels.products import Draw, Way, multiply
@@ -225,7 +225,7 @@ def test_matmul_takes_all_paths():
     taken = Counter((plan(dp, 9, False).levels[0].path, dp.product is not None) for dp in SEQUENTIAL)
     assert len(taken) == 6, taken
     ways = {level.unit.way for dp in [*FUSED, *ORDERED] for level in plan(dp, 9).levels if ":" in dp.name}
-    assert ways == {ALIGNED, INTEGER, LIMBS, SUMMED}
+    assert ways == {ALIGNED, INTEGER, LIMBS, SUMMED, ADDED}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -369,6 +369,21 @@ def test_matmul_paths_agree(dp, backend):
     wide = Level(int(Path.WIDE), level.wide, level.wide, level.unit)
     other = chosen._replace(levels=(wide, wide))
     assert_same_bits(by_plan(dp, a, b, chosen, backend), by_plan(dp, a, b, other, backend))
+
+
+@pytest.mark.parametrize("name", ["int8/fp32:exact4", "fp4_e2m1/fp32:exact16", "q4.4/fp32:exact8", "int8/fp64:exact4"])
+def test_exact_sums_that_the_processor_adds(name):
+    """Beyond what any narrower format holds, on both carriers and in limbs."""
+    dp = hu.Datapath.parse(name)
+    rng = np.random.default_rng(SEED)
+    a, b = (hu.quantize(rng.normal(size=shape) * dp.a.max_finite, dp.a) for shape in ((20, 900), (900, 30)))
+    narrow, wide = plan(dp, 900), plan(dp, 900, False)
+    assert narrow.levels[0].unit.way == ADDED
+    limbs = plan(dp, 900, False, ((-500, 500), (-500, 500)))
+    assert limbs.levels[0].unit.way == LIMBS
+    outs = [by_plan(dp, a, b, chosen) for chosen in (narrow, wide, limbs)]
+    assert_same_bits(outs[0], outs[1])
+    assert_same_bits(outs[0], outs[2])
 
 
 def csr_case(dp, seed=SEED):
