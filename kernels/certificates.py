@@ -57,6 +57,7 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
         return Certificate(None, f"{said}; the fused unit may cut some of their bits off")
     for dtype, carrier in _TYPES.items():
         fits = min(low_a, low_b, unit) >= 1 - carrier.emax and n.bit_length() + unit <= carrier.emax
+        fits = fits and max(math.frexp(x)[1] for x in (largest_a, largest_b)) <= carrier.emax  # the operands, too
         if fits and n <= 1 << carrier.precision:
             return Certificate(dtype, f"{said}; the accumulator {datapath.accumulator} and {dtype} hold them all")
     return Certificate(None, f"{said}; float64 does not hold them all")

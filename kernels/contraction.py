@@ -247,7 +247,8 @@ def _sums(datapath: Datapath, order: Exact, carrier: Carrier, terms: int, spans:
     ends = terms.bit_length()
     (low_a, high_a), (low_b, high_b) = spans
     if sizes and {order.terms} == sizes and length % sizes.copy().pop() == 0:  # a step is a block: it has one scale
-        scaling = [fmt.scale.precision - 1 for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
+        precisions = [fmt.scale.precision for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
+        scaling = [precision for precision in precisions if precision > 1]  # others are powers of two
     else:
         scaling = [high - low + 1 for low, high in map(_scales, (datapath.a, datapath.b))]
     bits = high_a - low_a + high_b - low_b + 2 + sum(scaling) + ends

@@ -277,7 +277,7 @@ class Machine:
             raise HalfulpError(f"spmv on {dp.name}: the entries of a sparse row have no blocks.")
         entrance = self._entrance()
         y = entrance.enter(x, dp.b, "x", self._draws(Role.B))
-        nnz = int(matrix.indptr[-1])
+        nnz = int(matrix.indptr.ravel()[-1])
         entries = matrix.data if nnz else np.zeros(1)
         later = entrance.looks_later(entries, dp.a)
         if not later:

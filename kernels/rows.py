@@ -18,11 +18,14 @@ ROWS = 256  #: of a chunk of a sparse matrix, whose entries are to stay in the f
 def gather(
     n: i64, k: i64, begins: i64s, lengths: i64s, values: f64s, columns: i64s, x: f64s, xa: f64s, xb: f64s
 ) -> None:
-    """xa[j], xb[j] = the k-th entry of n rows and what it meets, of a row without it anything."""
+    """xa[j], xb[j] = the k-th entry of n rows and what it meets, zeros of a row without it."""
     for j in range(n):
-        place = begins[j] + (k if k < lengths[j] else 0)
-        xa[j] = values[unsigned(place)]
-        xb[j] = x[unsigned(columns[place])]
+        xa[j] = 0.0
+        xb[j] = 0.0
+        if k < lengths[j]:
+            place = begins[j] + k
+            xa[j] = values[unsigned(place)]
+            xb[j] = x[unsigned(columns[place])]
 
 
 @device_call

@@ -46,8 +46,12 @@ def multiply_rows(
     rows = len(out)
     columns, starts = (_indices(part, backend) for part in (matrix.indices, matrix.indptr))
     lengths = np.diff(_host(matrix.indptr))
-    if lengths.min(initial=0) < 0 or int(starts[0]) or int(starts[-1]) > min(columns.size, stored.values.size):
-        raise HalfulpError("spmv got a CSR matrix whose indptr does not ascend from 0, or ends beyond its entries.")
+    flat = starts.shape == (rows + 1,) and columns.ndim == stored.values.ndim == 1
+    if not flat or lengths.min(initial=0) < 0 or starts[0] or starts[-1] > min(columns.size, stored.values.size):
+        raise HalfulpError(
+            f"spmv got a CSR matrix of {rows} rows whose indptr does not ascend in {rows + 1} steps from 0 to, at most,"
+            " the number of its entries."
+        )
     longest = int(lengths.max(initial=0))
     report = backend.array(np.zeros(3), np.int64)
     args = (stored, columns, x, starts)

@@ -113,6 +113,8 @@ def test_certified_products_are_those_of_the_kernels(accumulator):
         ("int8/fp32:systolic4", 127.0, 127.0, 9, "float32"),
         ("fp16/fp64:exact", 1.0, 1.0, 4, "float64"),
         ("mxint8/int32", 1.0, 1.0, 1, None),
+        ("e8m3b90*fp8_e4m3/fp64", 2.0**140, 0.0, 2, "float64"),  # which float32 does not hold
+        ("e5m0b-120*e5m0b100/fp64", 2.0**130, 2.0**-95, 4, "float64"),
     ],
 )
 def test_what_is_certified(datapath, a, b, length, dtype):

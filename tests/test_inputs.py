@@ -166,7 +166,8 @@ def test_negative_zeros_of_formats_without_them_count_as_zeros(backend):
 
 
 def test_a_broken_sparse_matrix_is_refused():
-    for indices, indptr in (([5], [0, 1]), ([-1], [0, 1]), ([0], [0, 2]), ([0], [1, 1])):
+    short = [([0], [0]), ([0], [0, 1, 1]), ([0], [[0, 1]])]
+    for indices, indptr in [*short, ([5], [0, 1]), ([-1], [0, 1]), ([0], [0, 2]), ([0], [1, 1])]:
         matrix = scipy.sparse.csr_array(np.ones((1, 2)))
         matrix.data, matrix.indices, matrix.indptr = np.ones(1), np.array(indices), np.array(indptr)
         for name in ("fp16", "fp16:tree4"):

@@ -77,3 +77,17 @@ def test_wrapping_accumulators_see_their_last_bits_wherever_limbs_are_cut(fracti
         bits = lambda role, step, k, e=element: drawn.random_bits(SEED, stream(1, role), e, step, k)  # noqa: E731
         expected.append(datapath.dot(dp, dp.a.encode(row).tolist(), dp.b.encode(column).tolist(), bits))
     assert_codes(dp.output, got, expected, lambda i: f"{dp.name} element {i}")
+
+
+def test_scales_of_several_bits_count_wholly():
+    """Sums of 54.6 bits: sums of elements take 44 + 3, each scale, 15, almost four more."""
+    fmt = hu.BlockFormat(hu.format("e1m21finiteb1"), hu.format("fp8_e4m3"), 7)
+    dp = hu.Datapath(fmt, fmt, "e10m48", "RTP")
+    codes = np.random.default_rng(1).integers(2**22 - 60000, 2**22, (60, 7)).astype(np.uint32)
+    scales = fmt.scale.encode(np.full((60, 1), 15.0))
+    got = hu.Machine(dp).matmul(hu.Blocks(codes, scales, None, 1), hu.Blocks(codes[:1].T, scales[:1].T, None, 0))
+    blocks = [
+        [Block(tuple(map(fmt.element.unpack, row)), fmt.scale.unpack(int(scales[0, 0])))] for row in codes.tolist()
+    ]
+    expected = [datapath.dot(dp, block, blocks[0]) for block in blocks]
+    assert_codes(dp.output, got, expected, lambda i: f"row {i}")
