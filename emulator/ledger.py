@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from .blocks import BlockFormat, exponents
 from .datapath import Datapath
@@ -126,7 +128,8 @@ def aligned_width(datapath: Datapath) -> int:
     return high_a + high_b + 2 - low_a - low_b + growth + 1
 
 
-def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
+@lru_cache(maxsize=1024)
+def dot_operations(datapath: Datapath, length: int) -> Mapping[Operation, int]:
     """The operations of one dot product of ``length`` terms: K multiplications, and what its order's program adds.
 
     Sequential: K accumulations. Fused(n) and Exact(n): K additions into the aligned sum and ceil(K/n) normalisations.
@@ -157,7 +160,7 @@ def dot_operations(datapath: Datapath, length: int) -> dict[Operation, int]:
     output = output_operation(dp)
     if output is not None:
         counts[output] += 1
-    return {operation: n for operation, n in counts.items() if n}
+    return MappingProxyType({operation: n for operation, n in counts.items() if n})
 
 
 @lru_cache(maxsize=4096)

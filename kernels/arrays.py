@@ -25,7 +25,8 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .codecs import codec, codec32, has_codec
-from .paths import FP32, FP64, Op, Path, Way, way_of
+from .compute import compute
+from .paths import FP32, FP64, Op, Way, way_of
 from .structs import GIVEN_DRAWS, Draws
 from .target import draws, fits_binary32, target
 
@@ -54,25 +55,23 @@ def run(
 
     ``u``: the random fractions of SR, else they are drawn as ``d`` says.
     """
-    size, t, random_bits = operands[0].size, way.target, way.rounding.random_bits
+    size, t = operands[0].size, way.target
     out = backend.xp.empty(size) if out is None else out
     if way.path is None:
         return _defined(way, operands, u, d, out, flags, backend)
-    flagged = flags is not None
-    flags = backend.array([0], np.uint8) if flags is None else flags
     if way.light:
+        none = backend.array([0], np.uint8) if flags is None else flags
         u, d = (backend.scratch("random", size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
-        backend.launch("convert", size, operands[0], out, flags, int(flagged), u, d, t)
+        backend.launch("convert", size, operands[0], out, none, int(flags is not None), u, d, t)
         return out
-    x, y, z = (*operands, operands[0], operands[0])[:3]
-    scratch = backend.scratch("exact", size)
-    u = (backend.scratch("random", size) if random_bits else scratch) if u is None else u
-    args = (int(way.op), x, y, z, out, flags, int(flagged) + int(way.signaling), scratch, u, d, int(way.path), t)
-    poles = (y == 0) & (x != 0) & backend.xp.isfinite(x) if way.poles_are_nan else None
-    backend.launch("compute", size, *args, work=1 if way.path is not Path.WIDE else 10)
+    poles = None
+    if way.poles_are_nan:
+        x, y = operands
+        poles = (y == 0) & (x != 0) & backend.xp.isfinite(x)
+    compute(backend, way.op, operands, t, way.path, d, out, flags, u, way.signaling)
     if poles is not None:
         out[poles] = t.nan
-        if flagged:
+        if flags is not None:
             flags[poles] = int(Flags.DIVIDE_BY_ZERO) | t.nan_flags
     return out
 

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +32,7 @@ from .tiles import THREADS
 
 _GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
-_SERIAL_WORK = 30_000
+_SERIAL_WORK = 200_000
 _held = threading.local()
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
 _GRAIN = 256
@@ -95,14 +96,22 @@ class Backend:
 
         Kernels touch little of it; pages that are new with every call would cost more than the arithmetic on them.
         """
-        name = f"{name} {np.dtype(dtype)}"
-        if name not in vars(_held) or vars(_held)[name].size < size:
-            setattr(_held, name, np.empty(size, dtype))
-        return vars(_held)[name][:size]
+        arrays: dict[tuple[str, Any], np.ndarray] = vars(_held)  # type: ignore[assignment]
+        held = arrays.get((name, dtype))
+        if held is None or held.size < size:
+            held = arrays[name, dtype] = np.empty(size, dtype)
+        return held[:size]
+
+    def few(self, name: str, count: int, dtype: Any = np.int64) -> Work:
+        """Scratch of so many numbers for a thread, however many results it has."""
+        return Work(name, max(1, -(-count // WORK)), dtype)
 
     def blas(self) -> Any:
-        """NumPy's BLAS on the backend's number of threads, as a context."""
-        return _blas_controller().limit(limits=self.threads, user_api="blas")
+        """NumPy's BLAS on the thread that calls it, as a context: ``share`` tells the others their parts.
+
+        Threads of its own would be waiting, busily, for its next call while the kernels run.
+        """
+        return _blas_controller().limit(limits=1, user_api="blas")
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""
@@ -116,16 +125,22 @@ class Backend:
 
     def launch(self, kernel: str, count: int, *args: Any, work: int = 1) -> None:
         """Run a kernel over ``count`` results of about ``work`` steps each. Threads never change a bit."""
+        self.share(lambda begin, end: self.run(kernel, begin, end, *args), count, work)
+
+    def share(
+        self, part: Callable[[int, int], None], count: int, work: int, grain: int = _GRAIN, parts: int = 1
+    ) -> None:
+        """``part(begin, end)`` over [0, count), on the threads: ``parts`` for each, cut at multiples of ``grain``."""
         threads = min(self.threads, count, 1 + count * work // _SERIAL_WORK)
-        if threads <= 1:
-            self.run(kernel, 0, count, *args)
+        if threads * parts <= 1:
+            part(0, count)
             return
-        cuts = [count * i // threads & -_GRAIN for i in range(threads)] + [count]
-        parts = iter(list(itertools.pairwise(cuts)))
+        cuts = [count * i // (threads * parts) // grain * grain for i in range(threads * parts)] + [count]
+        left = iter([(begin, end) for begin, end in itertools.pairwise(cuts) if end > begin])
 
         def drain() -> None:
-            for begin, end in parts:
-                self.run(kernel, begin, end, *args)
+            for begin, end in left:
+                part(begin, end)
 
         try:
             helpers = [_pool(threads).submit(drain) for _ in range(threads - 1)]
@@ -238,6 +253,9 @@ class GpuBackend(Backend):
 
     def scratch(self, name: str, size: int, dtype: Any = np.float64) -> Any:
         return self.xp.empty(size, dtype)  # of a pool already
+
+    def few(self, name: str, count: int, dtype: Any = np.int64) -> Work:
+        return Work(name, max(1, count), dtype)
 
     def is_native(self, values: Any) -> bool:
         return isinstance(values, self.xp.ndarray)

@@ -60,6 +60,11 @@ class Plan(NamedTuple):
     product_wide: Target
     ways: str  #: in words
 
+    @property
+    def limbs(self) -> int:
+        """Integers that a step needs."""
+        return max(level.unit.limbs for level in self.levels)
+
     def arguments(self, drawn: Any, product_drawn: Any) -> tuple[Any, ...]:
         """The last arguments of the kernels of contractions."""
         product = (product_drawn, self.product_path, self.product, self.product_wide)

@@ -40,10 +40,10 @@ def convolve(
     swapped = replace(datapath, a=datapath.b, b=datapath.a)  # weights are the rows
     images, outputs = len(x.values), len(w.values)
     pixels, depth = geometry.out_height * geometry.out_width, w.values[0].size
-    rows = w._replace(values=w.values.reshape(outputs, depth), fmt=datapath.b)
-    way = way_of(swapped, rows, x._replace(fmt=datapath.a), backend)  # the numbers of the patches are those of x
+    rows = replace(w, values=w.values.reshape(outputs, depth), fmt=datapath.b)
+    way = way_of(swapped, rows, replace(x, fmt=datapath.a), backend)  # the numbers of the patches are those of x
     kind = _carrier(way, backend)
-    rows = rows._replace(values=rows.values.astype(kind, copy=False))
+    rows = replace(rows, values=rows.values.astype(kind, copy=False))
     draws = any(rounding.random_bits for _, rounding in accumulators(datapath)) or datapath.product_rounding.random_bits
     together = 1 if draws else max(1, min(images, _PANEL // (depth * pixels)))
     source = backend.array(x.values, x.values.dtype.type).reshape(-1)
@@ -53,7 +53,7 @@ def convolve(
         patches = backend.scratch("patches", depth * count * pixels, kind)
         part = geometry._replace(first=first, images=count)
         backend.launch("unfold", depth * count, source, patches, part, work=pixels)
-        columns = x._replace(values=patches.reshape(depth, count * pixels), fmt=datapath.a)
+        columns = replace(x, values=patches.reshape(depth, count * pixels), fmt=datapath.a)
         if count == 1:
             multiply(swapped, rows, columns, out.reshape(-1), backend, draw, way, first * outputs * pixels, pixels)
         else:

@@ -59,7 +59,7 @@ from .subset import (
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
 NATIVE, ODD, WIDE = map(int, Path)
-CHUNK = 4096
+CHUNK = 1024
 WORK = 1024  #: results of a chunk in contractions, which hold several numbers for each
 MARGIN = 512  #: numbers that random fractions may take beyond those, drawn in whole groups
 
@@ -306,6 +306,7 @@ def compute(
     x: f64s,
     y: f64s,
     z: f64s,
+    spread: i64,
     out: f64s,
     flags: i64s,
     flagged: i64,
@@ -317,17 +318,21 @@ def compute(
 ) -> None:
     """out[i] = op(x[i], y[i], z[i]) rounded once into ``t``, and its flags if ``flagged``; 2: NaNs may signal.
 
-    Operands that ``op`` does not have, and flags that are not asked for, are any array. s and u are scratch; with
-    a seed of GIVEN u holds the random fractions.
+    spread : bits 0, 1, 2: x, y, z hold a chunk of one number, which is every element's. Operands that ``op`` does not
+    have, and flags that are not asked for, are any array. s and u are scratch; with a seed of GIVEN u holds the random
+    fractions.
     """
     neutral = neutral_zero(t)
     start = begin
     while start < end:
         n = min(CHUNK, end - start)
         stop = start + n
-        xs = x[start:stop]
-        ys = y[start:stop]
-        zs = z[start:stop]
+        at_x = 0 if (spread & 1) != 0 else start
+        at_y = 0 if (spread & 2) != 0 else start
+        at_z = 0 if (spread & 4) != 0 else start
+        xs = x[at_x : at_x + n]
+        ys = y[at_y : at_y + n]
+        zs = z[at_z : at_z + n]
         outs = out[start:stop]
         fs = flags[start:stop]
         drawn = start if d.seed == GIVEN else begin
@@ -428,17 +433,24 @@ def encode(begin: i64, end: i64, x: f64s, codes: i64s, misfits: i64s, c: Codec) 
 @device_call
 def check_values(n: i64, x: f64s, report: i64s, s: f64w, t: Target) -> None:
     """report[0] becomes 1 if a number is no value of ``t``, report[1] if one's bits would change there (a -0, say)."""
-    doubtful = word(1 if t.normal_to == 0 else 0, t.nothing)
+    doubtful = word(0 if t.normal_to != 0 or t.lean == FIXED else 1, t.nothing)
+    zero = bits_of(t.nothing)
+    beyond = bits_of(t.infinity)
     if t.normal_to != 0:  # normal numbers of no more bits, and zeros
         lost = word(t.lost, t.nothing)
         least = word(t.normal_from, t.nothing)
         most = word(t.normal_to, t.nothing)
-        zero = bits_of(t.nothing)
         for i in range(n):
             v = like(x[i], t.nothing)
             magnitude = bits_of(abs(v))
             inside = magnitude == zero or (magnitude >= least and magnitude <= most)
-            doubtful = doubtful | (bits_of(v) & lost) | (zero if inside else bits_of(t.nothing - t.infinity))
+            doubtful = doubtful | (bits_of(v) & lost) | (zero if inside else beyond)
+    elif t.lean == FIXED:
+        for i in range(n):
+            v = like(x[i], t.nothing)
+            whole = (v + t.turn) - t.turn
+            inside = v >= t.low and v <= t.high
+            doubtful = doubtful | (bits_of(whole) ^ bits_of(v)) | (zero if inside else beyond)
     if doubtful != 0:
         round_chunk(n, x, s, s, t)
         wrong = 0

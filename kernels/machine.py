@@ -15,10 +15,12 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format, PositFormat
 from ..emulator.ledger import Ledger, Operation, dot_operations
+from ..emulator.names import format as named
 from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
+from .compute import compute
 from .contraction import plan
 from .convolution import convolve, window
 from .events import Events
@@ -26,7 +28,7 @@ from .observation import observe
 from .operands import Entrance, Operand, numbers, shape_of
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
-from .sparse import Stored, lengths_of, multiply_rows
+from .sparse import enter_rows, lengths_of, multiply_rows
 from .structs import Draws, Target
 from .target import draws, fits_binary32, target
 
@@ -39,7 +41,8 @@ class Machine:
 
     Arrays hold *values* in float64 (or float32), exactly representable in their format; ``fmt.encode`` gives codes.
     Operands are stored in the datapath's operand formats: a value that is not is refused, or first rounded there with
-    ``operand_rounding`` (not counted in the ledger; use ``quantize`` for conversions that hardware performs).
+    ``operand_rounding`` (not counted in the ledger; use ``quantize`` for conversions that hardware performs). What is
+    used often need be looked at only once: ``hold``; results of calls with ``held=True`` are such operands already.
 
     Parameters
     ----------
@@ -78,7 +81,6 @@ class Machine:
             raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
         self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
-        self._no_flags = self.backend.array([0], np.uint8)
         self.seed = int(seed)
         self.unit = unit
         self.source = source(random)
@@ -105,6 +107,7 @@ class Machine:
         fmt: Format | str | None = None,
         rounding: Rounding | str | None = None,
         stored: Format | str = "fp64",
+        held: bool = False,
     ) -> Any:
         """Each element of ``x`` rounded once into ``fmt`` (default: the output format and rounding).
 
@@ -118,15 +121,28 @@ class Machine:
         if source != fmt:
             self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
         self.ledger.move(array.size * (source.bits + fmt.bits))
-        return self._hand_out(out, x)
+        return self._hand_out(out, fmt, held, x)
 
-    def load(self, x: ArrayLike, stored: Format, needed: Format) -> Any:
+    def hold(self, x: Any, fmt: Format | BlockFormat | str, axis: int = -1) -> Any:
+        """``x`` as an operand in ``fmt`` of any number of calls, which need not look at it again.
+
+        x : array, ``Blocks``, or a CSR matrix; it must not be changed as long as it is held. axis : of blocks, the
+        summed one: -1 in ``a``, 0 in ``b``. Takes its place as an operand of all products and elementwise operations,
+        also of other machines on the same backend; so do its transpose ``.T`` and its parts ``[...]``.
+        """
+        self._open("hold")
+        fmt, entrance, drawn = named(fmt), self._entrance(), self._draws(Role.A)
+        if getattr(x, "format", None) == "csr":
+            return enter_rows(x, fmt, entrance, drawn, at_once=True)
+        return entrance.enter(x, fmt, "x", drawn, axis)
+
+    def load(self, x: ArrayLike | Operand, stored: Format, needed: Format) -> Any:
         """``x`` as an operand: itself where it is stored as ``needed``, otherwise converted, and counted."""
         return x if stored == needed else self.quantize(x, needed, self.datapath.operand_rounding, stored)
 
     # ---- element-wise --------------------------------------------------------------------------------------
 
-    def add(self, x: ArrayLike, y: ArrayLike) -> Any:
+    def add(self, x: ArrayLike, y: ArrayLike, held: bool = False) -> Any:
         """x + y, broadcast, rounded once into the output format."""
         dp = self.datapath
         self._open("add")
@@ -134,9 +150,9 @@ class Machine:
         out = self._elementwise(Op.ADD, (xs, ys), (dp.a, ONE, dp.b))
         self.ledger.count(Operation("add", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
-        return self._hand_out(out, x, y)
+        return self._hand_out(out, dp.output, held, x, y)
 
-    def mul(self, x: ArrayLike, y: ArrayLike) -> Any:
+    def mul(self, x: ArrayLike, y: ArrayLike, held: bool = False) -> Any:
         """x * y, broadcast, rounded once into the output format."""
         dp = self.datapath
         self._open("mul")
@@ -144,9 +160,9 @@ class Machine:
         out = self._elementwise(Op.MUL, (xs, ys), (dp.a, dp.b, ONE))
         self.ledger.count(Operation("mul", dp.a, dp.b, dp.output, dp.output_rounding), out.size)
         self.ledger.move(xs.size * dp.a.bits + ys.size * dp.b.bits + out.size * dp.output.bits)
-        return self._hand_out(out, x, y)
+        return self._hand_out(out, dp.output, held, x, y)
 
-    def fma(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Any:
+    def fma(self, x: ArrayLike, y: ArrayLike, z: ArrayLike, held: bool = False) -> Any:
         """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format."""
         dp = self.datapath
         self._open("fma")
@@ -161,15 +177,15 @@ class Machine:
         self.ledger.move(
             xs.size * dp.a.bits + ys.size * dp.b.bits + zs.size * dp.accumulator.bits + out.size * dp.output.bits
         )
-        return self._hand_out(out, x, y, z)
+        return self._hand_out(out, dp.output, held, x, y, z)
 
-    def axpy(self, alpha: float, x: ArrayLike, y: ArrayLike) -> Any:
+    def axpy(self, alpha: float, x: ArrayLike, y: ArrayLike, held: bool = False) -> Any:
         """alpha * x + y with one rounding per element."""
-        return self.fma(alpha, x, y)
+        return self.fma(alpha, x, y, held)
 
     # ---- contractions --------------------------------------------------------------------------------------
 
-    def matmul(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> Any:
+    def matmul(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks, held: bool = False) -> Any:
         """A @ B on the datapath.
 
         Parameters
@@ -181,13 +197,17 @@ class Machine:
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
         float64, or float32 where both operands are and binary32 holds the output format.
         """
-        return self._contract(a, b, self._multiply)[0]
+        return self._contract(a, b, self._multiply, held)[0]
 
     def observe(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Events]:
         """``matmul``, bit for bit, and what went on inside (``kernels.observation``), 2 to 200 times slower."""
-        return self._contract(a, b, lambda x, y, out: observe(self.datapath, x, y, out, self.backend, self._draw()))
+        return self._contract(
+            a, b, lambda x, y, out: observe(self.datapath, x, y, out, self.backend, self._draw()), False
+        )
 
-    def _contract(self, a: Any, b: Any, multiply: Callable[[Operand, Operand, Any], Any]) -> tuple[Any, Any]:
+    def _contract(
+        self, a: Any, b: Any, multiply: Callable[[Operand, Operand, Any], Any], held: bool
+    ) -> tuple[Any, Any]:
         """A product of matrices, and what ``multiply`` returns beside the sums that it writes."""
         self._open("matmul")
         x, y = self._matrices(a, b)
@@ -196,7 +216,8 @@ class Machine:
         found = multiply(x, y, out)
         self._count_dots(m * n, k)
         self._move(x, y, out.size)
-        return self._hand_out(self._finish(out, x, y).reshape(m, n), a, b), found
+        sums = self._finish(out, x, y).reshape(m, n)
+        return self._hand_out(sums, self.datapath.output, held, a, b), found
 
     def explain(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> str:
         """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
@@ -223,17 +244,17 @@ class Machine:
         adder = replace(self.datapath, b=ONE, product=None)
         entered = self._entrance().enter(moved, adder.a, "x", self._draws(Role.A))
         ones = Operand(self.backend.xp.ones((moved.shape[-1], 1), entered.values.dtype), ONE, 1.0)
-        rows = entered._replace(values=entered.values.reshape(-1, moved.shape[-1]))
+        rows = replace(entered, values=entered.values.reshape(-1, moved.shape[-1]))
         out = self.backend.xp.empty(len(rows.values), self._kind(rows, ones))
         self._multiply(rows, ones, out, adder)
         for operation, times in dot_operations(adder, moved.shape[-1]).items():
             if operation.kind != "mul":
                 self.ledger.count(operation, len(out) * times)
         self.ledger.move(_bits(adder.a, values.size) + _bits(adder.output, out.size))
-        out = self._hand_out(self._finish(out, rows, ones), x)
+        out = self._hand_out(self._finish(out, rows, ones), adder.output, False, x)
         return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
 
-    def conv2d(self, x: ArrayLike, w: ArrayLike, stride: int = 1, padding: int = 0) -> Any:
+    def conv2d(self, x: ArrayLike, w: ArrayLike, stride: int = 1, padding: int = 0, held: bool = False) -> Any:
         """The convolution (as networks have it: no kernel is flipped) of images with kernels, on the datapath.
 
         Parameters
@@ -257,40 +278,28 @@ class Machine:
         self._count_dots(sums.size, kernels.values[0].size)
         self._move(images, kernels, sums.size)
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
-        return self._hand_out(self._finish(sums).reshape(shape).astype(self._kind(images, kernels), copy=False), x, w)
+        out = self._finish(sums).reshape(shape).astype(self._kind(images, kernels), copy=False)
+        return self._hand_out(out, dp.output, held, x, w)
 
-    def spmv(self, matrix: Any, x: ArrayLike) -> Any:
+    def spmv(self, matrix: Any, x: ArrayLike, held: bool = False) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
 
         Parameters
         ----------
-        matrix : object with ``data``, ``indices``, ``indptr`` and ``shape`` (SciPy or CuPy CSR), (M, N).
+        matrix : object with ``data``, ``indices``, ``indptr`` and ``shape`` (SciPy or CuPy CSR), (M, N); or one that
+            is held.
         x : (N,) values in format ``b``; the matrix is in format ``a``.
         """
-        dp = self.datapath
+        dp, entrance = self.datapath, self._entrance()
         self._open("spmv")
-        shape = shape_of(x)
-        if getattr(matrix, "format", None) != "csr" or len(shape) != 1 or matrix.shape[1] != shape[0]:
-            given = f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')} and {shape}"
-            raise HalfulpError(f"spmv needs a CSR matrix (M, N) and a vector (N,), not {given}.")
-        if isinstance(dp.a, BlockFormat) or isinstance(dp.b, BlockFormat):
-            raise HalfulpError(f"spmv on {dp.name}: the entries of a sparse row have no blocks.")
-        entrance = self._entrance()
+        drawn = self._draws(Role.A)
+        rows = enter_rows(matrix, dp.a, entrance, drawn)
+        if shape_of(x) != rows.shape[1:]:
+            raise HalfulpError(f"spmv of a matrix {rows.shape} needs a vector ({rows.shape[1]},), not {shape_of(x)}.")
         y = entrance.enter(x, dp.b, "x", self._draws(Role.B))
-        nnz = int(matrix.indptr.ravel()[-1])
-        entries = matrix.data if nnz else np.zeros(1)
-        later = entrance.looks_later(entries, dp.a)
-        if not later:
-            entries = entrance.enter(entries, dp.a, "the matrix's data", self._draws(Role.A)).values
-        stored = Stored(entries, dp.a, not later)
-        out = self.backend.xp.zeros(matrix.shape[0])
-        found = multiply_rows(dp, matrix, stored, y.values, out, self.backend, self._draw())
-        if not found.fits:
-            raise HalfulpError(entrance.misfit(entries, dp.a, "the matrix's data"))
-        if not found.kept:  # -0 where the format has none
-            stored = Stored(entrance.enter(entries, dp.a, "", self._draws(Role.A)).values, dp.a, True)
-            multiply_rows(dp, matrix, stored, y.values, out, self.backend, self._draw())
-        for length, count in lengths_of(matrix, dp):
+        nnz, out = int(rows.indptr[-1]), self.backend.xp.zeros(rows.shape[0])
+        multiply_rows(dp, rows, y.values, out, self.backend, self._draw(), entrance, drawn)
+        for length, count in lengths_of(rows, dp):
             self._count_dots(count, length)
         self.ledger.move(
             nnz * (dp.a.bits + _INDEX_BITS)
@@ -298,7 +307,7 @@ class Machine:
             + _bits(dp.b, y.values.size)
             + _bits(dp.output, out.size)
         )
-        return self._hand_out(self._finish(out), x)
+        return self._hand_out(self._finish(out), dp.output, held, x)
 
     def _matrices(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> tuple[Operand, Operand]:
         """The operands of a matrix product, in their formats."""
@@ -361,8 +370,12 @@ class Machine:
     def _values(self, x: Any) -> Any:
         return self.backend.array(numbers(x, self._operation, self.backend))
 
-    def _hand_out(self, out: Any, *inputs: Any) -> Any:
-        return out if any(self.backend.is_native(x) for x in inputs) else self.backend.to_host(out)
+    def _hand_out(self, out: Any, fmt: Format, held: bool, *inputs: Any) -> Any:
+        """A result: as an Operand, if it is to be held; else where the inputs are."""
+        if held:
+            return Operand(out, fmt, None)
+        given = (x.values if isinstance(x, Operand) else x for x in inputs)
+        return out if any(self.backend.is_native(x) for x in given) else self.backend.to_host(out)
 
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
@@ -372,17 +385,14 @@ class Machine:
 
     def _compute(self, op: Op, operands: tuple[Any, ...], t: Target, path: Path, role: Role, out: Any = None) -> Any:
         """An element-wise operation on flat arrays; ``out`` may be an operand."""
-        x, y, z = (operands * 3)[:3] if len(operands) == 1 else (*operands, operands[0])[:3]
-        out = self.backend.xp.empty(x.size) if out is None else out
-        random = self.backend.scratch("random", x.size) if t.random_bits else out
-        args = (int(op), x, y, z, out, self._no_flags, 0, self.backend.scratch("exact", x.size), random)
-        self.backend.launch("compute", x.size, *args, self._draws(role), int(path), t)
-        return out
+        return compute(self.backend, op, operands, t, path, self._draws(role), out)
 
     def _operand(self, x: ArrayLike, fmt: Format | BlockFormat, role: Role) -> Any:
         if isinstance(fmt, BlockFormat):
             raise HalfulpError(f"{self._operation} works on single numbers; {fmt} is a block format.")
-        return self.backend.array(self._entrance().enter(x, fmt, _NAMES[role], self._draws(role)).values)
+        return self.backend.array(
+            self._entrance().enter(x, fmt, _NAMES[role], self._draws(role), measured=False).values
+        )
 
     def _elementwise(self, op: Op, operands: tuple[Any, ...], formats: tuple[Format, Format, Format]) -> Any:
         """``op`` on broadcast operands; ``formats`` are those of its a * b + c."""
@@ -395,7 +405,11 @@ class Machine:
             raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
         t = target(dp.output, dp.output_rounding)
         path = mac_path(*formats, dp.output, dp.output_rounding)
-        flat = tuple((v if v.shape == shape else xp.array(xp.broadcast_to(v, shape))).reshape(-1) for v in operands)
+        spread = math.prod(shape) > 1
+        flat = tuple(
+            (v if v.shape == shape or (spread and v.size == 1) else xp.array(xp.broadcast_to(v, shape))).reshape(-1)
+            for v in operands
+        )
         return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
 
     def _count_dots(self, dots: int, length: int) -> None:
@@ -413,6 +427,8 @@ def _bits(fmt: Format | BlockFormat, size: int) -> int:
 
 def _reshaped(x: Any, shape: tuple[int, int]) -> Any:
     """A vector as a row or a column."""
+    if isinstance(x, Operand):
+        return replace(x, values=x.values.reshape(shape)) if x.codes is None else x
     if not isinstance(x, Blocks):
         return x.reshape(shape) if hasattr(x, "reshape") else np.reshape(x, shape)
     axis = 1 if shape[0] == 1 else 0

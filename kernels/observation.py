@@ -24,6 +24,7 @@ from .arrays import mul
 from .backends import Backend
 from .backends import backend as make_backend
 from .certificates import accumulators
+from .compute import compute
 from .contraction import inner_order, integer_unit
 from .events import Events
 from .fused import INTEGER, aligned_step, exact_step
@@ -282,13 +283,9 @@ class _Run:
         return self.random[begin:end]
 
     def _compute(self, op: Op, operands: Iterable[np.ndarray], path: Path, t: Target, u: np.ndarray) -> Any:
-        x, y, z = (*operands, self.random, self.random)[:3]
-        out, flags = np.empty(self.size), np.zeros(self.size, np.uint8)
-        flagged = int(path is not Path.NATIVE)
-        scratch = self.backend.scratch("exact", self.size)
-        args = (int(op), x, y, z, out, flags, flagged, scratch, u, GIVEN_DRAWS, int(path), t)
-        self.backend.launch("compute", self.size, *args, work=1 if path is not Path.WIDE else 10)
-        return out, flags
+        flags = np.zeros(self.size, np.uint8)
+        raised = None if path is Path.NATIVE else flags
+        return compute(self.backend, op, tuple(operands), t, path, GIVEN_DRAWS, None, raised, u), flags
 
     def _accumulate(self, step: Step, k: int) -> None:
         draw, value = step.draw + k - step.first, self._rounded_product(k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from . import posits
 from .backends import Backend, Work
 from .backends import backend as make_backend
 from .blocks import encode_blocks
+from .compute import compute
 from .paths import FP32, FP64, Op, Path, convert_path
 from .structs import GIVEN_DRAWS, Draws
 from .subset import compiled, leading_zeros
@@ -26,14 +27,43 @@ Span = tuple[int, int]
 _ANY = FloatFormat(5, 10)  #: where nothing is looked at in a Target
 
 
-class Operand(NamedTuple):
-    """An array of values of a format, tensor scale left out."""
+@dataclass(eq=False)
+class Operand:
+    """An array known to be of values of a format, tensor scale left out: what ``Machine.hold`` returns.
+
+    Its transpose ``x.T`` is one, too, and so are its parts ``x[...]``, if it is not in blocks.
+    """
 
     values: Any
     fmt: Format | BlockFormat
-    top: float  #: the largest magnitude; NaN if there is a NaN
+    top: float | None  #: no magnitude is larger, NaN if there is a NaN; None: not looked for yet
     outer: float = 1.0  #: the tensor scale
     codes: Any = None  #: of a block format, the elements' codes
+    axis: int | None = None  #: and the axis along which the blocks lie, from the front
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape)
+
+    @property
+    def T(self) -> Operand:
+        if self.codes is None:
+            return replace(self, values=self.values.T)
+        return replace(self, values=self.values.T, codes=self.codes.T, axis=self.values.ndim - 1 - (self.axis or 0))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+
+    def fits(self, fmt: Format | BlockFormat, axis: int) -> bool:
+        """Whether it is of a format, in blocks along an axis, if in any; a part of one with NaNs is looked at again."""
+        if self.codes is None:
+            return self.fmt == fmt and (self.top is None or bool(np.isfinite(self.top)))
+        return self.fmt == fmt and self.axis == axis % self.values.ndim
+
+    def __getitem__(self, index: Any) -> Operand:
+        if self.codes is not None:
+            raise HalfulpError(f"an operand in {alias(self.fmt)} is not cut: its parts are not in whole blocks.")
+        return replace(self, values=self.values[index])
 
 
 class Survey(NamedTuple):
@@ -46,6 +76,7 @@ class Survey(NamedTuple):
 
 def numbers(x: Any, what: str, backend: Backend) -> Any:
     """``x`` as an array of float64 (on the CPU float32 stays) where the backend computes; an empty one is refused."""
+    x = x.values if isinstance(x, Operand) else x
     if backend.xp is not np and backend.is_native(x) and x.dtype.kind == "f":
         array = x.astype(np.float64, copy=False)
     else:
@@ -62,7 +93,7 @@ def numbers(x: Any, what: str, backend: Backend) -> Any:
 def shape_of(x: Any) -> tuple[int, ...]:
     """The shape of an operand."""
     try:
-        return tuple(np.shape(x.codes if isinstance(x, Blocks) else x))
+        return x.shape if isinstance(x, Operand) else tuple(np.shape(x.codes if isinstance(x, Blocks) else x))
     except ValueError:
         return carrier(x).shape  # which refuses it in a sentence
 
@@ -116,19 +147,13 @@ def _survey_slowly(x: Any, fmt: Format, backend: Backend) -> Survey:
     return Survey(bool(same.all()), bool(kept.all()), top)
 
 
-def converted(x: Any, fmt: Format, rounding: Rounding, drawn: Draws, backend: Backend, out: Any = None) -> Any:
+def converted(x: Any, fmt: Format, rounding: Rounding, drawn: Draws, backend: Backend) -> Any:
     """Each number of an array rounded once into a format; ``drawn``: where SR's bits come from."""
     flat = backend.array(x).reshape(-1)
     if isinstance(fmt, PositFormat):
         raise HalfulpError(f"kernels do not round into {fmt} yet; halfulp.quantize does.")
     t = target(fmt, rounding, operand=True)
-    out = backend.xp.empty(flat.size) if out is None else out
-    scratch = backend.scratch("exact", flat.size)
-    u = backend.scratch("random", flat.size) if t.random_bits else scratch
-    path = convert_path(fmt, rounding)
-    args = (int(Op.CONVERT), flat, flat, flat, out, backend.array([0], np.uint8), 0, scratch, u, drawn, int(path), t)
-    backend.launch("compute", flat.size, *args, work=1 if path is not Path.WIDE else 10)
-    return out.reshape(x.shape)
+    return compute(backend, Op.CONVERT, (flat,), t, convert_path(fmt, rounding), drawn).reshape(x.shape)
 
 
 class Entrance(NamedTuple):
@@ -139,12 +164,19 @@ class Entrance(NamedTuple):
     refuses_specials: bool  #: infinities and NaNs
     rounding: Rounding  #: with which they are
 
-    def enter(self, x: Any, fmt: Format | BlockFormat, name: str, drawn: Draws, axis: int = -1) -> Operand:
+    def enter(
+        self, x: Any, fmt: Format | BlockFormat, name: str, drawn: Draws, axis: int = -1, measured: bool = True
+    ) -> Operand:
         """An operand: the values themselves, where its format holds them.
 
-        x : real array, or ``Blocks`` of a block format, whose blocks lie along ``axis``. name : what it is called.
+        x : real array, an Operand, or ``Blocks`` of a block format, whose blocks lie along ``axis``. name : what it is
+        called. measured : its largest magnitude is needed.
         """
-        if isinstance(fmt, BlockFormat):
+        if isinstance(x, Operand) and x.fits(fmt, axis):
+            operand = x
+            if x.top is None and (measured or self.refuses_specials):
+                x.top = survey(x.values, FP64, self.backend).top
+        elif isinstance(fmt, BlockFormat):
             operand = self._enter_blocks(x, fmt, name, axis)
         else:
             if isinstance(x, Blocks):
@@ -158,7 +190,7 @@ class Entrance(NamedTuple):
                 values = converted(values, fmt, rounding, drawn, self.backend)
                 found = survey(values, fmt, self.backend)
             operand = Operand(values, fmt, found.top)
-        if self.refuses_specials and not np.isfinite(operand.top):
+        if self.refuses_specials and operand.top is not None and not np.isfinite(operand.top):
             raise HalfulpError(f"{name} holds an infinity or a NaN, which on_nonfinite='error' refuses.")
         return operand
 
@@ -187,6 +219,10 @@ class Entrance(NamedTuple):
         )
 
     def _enter_blocks(self, x: Any, fmt: BlockFormat, name: str, axis: int) -> Operand:
+        if isinstance(x, Operand) and x.codes is not None:
+            raise HalfulpError(
+                f"{name} is held in {alias(x.fmt)} along axis {x.axis}, but needed in {alias(fmt)} along axis {axis}."
+            )
         if self.backend.name == "gpu":
             x = Blocks(*map(self.backend.to_host, x)) if isinstance(x, Blocks) else self.backend.to_host(x)
         if not isinstance(x, Blocks):
@@ -206,7 +242,7 @@ class Entrance(NamedTuple):
         inner = replace(fmt, tensor_scale=None)
         values = self.backend.array(inner.decode(x._replace(tensor_scale=None)))
         outer = float(tensor_scale_value(x.tensor_scale, fmt))
-        return Operand(values, fmt, float(abs(values).max()), outer, x.codes)
+        return Operand(values, fmt, float(abs(values).max()), outer, x.codes, block_axis(x.codes, x.axis))
 
 
 @lru_cache(maxsize=1)

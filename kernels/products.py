@@ -13,12 +13,14 @@ from .backends import Backend, Work
 from .certificates import Certificate, certificate
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes
 from .fused import LIMBS
+from .loops import FIELDS
 from .operands import Operand, span
 from .slices import Slicing, add_slices, slicing
 from .structs import Draws, Layout
 from .tiles import TILE_COLUMNS, TILE_ROWS
 
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
+_SUMS = 1 << 17  #: results that BLAS adds up at a time: they are cached when they are looked at again
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 
@@ -57,6 +59,7 @@ class Way(NamedTuple):
 def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
     """How the product x y of matrices (M, K) and (K, N) is computed."""
     length = x.values.shape[1]
+    assert x.top is not None and y.top is not None
     if backend.name == "cpu":
         found = certificate(datapath, length, x.top, y.top)
         if found.dtype:
@@ -96,16 +99,13 @@ def multiply(
         assert way.plan is not None
         _by_kernel(datapath, x.values, y.values, out, backend, draw, way.plan, (first, pitch, 1))
         return
-    most = _SLICED_PANEL if way.slicing else _BLAS_PANEL
-    for panel in panels(rows, depth, columns, most=most):
+    for panel in panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL):
         a, b = x.values[panel.rows], y.values[:, panel.columns]
-        sums = _blas(a, b, way.certificate.dtype, backend) if way.engine == "blas" else None
         place = first + panel.rows.start * pitch + panel.columns.start
         target = _places(out, place, pitch, panel.shape)
-        if sums is not None:
-            np.add(sums, 0.0, out=target, casting="same_kind")  # zeros are positive
+        if way.slicing is None:
+            _by_blas(a, b, target, way.certificate.dtype, backend)
         else:
-            assert way.slicing is not None
             target[...] = add_slices(datapath, a, b, way.slicing, backend, draw.accumulator, place, pitch)
 
 
@@ -115,12 +115,23 @@ def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
     return np.lib.stride_tricks.as_strided(out[place:], shape, (pitch * item, item))
 
 
-def _blas(a: Any, b: Any, dtype: str | None, backend: Backend) -> Any:
-    rows, columns = a.shape[0], b.shape[1]
+def _by_blas(a: Any, b: Any, out: Any, dtype: str | None, backend: Backend) -> None:
+    """out = a b by BLAS, zeros positive; a part of the rows at a time, whose sums stay in the cache."""
     x, y = (held if held.dtype == dtype else _typed(held, dtype, name, backend) for held, name in ((a, "A"), (b, "B")))
-    sums = backend.scratch("sums", rows * columns, dtype).reshape(rows, columns)
+    (rows, depth), columns = a.shape, b.shape[1]
+
+    def part(begin: int, end: int) -> None:
+        across = columns > rows
+        i, j = (slice(None), slice(begin, end)) if across else (slice(begin, end), slice(None))
+        target = sums = out[i, j]
+        if out.dtype != dtype:
+            sums = backend.scratch("sums", target.size, dtype).reshape(target.shape)
+        np.matmul(x[i], y[:, j], out=sums)
+        np.add(sums, 0.0, out=target, casting="same_kind")
+
+    parts = -(-rows * columns // (_SUMS * backend.threads))
     with backend.blas():
-        return np.matmul(x, y, out=sums)
+        backend.share(part, max(rows, columns), depth * min(rows, columns), grain=8, parts=parts)
 
 
 def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:
@@ -153,7 +164,6 @@ def _by_kernel(
     tiled = backend.name != "cpu" and isinstance(order, Sequential) and datapath.product is None and stride == 1
     program = backend.array(steps_of(order, depth), np.int64)
     held = registers(order, depth)
-    limbs = max(level.unit.limbs for level in chosen.levels)
     ready = is_ready(a, kind), is_ready(b, kind)
     arguments = chosen.arguments(draw.accumulator, draw.product)
     for panel in panels(rows, depth, columns, ready):
@@ -161,15 +171,11 @@ def _by_kernel(
         ys = contiguous(b[:, panel.columns], kind, "B", backend)
         height, width = panel.shape
         start = first + panel.rows.start * pitch + panel.columns.start * stride
-        layout = Layout(depth, width, start, pitch, stride, program.size // 6, held)
+        layout = Layout(depth, width, start, pitch, stride, program.size // FIELDS, held)
         if tiled and height * width >= _TILED:
             level, count = chosen.levels[0], -(-height // TILE_ROWS) * -(-width // TILE_COLUMNS)
             args = (xs, ys, out, layout, height, draw.accumulator, level.path, level.wide)
             backend.launch("tiles", count, *args, work=depth * TILE_ROWS * TILE_COLUMNS)
             continue
-        work = (
-            Work("rows", 2 + held, kind),
-            Work("random", 1, kind),
-            Work("places", max(1, limbs if backend.name == "gpu" else -(-limbs // 1024)), np.int64),
-        )
+        work = Work("rows", 2 + held, kind), Work("random", 1, kind), backend.few("places", chosen.limbs)
         backend.launch("contract", height * width, xs, ys, out, layout, program, *work, *arguments, work=depth)

@@ -11,7 +11,7 @@ from .subset import device_call, f64s, f64w, i64, i64s, i64w, kernel, like, unsi
 from .wide import mac_wide
 
 AHEAD = 8  #: products of a sparse row that are gathered together
-ROWS = 256  #: of a chunk of a sparse matrix, whose entries are to stay in the first cache
+ROWS = 512  #: of a chunk of a sparse matrix, whose entries are to stay in the first cache
 
 
 @device_call
@@ -23,9 +23,9 @@ def gather(
         xa[j] = 0.0
         xb[j] = 0.0
         if k < lengths[j]:
-            place = begins[j] + k
-            xa[j] = values[unsigned(place)]
-            xb[j] = x[unsigned(columns[place])]
+            p = unsigned(begins[j] + k)
+            xa[j] = values[p]
+            xb[j] = x[unsigned(columns[p])]
 
 
 @device_call
@@ -35,8 +35,8 @@ def gather_products(
     """out[i * n + j] = the product of the entry k + i of row j with what it meets, which is exact; i < AHEAD."""
     for j in range(n):
         for i in range(max(min(lengths[j] - k, AHEAD), 0)):
-            place = begins[j] + k + i
-            out[i * n + j] = values[unsigned(place)] * x[unsigned(columns[place])]
+            p = unsigned(begins[j] + k + i)
+            out[unsigned(i * n + j)] = values[p] * x[unsigned(columns[p])]
 
 
 @device_call
@@ -45,7 +45,8 @@ def add_native(n: i64, begins: i64s, lengths: i64s, values: f64s, columns: i64s,
     for j in range(n):
         total = c[j]
         for place in range(begins[j], begins[j] + lengths[j]):
-            total = mac_native(total, like(values[unsigned(place)], total), like(x[unsigned(columns[place])], total))
+            p = unsigned(place)
+            total = mac_native(total, like(values[p], total), like(x[unsigned(columns[p])], total))
         c[j] = total
 
 
@@ -58,25 +59,24 @@ def add_products(n: i64, k: i64, lengths: i64s, c: f64s, x: f64s, s: f64s, u: f6
 
 
 @device_call
-def check_rows(
-    begin: i64, end: i64, values: f64s, columns: i64s, size: i64, report: i64s, rounds: i64, s: f64w, t: Target
-) -> bool:
-    """Whether the entries in [begin, end) have columns below ``size``; report[2] becomes 1 if not. ``check_values`` of
-    them, unless ``rounds`` is 0."""
+def are_columns(n: i64, columns: i64s, size: i64) -> bool:
+    """Whether all of them lie in [0, size)."""
     lowest: i64 = 0
     highest: i64 = 0
-    for p in range(begin, end):
-        lowest = min(lowest, int(columns[p]))
-        highest = max(highest, int(columns[p]))
-    if lowest < 0 or highest >= size:
-        report[2] = 1
-    if rounds != 0:
-        start = begin
-        while start < end:
-            n = min(WORK, end - start)
-            check_values(n, values[start : start + n], report, s, t)
-            start = start + n
+    for i in range(n):
+        lowest = min(lowest, int(columns[i]))
+        highest = max(highest, int(columns[i]))
     return lowest >= 0 and highest < size
+
+
+@device_call
+def check_entries(begin: i64, end: i64, values: f64s, report: i64s, s: f64w, t: Target) -> None:
+    """``check_values`` of the entries in [begin, end)."""
+    start = begin
+    while start < end:
+        n = min(WORK, end - start)
+        check_values(n, values[start : start + n], report, s, t)
+        start = start + n
 
 
 @device_call
@@ -137,7 +137,7 @@ def contract_rows(
     rows: i64s,
     out: f64s,
     report: i64s,
-    rounds: i64,
+    looks: i64,
     checked: f64w,
     stored: Target,
     layout: Layout,
@@ -164,7 +164,8 @@ def contract_rows(
 
     The rows, ascending, have layout.depth entries each, or at most so many if the program has MAC steps only; with
     layout.pitch 0 they are all rows, in order. Of w each result has 4 + layout.registers, and layout.depth where the
-    program has FUSE steps. All rows in order are checked on the way (``check_rows``); stored is the entries' Target.
+    program has FUSE steps. If it ``looks``, rows in order are checked on the way: with 1 their columns, with 2 their
+    entries, too; stored is the entries' Target.
     """
     for i in range(max(unit.limbs, inner_unit.limbs)):
         places[i] = 0
@@ -173,11 +174,12 @@ def contract_rows(
     readable = True
     while index < end and readable:
         n = min(ROWS, end - index)
-        if not listed:
-            from_entry = int(starts[index])
-            to_entry = int(starts[index + n])
-            readable = check_rows(from_entry, to_entry, values, columns, size, report, rounds, checked, stored)
-            n = n if readable else 0
+        from_entry = int(starts[index]) if looks > 0 else 0
+        to_entry = int(starts[index + n]) if looks > 0 else 0
+        if not are_columns(to_entry - from_entry, columns[from_entry:to_entry], size):
+            report[2] = 1
+            readable = False
+            n = 0
         s = w[0:n]
         xa = w[n : 2 * n]
         xb = w[2 * n : 3 * n]
@@ -222,7 +224,7 @@ def contract_rows(
                 y = w[(4 + layout.registers) * n : (4 + layout.registers) * n + layout.depth]
                 for j in range(n):
                     for k in range(first, last):
-                        y[k - first] = x[columns[begins[j] + k]]
+                        y[k - first] = x[unsigned(columns[unsigned(begins[j] + k)])]
                     xs = values[begins[j] + first : begins[j] + last]
                     us = u[lead + j : lead + j + 1]
                     if outer:
@@ -262,6 +264,8 @@ def contract_rows(
                         us = u[lead : lead + n]
                         add_pairs(n, k, length, c, xa, xb, s, us, inner_path, inner, inner_wide)
                     k = k + 1
+        if looks > 1 and readable:  # they are cached now
+            check_entries(from_entry, to_entry, values, report, checked, stored)
         total = w[4 * n : 5 * n]
         if listed:
             for j in range(n):

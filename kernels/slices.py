@@ -15,7 +15,8 @@ import numpy as np
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat
 from ..emulator.rounding import Mode
-from .backends import Backend, Work
+from .backends import Backend
+from .compute import compute
 from .paths import ONE, Op, Path, mac_path
 from .structs import Draws, Layout
 from .target import target
@@ -96,17 +97,14 @@ def add_slices(
     if len(weights) <= 2 and _rounds_sums(datapath) and ((contiguous and place == 0) or not t.random_bits):
         values = [row * 2.0 ** (weight + sum(how.low)) for row, weight in zip(sums, weights, strict=True)]
         values += [np.zeros(out.size)] if len(values) == 1 else []
-        scratch, u = backend.scratch("exact", out.size), backend.scratch("random", out.size)
-        none = backend.array([0], np.uint8)
-        args = (int(Op.ADD), *values, out, out, none, 0, scratch, u, drawn, int(Path.ODD), t)
-        backend.launch("compute", out.size, *args)
+        compute(backend, Op.ADD, values, t, Path.ODD, drawn, out)
         return out.reshape(rows, columns)
     base = sum(how.low)
     base = min(base, t.quantum - 112) if t.wrap_bits else base
     limbs = (weights[-1] + sum(how.low) - base + 64) // 32 + 4
     layout = Layout(len(weights), columns, place, pitch, 1, 0, limbs)
     exponents = np.array(weights, np.int64) + (sum(how.low) - base)
-    work = Work("limbs", -(-limbs // 1024), np.int64)
+    work = backend.few("limbs", limbs)
     backend.launch(
         "round_sums", out.size, sums.reshape(-1), exponents, out, layout, out.size, base, work, drawn, t, work=20
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
 from ..emulator.names import scalar_format
 from ..kernels.machine import Machine
+from ..kernels.operands import Operand
 from ..kernels.quantize import quantize
 from .data import Dataset
 
@@ -73,10 +74,25 @@ class MLP:
 
     def __init__(self, sizes: tuple[int, ...], seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.weights = []
+        self.weights: list[np.ndarray] = []
+        self._looked_at: dict[int, tuple[np.ndarray, Operand]] = {}
         for inputs, outputs in itertools.pairwise(sizes):
             body = rng.normal(0.0, np.sqrt(2.0 / inputs), (inputs, outputs))
             self.weights.append(np.vstack([body, np.zeros((1, outputs))]))
+
+    def _held(self, i: int, machine: Machine, stored: Format) -> Operand:
+        """``weights[i]``, stored in a format, as every machine's operand: looked at once."""
+        weight, held = self._looked_at.get(i, (None, None))
+        if held is None or weight is not self.weights[i] or held.fmt != stored:
+            held = machine.hold(self.weights[i], stored)
+            self._keep(i, self.weights[i], held)
+        return held
+
+    def _keep(self, i: int, weight: np.ndarray, held: Operand) -> None:
+        """``weight`` as ``weights[i]``, read-only: weights are replaced, never changed in place."""
+        self.weights[i] = weight.view()
+        self.weights[i].flags.writeable = False
+        self._looked_at[i] = self.weights[i], held
 
     def store(self, fmt: Format) -> None:
         """Round the weights to nearest into their storage format."""
@@ -103,15 +119,16 @@ class MLP:
         layers = []
         held: Format = PIXELS
         one = quantize(1.0, dp.a, dp.operand_rounding)
-        for last, weight in ((i == len(self.weights) - 1, w) for i, w in enumerate(self.weights)):
+        for i in range(len(self.weights)):
             x = machine.load(x, held, dp.a)
             layers.append(np.hstack([x, np.full((len(x), 1), one)]))
-            x = machine.matmul(layers[-1], machine.load(weight, stored or dp.b, dp.b))
-            x, held = (x if last else np.maximum(x, 0.0)), dp.output
+            weight = machine.load(self._held(i, machine, stored or dp.b), stored or dp.b, dp.b)
+            x = machine.matmul(layers[-1], weight)
+            x, held = (x if i == len(self.weights) - 1 else np.maximum(x, 0.0)), dp.output
         return [*layers, x]
 
-    def backward(self, layers: list[np.ndarray], error: np.ndarray, machines: Machines) -> list[np.ndarray]:
-        """Gradients of the weights, summed over the batch.
+    def backward(self, layers: list[np.ndarray], error: np.ndarray, machines: Machines) -> list[Operand]:
+        """Gradients of the weights, summed over the batch, in ``grad_weight``'s output format.
 
         Parameters
         ----------
@@ -120,24 +137,25 @@ class MLP:
         grad_input, grad_weight = machines.grad_input, machines.grad_weight
         stored = machines.update.datapath.output
         held = _FP64  # the loss's gradient comes from outside the datapath
-        gradients: list[np.ndarray] = []
+        gradients: list[Operand] = []
         for i in reversed(range(len(self.weights))):
             delta = grad_weight.load(error, held, grad_weight.datapath.b)
             inputs = grad_weight.load(layers[i], machines.forward.datapath.a, grad_weight.datapath.a)
-            gradients.append(grad_weight.matmul(inputs.T, delta))  # (inputs + 1, batch) @ (batch, outputs)
+            gradients.append(grad_weight.matmul(inputs.T, delta, held=True))  # (inputs + 1, batch) @ (batch, outputs)
             if i:
                 delta = grad_input.load(error, held, grad_input.datapath.a)
-                weight = grad_input.load(self.weights[i][:-1], stored, grad_input.datapath.b)
+                weight = grad_input.load(self._held(i, grad_input, stored)[:-1], stored, grad_input.datapath.b)
                 error = np.where(layers[i][:, :-1] > 0.0, grad_input.matmul(delta, weight.T), 0.0)
                 held = grad_input.datapath.output
         return gradients[::-1]
 
-    def update(self, gradients: list[np.ndarray], step: float, machine: Machine, stored: Format) -> None:
+    def update(self, gradients: Sequence[np.ndarray | Operand], step: float, machine: Machine, stored: Format) -> None:
         """weights <- weights - step * gradients, one rounding per weight (``stored``: format of the gradients)."""
         dp = machine.datapath
-        self.weights = [
-            machine.fma(-step, machine.load(g, stored, dp.b), w) for w, g in zip(self.weights, gradients, strict=True)
-        ]
+        for i, gradient in enumerate(gradients):
+            before = self._held(i, machine, dp.output)
+            held = machine.fma(-step, machine.load(gradient, stored, dp.b), before, held=True)
+            self._keep(i, machine.backend.to_host(held.values), held)
 
 
 def _exp(x: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ DATAPATHS = {  # and what is asked of their products of matrices
     **dict.fromkeys(("mxfp8_e4m3/fp32", "mxfp8_e5m2/fp32", "mxfp4/fp32", "nvfp4/fp32"), "matmul, blocks"),
     **dict.fromkeys(("fp16:tree16", "fp16/fp32:systolic8", "fp8_e4m3/fp32:blocked128(e8m13@RTZ:fused32)", "fp64"), ""),
 }
+_STEPS = 20  #: of training, as they follow one another in an epoch
 SPARSE = ("fp64", "fp32", "bf16/fp32", "fp16", "fp16@RTZ", "fp16@SR8", "q8.8/q16.16")
 CONVOLVED = ("fp16", "bf16/fp32", "fp8_e4m3/e8m13@RTZ:fused32")
 TRAINED = ("q4.12/q20.24/q4.12", "q4.12/q20.24/q4.12@RNE/SR12")
@@ -116,7 +117,7 @@ def _sparse(name: str, plan: Plan) -> Trial:
 
 
 def _train(name: str, plan: Plan) -> Trial:
-    """A step of a 784-1000-1000-10 network on 100 images, and the same step in NumPy's float32."""
+    """Steps of a 784-1000-1000-10 network on 100 images, one after the other, and the same in NumPy's float32."""
     precision = Precision.of(name, name.partition("/")[0])
     sizes = (784, *(plan.side * 1000 // 1024,) * 2, 10)
     machines, model = Machines(precision, threads=plan.threads), MLP(sizes)
@@ -126,13 +127,19 @@ def _train(name: str, plan: Plan) -> Trial:
     images, labels = rng.integers(0, 256, (100, 784)) / 255.0, rng.integers(0, 10, 100)
     weights = [weight.astype(np.float32) for weight in model.weights]
 
-    def step() -> None:
-        layers = model.forward(images, machines.forward, stored)
-        gradients = model.backward(layers, softmax_cross_entropy(layers[-1], labels)[1], machines)
-        model.update(gradients, 2.0**-10, machines.update, precision.grad_weight.output)
-
     single = images.astype(np.float32)
-    return Trial(timed(step), 1, limited(plan, timed(numpy_step, weights, single, labels, np.float32(2.0**-10))), 1)
+
+    def ours() -> None:
+        for _ in range(_STEPS):
+            layers = model.forward(images, machines.forward, stored)
+            gradients = model.backward(layers, softmax_cross_entropy(layers[-1], labels)[1], machines)
+            model.update(gradients, 2.0**-10, machines.update, precision.grad_weight.output)
+
+    def numpys() -> None:
+        for _ in range(_STEPS):
+            numpy_step(weights, single, labels, np.float32(2.0**-10))
+
+    return Trial(timed(ours), _STEPS, limited(plan, timed(numpys)), _STEPS)
 
 
 def numpy_step(weights: list[np.ndarray], x: np.ndarray, labels: np.ndarray, rate: Any) -> None:

@@ -84,7 +84,7 @@ def test_float32_operands_give_float32_results_of_the_same_values():
         (lambda m: m.add(np.ones(2), np.ones(3)), "do not broadcast"),
         (lambda m: m.matmul(hu.encode_blocks(A, "mxfp4"), B), "in blocks, but the datapath's operand is of fp16"),
         (lambda m: m.spmv(np.ones((2, 2)), np.ones(2)), "spmv needs a CSR matrix"),
-        (lambda m: m.spmv(scipy.sparse.csr_array(np.ones((2, 2))), np.ones(3)), "spmv needs a CSR matrix"),
+        (lambda m: m.spmv(scipy.sparse.csr_array(np.ones((2, 2))), np.ones(3)), "needs a vector (2,), not (3,)"),
         (lambda m: m.spmv(scipy.sparse.csr_array([[0.1, 0.0]]), np.ones(2)), "the matrix's data[0] = 0.1"),
         (lambda m: m.spmv(scipy.sparse.csr_array(np.eye(2)), [1.0, 0.1]), "x[1] = 0.1"),
     ],

@@ -424,8 +424,8 @@ def test_elementwise_operands_have_the_size_of_the_result():
 
     def watched(kernel, begin, end, *args):
         if kernel == "compute":
-            arrays = {a.size for a in args if isinstance(a, np.ndarray) and a is not machine._no_flags}
-            sizes.append((args[6], arrays))
+            arrays = {a.size for a in args if isinstance(a, np.ndarray) and a is not args[6]}
+            sizes.append((args[7], arrays))
         else:
             run(kernel, begin, end, *args)
 

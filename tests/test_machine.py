@@ -163,7 +163,7 @@ def test_kernels_draw_by_position(name, backend):
             for path, (beyond, expected) in itertools.product((Path.ODD, Path.WIDE), ((0, 2.0), (1, 1.0))):
                 x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
                 out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
-                args = (int(Op.CONVERT), x, x, x, out, machine.array([0], np.uint8), 0, scratch, u, d, int(path), t)
+                args = (int(Op.CONVERT), x, x, x, 0, out, machine.array([0], np.uint8), 0, scratch, u, d, int(path), t)
                 run_kernel(machine, "compute", begin, end, *args)
                 found = machine.to_host(out)
                 assert (found[begin:end] == expected).all() and not found[:begin].any() and not found[end:].any()
