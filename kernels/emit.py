@@ -18,7 +18,8 @@ from .structs import STRUCTS
 PRELUDE = """\
 typedef double f64;
 typedef long long i64;
-template <class A, class B, class C = i64, class D = i64> struct results { A a; B b; C c{}; D d{}; };
+template <class A, class B, class C = i64, class D = i64, class E = i64, class F = i64>
+struct results { A a; B b; C c{}; D d{}; E e{}; F f{}; };
 #ifdef __CUDA_ARCH__
 #define DEVICE __device__
 #define DEVICE_INLINE __device__ __forceinline__
@@ -77,6 +78,7 @@ _TYPES = {
     tuple[float, int]: "results<f64, i64>",
     tuple[bool, int, int, int]: "results<bool, i64, i64, i64>",
     tuple[int, int, int, int]: "results<i64, i64, i64, i64>",
+    tuple[int, int, int, int, int, int]: "results<i64, i64, i64, i64, i64, i64>",
 }
 _BINARY = {
     ast.Add: "+",
@@ -177,7 +179,7 @@ class _Printer:
         parts = _parts(kind)
         if isinstance(target, ast.Tuple) and len(target.elts) == len(parts):
             all_of = f"results_{target.lineno}"
-            assigned = [self.assign(e, f"{all_of}.{m}", k) for e, m, k in zip(target.elts, "abcd", parts, strict=False)]
+            assigned = [self.assign(e, f"{all_of}.{m}", k) for e, m, k in zip(target.elts, "abcdef", parts, strict=False)]
             return f"{kind} {all_of} = {value};\n" + "".join(assigned)
         raise self.refuse(target)
 

@@ -27,6 +27,13 @@ def part_of_row(index: i64, end: i64, width: i64) -> tuple[i64, i64]:
     return i, min(min((i + 1) * width, end) - index, WORK)
 
 
+@device
+def step_at(program: i64s, p: i64) -> tuple[i64, i64, i64, i64, i64, i64]:
+    """The fields of a step (``emulator.orders.Step``)."""
+    at = p * FIELDS
+    return program[at], program[at + 1], program[at + 2], program[at + 3], program[at + 4], program[at + 5]
+
+
 @device_call
 def multiply(n: i64, out: f64s, a: f64, b: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
     """out[j] = a * b[j], exact or rounded into ``t``."""
@@ -92,9 +99,11 @@ def add_one(n: i64, c: f64s, a: f64, b: f64s, s: f64s, u: f64s, path: i64, t: Ta
 
 
 @device_call
-def accumulate(
+def run_step(
+    what: i64,
     n: i64,
     c: f64s,
+    other: f64s,
     a: f64s,
     b: f64s,
     width: i64,
@@ -105,18 +114,23 @@ def accumulate(
     at: i64,
     stride: i64,
     drawn: i64,
+    places: i64w,
     d: Draws,
     product_d: Draws,
     path: i64,
     t: Target,
     wide: Target,
+    unit: FusedUnit,
     product_path: i64,
     product: Target,
     product_wide: Target,
 ) -> None:
-    """c[j] <- c[j] + a[k] * b[k * width + j], rounded each time, for k = first, ..., last - 1; s has room for 2 n."""
+    """A step that rounds, into c: it adds ``other``, or a[k] * b[k * width + j] for k = first, ..., last - 1.
+
+    s has room for 2 n.
+    """
     k = first
-    while k < last:
+    while what == MAC and k < last:
         bs = b[k * width : k * width + n]
         if product_path == EXACT and path == NATIVE and k + 4 <= last:
             add_four(n, c, a, k, b[k * width : (k + 3) * width + n], width)
@@ -132,6 +146,14 @@ def accumulate(
             lead = draw_row(u, n, at, stride, d, drawn + k - first, t)
             add_rows(n, c, x, s, u[lead : lead + n], path, t, wide)
             k = k + 1
+    if what != MAC:
+        lead = draw_row(u, n, at, stride, d, drawn, t)
+        us = u[lead : lead + n]
+        if what == ADD:
+            add_rows(n, c, other, s, us, path, t, wide)
+        else:
+            bs = b[first * width : (last - 1) * width + n]
+            fuse(n, c, a[first:last], last - first, bs, width, s, places, us, unit, t, wide)
 
 
 @device_call
@@ -202,45 +224,25 @@ def contract(
         for r in range(layout.registers):
             clear(n, w[(2 + r) * n : (3 + r) * n])
         for p in range(layout.steps):
-            what = program[p * FIELDS]
-            r = program[p * FIELDS + 1]
-            first = program[p * FIELDS + 2]
-            last = program[p * FIELDS + 3]
-            outer = program[p * FIELDS + 4] == 0
-            drawn = program[p * FIELDS + 5]
+            what, r, first, last, level, drawn = step_at(program, p)
             c = w[(2 + r) * n : (3 + r) * n]
-            if what == MAC:
-                if outer:
-                    accumulate(
-                        n, c, row, bs, width, first, last, s, u, at, stride, drawn, d, product_d, path, t, wide,
-                        product_path, product, product_wide,
-                    )  # fmt: skip
-                else:
-                    accumulate(
-                        n, c, row, bs, width, first, last, s, u, at, stride, drawn, d, product_d, inner_path, inner,
-                        inner_wide, product_path, product, product_wide,
-                    )  # fmt: skip
+            addend = first if what == ADD else r
+            other = w[(2 + addend) * n : (3 + addend) * n]
+            if what == CLEAR:
+                clear(n, c)
             elif what == LOAD:
                 x = bs[first * width : first * width + n]
                 load(n, c, row[first], x, u, at, stride, first, product_d, product_path, product, product_wide)
-            elif what == CLEAR:
-                clear(n, c)
-            elif outer:
-                lead = draw_row(u, n, at, stride, d, drawn, t)
-                us = u[lead : lead + n]
-                if what == ADD:
-                    add_rows(n, c, w[(2 + first) * n : (3 + first) * n], s, us, path, t, wide)
-                else:
-                    x = bs[first * width : (last - 1) * width + n]
-                    fuse(n, c, row[first:last], last - first, x, width, s, places, us, unit, t, wide)
+            elif level == 0:
+                run_step(
+                    what, n, c, other, row, bs, width, first, last, s, u, at, stride, drawn, places, d, product_d,
+                    path, t, wide, unit, product_path, product, product_wide,
+                )  # fmt: skip
             else:
-                lead = draw_row(u, n, at, stride, d, drawn, inner)
-                us = u[lead : lead + n]
-                if what == ADD:
-                    add_rows(n, c, w[(2 + first) * n : (3 + first) * n], s, us, inner_path, inner, inner_wide)
-                else:
-                    x = bs[first * width : (last - 1) * width + n]
-                    fuse(n, c, row[first:last], last - first, x, width, s, places, us, inner_unit, inner, inner_wide)
+                run_step(
+                    what, n, c, other, row, bs, width, first, last, s, u, at, stride, drawn, places, d, product_d,
+                    inner_path, inner, inner_wide, inner_unit, product_path, product, product_wide,
+                )  # fmt: skip
         total = w[2 * n : 3 * n]
         for j in range(n):
             out[at + j * stride] = total[j]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .elementwise import NATIVE, ODD, WIDE, WORK, check_values, draw_row, neutral_zero, round_chunk
 from .fused import fuse
-from .loops import ADD, CLEAR, EXACT, FIELDS, FUSE, LOAD, MAC, add_rows, clear
+from .loops import ADD, CLEAR, EXACT, FUSE, LOAD, MAC, add_rows, clear, step_at
 from .scalar import add_odd, mac_native, random_fraction
 from .structs import Draws, FusedUnit, Layout, Target
 from .subset import device_call, f64s, f64w, i64, i64s, i64w, kernel, like, unsigned
@@ -125,6 +125,84 @@ def draw_rows(u: f64w, n: i64, rows: i64s, listed: bool, index: i64, d: Draws, s
     return 0
 
 
+@device_call
+def run_row_step(
+    what: i64,
+    n: i64,
+    c: f64s,
+    other: f64s,
+    begins: i64s,
+    length: i64s,
+    values: f64s,
+    columns: i64s,
+    x: f64s,
+    depth: i64,
+    first: i64,
+    last: i64,
+    s: f64s,
+    ahead: f64s,
+    u: f64w,
+    rows: i64s,
+    listed: bool,
+    index: i64,
+    drawn: i64,
+    places: i64w,
+    d: Draws,
+    product_d: Draws,
+    path: i64,
+    t: Target,
+    wide: Target,
+    unit: FusedUnit,
+    product_path: i64,
+    product: Target,
+    product_wide: Target,
+) -> None:
+    """A step of n rows, into c: it adds ``other``, or loads or adds the products first, ..., last - 1 of each.
+
+    s has room for 3 n, ahead for AHEAD n, or for ``depth`` where steps fuse.
+    """
+    if what == ADD:
+        lead = draw_rows(u, n, rows, listed, index, d, drawn, t)
+        add_rows(n, c, other, s, u[lead : lead + n], path, t, wide)
+    elif what == FUSE:
+        lead = draw_rows(u, n, rows, listed, index, d, drawn, t)
+        for j in range(n):
+            start = begins[j] + first
+            for k in range(last - first):
+                ahead[k] = x[unsigned(columns[unsigned(start + k)])]
+            us = u[lead + j : lead + j + 1]
+            xs = values[start : start + last - first]
+            fuse(1, c[j : j + 1], xs, last - first, ahead, 1, s, places, us, unit, t, wide)
+    else:
+        k = first
+        lean = what == MAC and product_path == EXACT and first == 0 and last == depth
+        if lean and path == NATIVE:
+            add_native(n, begins, length, values, columns, x, c)
+            k = last
+        while lean and path == ODD and k < last:
+            gather_products(n, k, begins, length, values, columns, x, ahead)
+            for i in range(min(AHEAD, last - k)):
+                lead = draw_rows(u, n, rows, listed, index, d, drawn + k + i, t)
+                add_products(n, k + i, length, c, ahead[i * n : (i + 1) * n], s, u[lead : lead + n], t)
+            k = k + AHEAD
+        xa = s[n : 2 * n]
+        xb = s[2 * n : 3 * n]
+        while k < last:
+            gather(n, k, begins, length, values, columns, x, xa, xb)
+            if product_path != EXACT:
+                lead = draw_rows(u, n, rows, listed, index, product_d, k, product)
+                multiply_pairs(n, xa, xb, u[lead : lead + n], product_path, product, product_wide)
+                for j in range(n):
+                    xb[j] = 1.0
+            if what == LOAD:
+                for j in range(n):
+                    c[j] = xa[j] * xb[j]
+            else:
+                lead = draw_rows(u, n, rows, listed, index, d, drawn + k - first, t)
+                add_pairs(n, k, length, c, xa, xb, s, u[lead : lead + n], path, t, wide)
+            k = k + 1
+
+
 @kernel
 def contract_rows(
     begin: i64,
@@ -180,9 +258,8 @@ def contract_rows(
             report[2] = 1
             readable = False
             n = 0
-        s = w[0:n]
-        xa = w[n : 2 * n]
-        xb = w[2 * n : 3 * n]
+        s = w[0 : 3 * n]
+        ahead = w[(4 + layout.registers) * n : (4 + layout.registers) * n + max(AHEAD * n, layout.depth)]
         length = lengths[0:n]
         begins = lengths[n : 2 * n]
         last_entry = max(int(starts[layout.rows]) - 1, 0)
@@ -198,72 +275,25 @@ def contract_rows(
         for r in range(layout.registers):
             clear(n, w[(4 + r) * n : (5 + r) * n])
         for p in range(layout.steps):
-            what = program[p * FIELDS]
-            r = program[p * FIELDS + 1]
-            first = program[p * FIELDS + 2]
-            last = program[p * FIELDS + 3]
-            outer = program[p * FIELDS + 4] == 0
-            drawn = program[p * FIELDS + 5]
+            what, r, first, last, level, drawn = step_at(program, p)
+            last = first + 1 if what == LOAD else last
             c = w[(4 + r) * n : (5 + r) * n]
+            addend = first if what == ADD else r
+            other = w[(4 + addend) * n : (5 + addend) * n]
             if what == CLEAR:
                 clear(n, c)
-            elif what == ADD:
-                other = w[(4 + first) * n : (5 + first) * n]
-                if outer:
-                    lead = draw_rows(u, n, rows, listed, index, d, drawn, t)
-                    add_rows(n, c, other, s, u[lead : lead + n], path, t, wide)
-                else:
-                    lead = draw_rows(u, n, rows, listed, index, d, drawn, inner)
-                    add_rows(n, c, other, s, u[lead : lead + n], inner_path, inner, inner_wide)
-            elif what == FUSE:
-                lead = (
-                    draw_rows(u, n, rows, listed, index, d, drawn, t)
-                    if outer
-                    else draw_rows(u, n, rows, listed, index, d, drawn, inner)
-                )
-                y = w[(4 + layout.registers) * n : (4 + layout.registers) * n + layout.depth]
-                for j in range(n):
-                    for k in range(first, last):
-                        y[k - first] = x[unsigned(columns[unsigned(begins[j] + k)])]
-                    xs = values[begins[j] + first : begins[j] + last]
-                    us = u[lead + j : lead + j + 1]
-                    if outer:
-                        fuse(1, c[j : j + 1], xs, last - first, y, 1, s, places, us, unit, t, wide)
-                    else:
-                        fuse(1, c[j : j + 1], xs, last - first, y, 1, s, places, us, inner_unit, inner, inner_wide)
+            elif level == 0:
+                run_row_step(
+                    what, n, c, other, begins, length, values, columns, x, layout.depth, first, last, s, ahead, u, rows,
+                    listed, index, drawn, places, d, product_d, path, t, wide, unit, product_path, product,
+                    product_wide,
+                )  # fmt: skip
             else:
-                k = first
-                lean = what == MAC and outer and product_path == EXACT and first == 0 and last == layout.depth
-                if lean and path == NATIVE:
-                    add_native(n, begins, length, values, columns, x, c)
-                    k = last
-                while lean and path == ODD and k < last:
-                    ahead = w[(4 + layout.registers) * n : (4 + layout.registers + AHEAD) * n]
-                    gather_products(n, k, begins, length, values, columns, x, ahead)
-                    for i in range(min(AHEAD, last - k)):
-                        lead = draw_rows(u, n, rows, listed, index, d, drawn + k + i, t)
-                        products = ahead[i * n : (i + 1) * n]
-                        add_products(n, k + i, length, c, products, s, u[lead : lead + n], t)
-                    k = k + AHEAD
-                stop = last if what == MAC else first + 1
-                while k < stop:
-                    gather(n, k, begins, length, values, columns, x, xa, xb)
-                    if product_path != EXACT:
-                        lead = draw_rows(u, n, rows, listed, index, product_d, k, product)
-                        multiply_pairs(n, xa, xb, u[lead : lead + n], product_path, product, product_wide)
-                        for j in range(n):
-                            xb[j] = 1.0
-                    if what == LOAD:
-                        for j in range(n):
-                            c[j] = xa[j] * xb[j]
-                    elif outer:
-                        lead = draw_rows(u, n, rows, listed, index, d, drawn + k - first, t)
-                        add_pairs(n, k, length, c, xa, xb, s, u[lead : lead + n], path, t, wide)
-                    else:
-                        lead = draw_rows(u, n, rows, listed, index, d, drawn + k - first, inner)
-                        us = u[lead : lead + n]
-                        add_pairs(n, k, length, c, xa, xb, s, us, inner_path, inner, inner_wide)
-                    k = k + 1
+                run_row_step(
+                    what, n, c, other, begins, length, values, columns, x, layout.depth, first, last, s, ahead, u, rows,
+                    listed, index, drawn, places, d, product_d, inner_path, inner, inner_wide, inner_unit, product_path,
+                    product, product_wide,
+                )  # fmt: skip
         if looks > 1 and readable:  # they are cached now
             check_entries(from_entry, to_entry, values, report, checked, stored)
         total = w[4 * n : 5 * n]
