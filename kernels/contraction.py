@@ -24,6 +24,7 @@ from .paths import (
     ONE,
     Carrier,
     Path,
+    Span,
     aligned_width,
     aligns,
     mac_path,
@@ -33,12 +34,9 @@ from .structs import FusedUnit, Target
 from .target import fits_binary32, target, target32, tensor_core
 
 _ANY32 = target32(FloatFormat(5, 10), RNE, False)  #: for the path NATIVE, which looks at nothing in it
-_FAR = 900  #: magnitudes of exponents that binary64 sums without coming near its ends
 _PANEL = 1 << 19  #: numbers of a panel's operand at most, where it must be copied; but some rows and columns
 _NARROW = 32  #: a product of fewer columns is computed as its transpose, along the longer side
 _NO_UNIT = FusedUnit(ALIGNED)
-
-Span = tuple[int, int]  #: exponents of the lowest and the highest bit of an operand's numbers
 
 
 class Level(NamedTuple):

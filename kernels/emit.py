@@ -179,7 +179,8 @@ class _Printer:
         parts = _parts(kind)
         if isinstance(target, ast.Tuple) and len(target.elts) == len(parts):
             all_of = f"results_{target.lineno}"
-            assigned = [self.assign(e, f"{all_of}.{m}", k) for e, m, k in zip(target.elts, "abcdef", parts, strict=False)]
+            members = zip(target.elts, "abcdef", parts, strict=False)
+            assigned = [self.assign(e, f"{all_of}.{m}", k) for e, m, k in members]
             return f"{kind} {all_of} = {value};\n" + "".join(assigned)
         raise self.refuse(target)
 

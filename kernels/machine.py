@@ -242,7 +242,8 @@ class Machine:
         values = numbers(x, "sum", self.backend)
         moved = values.reshape(1, -1) if axis is None else self.backend.xp.moveaxis(values, axis, -1)
         adder = replace(self.datapath, b=ONE, product=None)
-        entered = self._entrance().enter(moved, adder.a, "x", self._draws(Role.A))
+        given = replace(x, values=moved) if isinstance(x, Operand) and x.codes is None else moved
+        entered = self._entrance().enter(given, adder.a, "x", self._draws(Role.A))
         ones = Operand(self.backend.xp.ones((moved.shape[-1], 1), entered.values.dtype), ONE, 1.0)
         rows = replace(entered, values=entered.values.reshape(-1, moved.shape[-1]))
         out = self.backend.xp.empty(len(rows.values), self._kind(rows, ones))
@@ -427,9 +428,11 @@ def _bits(fmt: Format | BlockFormat, size: int) -> int:
 
 def _reshaped(x: Any, shape: tuple[int, int]) -> Any:
     """A vector as a row or a column."""
+    axis = 1 if shape[0] == 1 else 0
     if isinstance(x, Operand):
-        return replace(x, values=x.values.reshape(shape)) if x.codes is None else x
+        if x.codes is None:
+            return replace(x, values=x.values.reshape(shape))
+        return replace(x, values=x.values.reshape(shape), codes=x.codes.reshape(shape), axis=axis)
     if not isinstance(x, Blocks):
         return x.reshape(shape) if hasattr(x, "reshape") else np.reshape(x, shape)
-    axis = 1 if shape[0] == 1 else 0
     return x._replace(codes=x.codes.reshape(shape), scales=x.scales.reshape(shape), axis=axis)

@@ -18,12 +18,11 @@ from .backends import Backend, Work
 from .backends import backend as make_backend
 from .blocks import encode_blocks
 from .compute import compute
-from .paths import FP32, FP64, Op, Path, convert_path
+from .paths import FP32, FP64, Op, Path, Span, convert_path
 from .structs import GIVEN_DRAWS, Draws
 from .subset import compiled, leading_zeros
 from .target import target, target32
 
-Span = tuple[int, int]
 _ANY = FloatFormat(5, 10)  #: where nothing is looked at in a Target
 
 
@@ -137,14 +136,19 @@ def _survey_slowly(x: Any, fmt: Format, backend: Backend) -> Survey:
     top = float(magnitude.max())
     if fmt == FP64:
         return Survey(True, True, top)
-    if isinstance(fmt, PositFormat):
-        host = np.asarray(backend.to_host(x), np.float64)
-        rounded: Any = backend.array(posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0])
-    else:
-        rounded = converted(xp.asarray(x, dtype=np.float64), fmt, RTZ, GIVEN_DRAWS, backend)
-    same = (rounded == x) | ((rounded != rounded) & (x != x))
+    rounded, same = _truncated(xp.asarray(x, dtype=np.float64), fmt, backend)
     kept = same & (xp.signbit(rounded) == xp.signbit(x))
     return Survey(bool(same.all()), bool(kept.all()), top)
+
+
+def _truncated(x: Any, fmt: Format, backend: Backend) -> tuple[Any, Any]:
+    """Numbers rounded toward zero into a format, and whether that left them as they were."""
+    if isinstance(fmt, PositFormat):
+        host = backend.to_host(x)
+        rounded = backend.array(posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0])
+    else:
+        rounded = converted(x, fmt, RTZ, GIVEN_DRAWS, backend)
+    return rounded, (rounded == x) | ((rounded != rounded) & (x != x))
 
 
 def converted(x: Any, fmt: Format, rounding: Rounding, drawn: Draws, backend: Backend) -> Any:
@@ -205,10 +209,7 @@ class Entrance(NamedTuple):
     def misfit(self, values: Any, fmt: Format, name: str) -> str:
         """The sentence about the first element that is no value of a format."""
         host = np.asarray(self.backend.to_host(values), np.float64)
-        rounded = host.copy() if isinstance(fmt, PositFormat) else converted(host, fmt, RTZ, GIVEN_DRAWS, _host())
-        if isinstance(fmt, PositFormat):
-            rounded = posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0]
-        wrong = ~((rounded == host) | ((rounded != rounded) & (host != host)))
+        wrong = ~_truncated(host, fmt, _host())[1]
         place = tuple(map(int, np.argwhere(wrong)[0]))
         count = int(wrong.sum())
         more = f" (and {count - 1} more)" if count > 1 else ""

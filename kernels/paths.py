@@ -41,6 +41,9 @@ FP64, FP32 = FloatFormat(11, 52), FloatFormat(8, 23)
 ONE = FixedFormat(2, 0)
 
 
+Span = tuple[int, int]  #: exponents of the lowest and the highest bit of an operand's numbers
+
+
 class Carrier(NamedTuple):
     """The floats that arrays hold values in."""
 

@@ -17,13 +17,11 @@ from ..emulator.formats import FixedFormat
 from ..emulator.rounding import Mode
 from .backends import Backend
 from .compute import compute
-from .paths import ONE, Op, Path, mac_path
+from .paths import ONE, Op, Path, Span, mac_path
 from .structs import Draws, Layout
 from .target import target
 
 _MOST = 24  #: products of parts beyond which the kernels are as fast
-
-Span = tuple[int, int]
 
 
 class Slicing(NamedTuple):

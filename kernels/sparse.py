@@ -59,7 +59,7 @@ def enter_rows(matrix: Any, fmt: Format | BlockFormat, entrance: Entrance, drawn
         raise HalfulpError(f"spmv needs a CSR matrix (M, N), not {given}.")
     if isinstance(fmt, BlockFormat):
         raise HalfulpError(f"spmv: the entries of a sparse row have no blocks of {alias(fmt)}.")
-    if isinstance(matrix, Rows) and matrix.fmt == fmt and matrix.checked:
+    if isinstance(matrix, Rows) and matrix.fmt == fmt and matrix.checked and not entrance.refuses_specials:
         return matrix
     backend, (height, width) = entrance.backend, matrix.shape
     columns = _indices(matrix.indices, backend)
