@@ -169,6 +169,7 @@ def cg(
     def keep(k: int) -> None:
         solution.x, solution.best, solution.ledger_of_x = x, k, ledger.copy()
 
+    matrix = spmv.hold(a, spmv.datapath.a)
     r = residual_axpy.load(b, scalar_format("fp64"), format_r)
     p = axpy.load(r, format_r, format_p)
     rho = _dot(residual_dot, r, format_r, r, format_r)
@@ -177,7 +178,7 @@ def cg(
         why = ": b rounds to zero" if not np.any(r) else ""
         return end(status, f"r.r = {rho} before the first iteration{why}")
     for k in range(1, limit + 1):
-        q = spmv.spmv(a, spmv.load(p, format_p, spmv.datapath.b))
+        q = spmv.spmv(matrix, spmv.load(p, format_p, spmv.datapath.b))
         curvature = _dot(dot, p, format_p, q, format_q)
         if not (np.isfinite(q).all() and np.isfinite(curvature)):
             return end(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
