@@ -34,6 +34,7 @@ _GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 200_000
 _held = threading.local()
+_SUMS = 1 << 17  #: results that BLAS adds up at a time: they are cached when they are looked at again
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
 _GRAIN = 256
 
@@ -106,12 +107,19 @@ class Backend:
         """Scratch of so many numbers for a thread, however many results it has."""
         return Work(name, max(1, -(-count // WORK)), dtype)
 
-    def blas(self) -> Any:
-        """NumPy's BLAS on the thread that calls it, as a context: ``share`` tells the others their parts.
+    def blas(self, part: Callable[[slice, slice], None], rows: int, depth: int, columns: int) -> None:
+        """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
-        Threads of its own would be waiting, busily, for its next call while the kernels run.
+        BLAS's own threads would be waiting, busily, for its next call while the kernels run.
         """
-        return _blas_controller().limit(limits=1, user_api="blas")
+        whole, across = slice(None), columns > rows
+
+        def run(begin: int, end: int) -> None:
+            part(*((whole, slice(begin, end)) if across else (slice(begin, end), whole)))
+
+        parts = -(-rows * columns // (_SUMS * self.threads))
+        with _blas_controller().limit(limits=1, user_api="blas"):
+            self.share(run, max(rows, columns), depth * min(rows, columns), grain=8, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""

@@ -20,7 +20,6 @@ from .structs import Draws, Layout
 from .tiles import TILE_COLUMNS, TILE_ROWS
 
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
-_SUMS = 1 << 17  #: results that BLAS adds up at a time: they are cached when they are looked at again
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 
@@ -116,22 +115,17 @@ def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
 
 
 def _by_blas(a: Any, b: Any, out: Any, dtype: str | None, backend: Backend) -> None:
-    """out = a b by BLAS, zeros positive; a part of the rows at a time, whose sums stay in the cache."""
+    """out = a b by BLAS, zeros positive."""
     x, y = (held if held.dtype == dtype else _typed(held, dtype, name, backend) for held, name in ((a, "A"), (b, "B")))
-    (rows, depth), columns = a.shape, b.shape[1]
 
-    def part(begin: int, end: int) -> None:
-        across = columns > rows
-        i, j = (slice(None), slice(begin, end)) if across else (slice(begin, end), slice(None))
-        target = sums = out[i, j]
+    def part(rows: slice, columns: slice) -> None:
+        target = sums = out[rows, columns]
         if out.dtype != dtype:
             sums = backend.scratch("sums", target.size, dtype).reshape(target.shape)
-        np.matmul(x[i], y[:, j], out=sums)
+        np.matmul(x[rows], y[:, columns], out=sums)
         np.add(sums, 0.0, out=target, casting="same_kind")
 
-    parts = -(-rows * columns // (_SUMS * backend.threads))
-    with backend.blas():
-        backend.share(part, max(rows, columns), depth * min(rows, columns), grain=8, parts=parts)
+    backend.blas(part, a.shape[0], a.shape[1], b.shape[1])
 
 
 def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:

@@ -85,10 +85,13 @@ def add_slices(
     pairs = [(i, j) for i in range(how.parts[0]) for j in range(how.parts[1])]
     weights = sorted({i * how.bits[0] + j * how.bits[1] for i, j in pairs})
     sums = np.zeros((len(weights), rows * columns))
-    with backend.blas():
+
+    def part(r: slice, c: slice) -> None:
         for i, j in pairs:
             row = sums[weights.index(i * how.bits[0] + j * how.bits[1])].reshape(rows, columns)
-            row += first[i] @ second[j]
+            row[r, c] += first[i][r] @ second[j][:, c]
+
+    backend.blas(part, rows, a.shape[1], columns)
     out = np.empty(rows * columns)
     t = target(datapath.accumulator, datapath.rounding)
     contiguous = pitch == columns or rows == 1
