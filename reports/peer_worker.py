@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,13 +41,23 @@ class Fixed(NamedTuple):
     wraps: bool
 
 
+class Accumulation(NamedTuple):
+    """How a product of matrices adds its products up."""
+
+    order: str  #: nothing for one after another, "exact", "exact<n>" for n at a time, or "tree"
+    accumulator: Float | Fixed
+    output: Float | Fixed
+    product: Float | Fixed | None = None  #: into which products are rounded first
+
+
 class Task(NamedTuple):
-    """What a peer is asked to do: ``quantize``, ``add``, ``mul``, ``fma``, ``div`` or ``sqrt``."""
+    """What a peer is asked to do: ``quantize``, ``add``, ``mul``, ``fma``, ``div``, ``sqrt`` or ``matmul``."""
 
     operation: str
     format: Float | Fixed
     rounding: str
     operands: list[np.ndarray]  #: values; of ``format`` where it is not ``quantize``
+    accumulation: Accumulation | None = None  #: of ``matmul``
 
 
 def parsed(name: str) -> Float | Fixed:
@@ -59,7 +70,7 @@ def parsed(name: str) -> Float | Fixed:
 
 
 def ml_dtypes(task: Task) -> Adapted:
-    """Casts and ufuncs on its data types, to nearest even."""
+    """Casts and ufuncs on its data types, to nearest even; np.dot accumulates in float32, np.matmul by BLAS."""
     import ml_dtypes as peer
 
     names = {"e8m7": "bfloat16", "e5m2": "float8_e5m2", "e4m3fn": "float8_e4m3fn"}
@@ -71,6 +82,10 @@ def ml_dtypes(task: Task) -> Adapted:
     if task.operation == "quantize":
         return lambda: x.astype(dtype), lambda y: y.astype(np.float64)
     there = [x.astype(dtype) for x in task.operands]
+    if task.accumulation:
+        if task.accumulation != ("", Float(8, 23, ""), task.format, None):
+            return None
+        return lambda: np.dot(*there), lambda y: y.astype(np.float64)
     call = np.sqrt if task.operation == "sqrt" else OPERATORS[task.operation]
     return lambda: call(*there), lambda y: y.astype(np.float64)
 
@@ -94,11 +109,16 @@ def qtorch(task: Task) -> Adapted:
 
 
 def apytypes(task: Task) -> Adapted:
-    """APyTypes' casts and operators, on its own arrays of IEEE floats and fixed point."""
+    """APyTypes' casts and operators, on its own arrays of IEEE floats and fixed point.
+
+    Products of matrices round every product into the accumulator's format, and then every sum.
+    """
     import apytypes as peer
 
     modes = {"RNE": "TIES_EVEN", "RTZ": "TO_ZERO", "RTP": "TO_POS", "SR8": "STOCH_WEIGHTED"}
     mode, fmt = getattr(peer.QuantizationMode, modes[task.rounding]), task.format
+    if task.accumulation:
+        return _apytypes_matmul(task, task.accumulation, mode)
     if isinstance(fmt, Fixed):
         if task.operation != "quantize":
             return None
@@ -116,6 +136,38 @@ def apytypes(task: Task) -> Adapted:
     def call() -> Any:
         with peer.APyFloatQuantizationContext(mode):
             return OPERATORS[task.operation](x, y)
+
+    return call, lambda z: z.to_numpy()
+
+
+def _apytypes_matmul(task: Task, how: Accumulation, mode: Any) -> Adapted:
+    """In an accumulator's context; without one, which is faster, where fixed point grows to no more than it holds."""
+    import apytypes as peer
+
+    fmt, into = task.format, how.accumulator
+    if how.order or how.output != into or how.product not in (None, into):
+        return None
+    context: Any
+    if isinstance(fmt, Fixed) and isinstance(into, Fixed):
+        grown = 2 * fmt.integer + (len(task.operands[1]) - 1).bit_length()
+        exact = grown <= into.integer and 2 * fmt.fraction <= into.fraction
+        overflow = peer.OverflowMode.WRAP if into.wraps else peer.OverflowMode.SAT
+        context = partial(peer.APyFixedAccumulatorContext, into.integer, into.fraction, mode, overflow)
+        x, y = (peer.APyFixedArray.from_array(x, fmt.integer, fmt.fraction) for x in task.operands)
+        if exact:
+            return lambda: x @ y, lambda z: z.to_numpy()
+    elif isinstance(fmt, Float) and isinstance(into, Float) and not fmt.specials + into.specials:
+        exact = fmt.exponent < into.exponent and 2 * fmt.trailing < into.trailing  # of products
+        context = partial(peer.APyFloatAccumulatorContext, into.exponent, into.trailing, quantization=mode)
+        x, y = (peer.APyFloatArray.from_array(x, fmt.exponent, fmt.trailing) for x in task.operands)
+    else:
+        return None
+    if how.product is None and not exact:
+        return None
+
+    def call() -> Any:
+        with context():
+            return x @ y
 
     return call, lambda z: z.to_numpy()
 
@@ -160,16 +212,27 @@ def verifloat(task: Task) -> Adapted:
     """VeriFloat's conversions and operations on its own arrays; it raises flags on every element."""
     import verifloat as peer
 
-    fmt = task.format
+    def named(fmt: Any) -> Any:
+        specials = {"": True, "fn": "fn", "finite": False}[fmt.specials]
+        return peer.FPFormat(*fmt[:2], inf_nan=specials, rounding=peer.Rounding[modes[task.rounding]], sr_bits=8)
+
+    fmt, how = task.format, task.accumulation
     if isinstance(fmt, Fixed):
         return None
-    specials = {"": True, "fn": "fn", "finite": False}[fmt.specials]
     modes = {"RNE": "RNE", "RTZ": "RTZ", "RTP": "RUP", "SR8": "SR"}
-    there = peer.FPFormat(*fmt[:2], inf_nan=specials, rounding=peer.Rounding[modes[task.rounding]], sr_bits=8)
+    there = named(fmt)
     if task.operation == "quantize":
         source = peer.FPArray(task.operands[0], peer.FP32 if task.operands[0].dtype == np.float32 else peer.FP64)
         return lambda: source.convert(there), lambda y: y.to_numpy()
     x, *rest = (peer.FPArray(x, there) for x in task.operands)
+    if how:
+        orders = {"": ("sequential", 1), "exact": ("exact", 1), "exact32": ("sequential", 32), "tree": ("pairwise", 1)}
+        rounded = how.order == "tree" and how.product != how.accumulator  # there it always rounds products
+        if how.output != how.accumulator or how.order not in orders or rounded:
+            return None
+        (order, group), product = orders[how.order], how.product and named(how.product)
+        adder = peer.Accumulator(named(how.accumulator), order, product, group)
+        return lambda: peer.matmul(x, *rest, adder), lambda y: y.to_numpy()
     call = OPERATORS.get(task.operation) or (lambda x, *rest: getattr(x, task.operation)(*rest))
     return lambda: call(x, *rest), lambda y: y.to_numpy()
 
@@ -190,9 +253,20 @@ class Worker:
                 found[name] = importlib.metadata.version(name)
         return found
 
-    def prepare(self, peer: str, operation: str, format: str, rounding: str, operands: list[str]) -> dict[str, Any]:
+    def prepare(
+        self,
+        peer: str,
+        operation: str,
+        format: str,
+        rounding: str,
+        operands: list[str],
+        accumulation: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Make a call ready; ``operands`` are files."""
         task = Task(operation, parsed(format), rounding, [np.load(file) for file in operands])
+        if accumulation:
+            order, formats = accumulation.pop("order"), {name: parsed(text) for name, text in accumulation.items()}
+            task = task._replace(accumulation=Accumulation(order, **formats))
         self.adapted = ADAPTERS[peer](task)
         return {"has": self.adapted is not None}
 
@@ -206,7 +280,7 @@ class Worker:
     def sample(self, file: str, count: int) -> dict[str, Any]:
         """Write the first values of the last result."""
         assert self.adapted
-        np.save(file, np.asarray(self.adapted[1](self.result), np.float64)[:count])
+        np.save(file, np.asarray(self.adapted[1](self.result), np.float64).ravel()[:count])
         return {}
 
 

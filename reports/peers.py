@@ -5,53 +5,103 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.names import scalar_format
 from ..kernels import arrays
+from ..kernels.machine import Machine
 from . import peer_worker
-from .bench import Plan, Timed, interleaved, timed
+from .bench import UNITS, Plan, Timed, interleaved, timed
 from .bench_cases import operands, values
 
 PEERS = tuple(peer_worker.ADAPTERS)
 RAISING_FLAGS = ("verifloat",)  #: compared with ours with flags
 SAMPLE = 1 << 16  #: results that are compared
+SIDE = 192  #: of the matrices, unless they are smaller: peers are slow
+DATAPATHS = (  #: of the products of matrices
+    *("fp16", "fp16@RTZ", "fp16@SR8", "bf16", "fp8_e4m3/fp16@RTZ"),
+    *("fp16:product=fp16", "fp16@RTZ:product=fp16@RTZ", "fp16@SR8:product=fp16@SR8", "fp16:tree:product=fp16"),
+    *("fp16/fp32", "bf16/fp32/bf16", "fp8_e4m3/fp32/fp8_e4m3"),
+    *("fp16/fp32:exact", "fp8_e4m3/fp32:exact32", "q4.12:product=q4.12", "q4.12/q20.24"),
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An operation that is compared."""
 
-    operation: str
-    format: str
+    operation: str  #: of ``arrays``, or ``matmul``
+    format: str  #: or the datapath, which says its roundings itself
     rounding: str
     arrays: str  #: data type of the arrays of values
 
     @property
     def label(self) -> str:
         """What a choice is searched in."""
-        return f"{self.operation} {self.format} {self.rounding} {self.arrays}"
+        return " ".join(filter(None, (self.operation, self.format, self.rounding, self.arrays)))
 
-    def operands(self, size: int) -> list[np.ndarray]:
-        """Random values; of the format, unless it is quantized."""
+    @property
+    def contracts(self) -> bool:
+        """Whether it is a product of matrices."""
+        return self.operation == "matmul"
+
+    @property
+    def unit(self) -> str:
+        """Of its rates."""
+        return "GMAC/s" if self.contracts else "M results/s"
+
+    def flags(self, peer: str) -> bool:
+        """Whether ours and the peer's both raise flags; products of matrices of ours do not."""
+        return peer in RAISING_FLAGS and not self.contracts
+
+    def bounds(self) -> list[Comparison]:
+        """What gives the least and the greatest results: the same, or, of SR, always rounded down and always up."""
+        fields = [(re.sub(r"SR\d+", how, self.format), re.sub(r"SR\d+", how, self.rounding)) for how in ("RTN", "RTP")]
+        return [replace(self, format=fmt, rounding=rounding) for fmt, rounding in dict.fromkeys(fields)]
+
+    def operands(self, plan: Plan) -> list[np.ndarray]:
+        """Random values of the format, unless it is quantized; of matrices standard normal, so that sums of floats
+        do not overflow, which some peers take long for."""
+        if self.contracts:
+            side, dp = min(plan.side, SIDE), Datapath.parse(self.format)
+            drawn = np.random.default_rng(0).standard_normal((2, side, side))
+            return [arrays.quantize(x, fmt) for x, fmt in zip(drawn, (dp.a, dp.b), strict=True)]
         if self.operation == "quantize":
-            return [values(size, self.arrays)]
-        return operands(self.operation, self.format, self.arrays, size)
+            return [values(plan.size, self.arrays)]
+        return operands(self.operation, self.format, self.arrays, plan.size)
+
+    def task(self) -> dict[str, Any]:
+        """What a peer is asked for, with canonical names."""
+        if not self.contracts:
+            return {"operation": self.operation, "format": str(scalar_format(self.format)), "rounding": self.rounding}
+        dp = Datapath.parse(self.format)
+        how = {"order": dp.order.text, "accumulator": str(dp.accumulator), "output": str(dp.output)}
+        how |= {"product": str(dp.product)} if dp.product else {}
+        task = {"operation": self.operation, "format": str(dp.a), "rounding": str(dp.rounding)}
+        return task | {"accumulation": how}
+
+    def call(self, **options: Any) -> Callable[..., Any]:
+        """Our operation on operands."""
+        if self.contracts:
+            return Machine(self.format, **options).matmul
+        return lambda *x: getattr(arrays, self.operation)(*x, self.format, self.rounding, **options)
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A peer's speed beside ours, in million results a second, best of the rounds; or why there is none."""
+    """A peer's speed beside ours, best of the rounds; or why there is none."""
 
     operation: str
     format: str
@@ -59,9 +109,10 @@ class Rival:
     arrays: str
     peer: str
     flags: bool  #: whether both raise flags
+    unit: str  #: of both rates
     ours: float
     theirs: float
-    equal: int  #: of ``of`` results, those of the same code; for SR, those that are a neighbour of the exact value
+    equal: int  #: of ``of`` results, those of the same code; for SR, those that random bits can give
     of: int
     error: str = ""
 
@@ -80,7 +131,7 @@ def comparisons() -> list[Comparison]:
     for operation in ("add", "mul", "fma", "div", "sqrt"):
         found += [Comparison(operation, fmt, "RNE", "float32") for fmt in ("e4m3fn", "bf16", "fp16", "fp32")]
         found += [Comparison(operation, "fp16", "RTZ", "float32"), Comparison(operation, "fp64", "RNE", "float64")]
-    return found
+    return found + [Comparison("matmul", datapath, "", "float64") for datapath in DATAPATHS]
 
 
 class Process:
@@ -149,42 +200,44 @@ def compared(
 
 
 def _compare(comparison: Comparison, plan: Plan, processes: dict[str, Process], folder: Path) -> Iterator[Rival]:
-    inputs = comparison.operands(plan.size)
+    inputs = comparison.operands(plan)
+    work = inputs[0].size * (len(inputs[0]) if comparison.contracts else 1)
     files = [str(folder / f"operand{i}.npy") for i in range(len(inputs))]
     for file, x in zip(files, inputs, strict=True):
         np.save(file, x)
-    task = {"operation": comparison.operation, "format": str(scalar_format(comparison.format))}
-    task |= {"rounding": comparison.rounding}
-    ready = {name: each for name, each in processes.items() if each.prepare(peer=name, **task, operands=files)}
-    runs = [_ours(comparison, inputs, plan, flags=False), _ours(comparison, inputs, plan, flags=True)]
-    runs += [each.run for each in ready.values()]
-    plain, flagged, *theirs = (plan.size / interleaved(runs, plan.repetitions).min(0) / 1e6).tolist()
-    rates = dict(zip(ready, theirs, strict=True))
+    task = comparison.task() | {"operands": files}
+    ready = {name: each for name, each in processes.items() if each.prepare(peer=name, **task)}
+    ours = {flags: _ours(comparison, inputs, plan, flags) for flags in {comparison.flags(name) for name in processes}}
+    seconds = interleaved([*ours.values(), *(each.run for each in ready.values())], plan.repetitions).min(0)
+    rates = dict(zip([*ours, *ready], (work / seconds / UNITS[comparison.unit]).tolist(), strict=True))
     for name, process in processes.items():
-        flags = name in RAISING_FLAGS
-        row = asdict(comparison) | {"peer": name, "flags": flags, "ours": flagged if flags else plain}
+        flags = comparison.flags(name)
+        row = asdict(comparison) | {"peer": name, "flags": flags, "unit": comparison.unit, "ours": rates[flags]}
         equal, of = _agreement(comparison, inputs, process, folder) if name in ready and not process.error else (0, 0)
         if name in ready or process.error:
             yield Rival(**row, theirs=rates.get(name, 0.0), equal=equal, of=of, error=process.error)
 
 
 def _ours(comparison: Comparison, inputs: list[np.ndarray], plan: Plan, flags: bool) -> Timed:
-    call = getattr(arrays, comparison.operation)
-    options = {"flags": flags, "out": np.zeros_like(inputs[0]), "threads": plan.threads}
-    return timed(call, *inputs, comparison.format, comparison.rounding, **options)
+    options = {} if comparison.contracts else {"flags": flags, "out": np.zeros_like(inputs[0])}
+    return timed(comparison.call(threads=plan.threads, **options), *inputs)
 
 
 def _agreement(comparison: Comparison, inputs: list[np.ndarray], process: Process, folder: Path) -> tuple[int, int]:
-    """How many results of a sample have our code. Of SR, which draws its own bits: our code rounded down or up."""
+    """How many results of a sample have our code. Of SR, which draws its own bits: either bound's, and a product of
+    matrices, which rounds often, may lie between them."""
     file = str(folder / "sample.npy")
     process.ask("sample", file=file, count=SAMPLE)
     if process.error:
         return 0, 0
     theirs = np.load(file)
-    roundings = ("RTN", "RTP") if comparison.rounding.startswith("SR") else (comparison.rounding,)
-    call, few = getattr(arrays, comparison.operation), [x[:SAMPLE] for x in inputs]
-    same = [_bits(theirs) == _bits(call(*few, comparison.format, rounding)) for rounding in roundings]
-    return int(np.any(same, axis=0).sum()), theirs.size
+    few = inputs if comparison.contracts else [x[:SAMPLE] for x in inputs]
+    ours = [each.call()(*few).ravel()[:SAMPLE] for each in comparison.bounds()]
+    low, high = ours[0], ours[-1]
+    same = (_bits(theirs) == _bits(low)) | (_bits(theirs) == _bits(high))
+    if comparison.contracts:
+        same |= (low < theirs) & (theirs < high)
+    return int(same.sum()), theirs.size
 
 
 def _bits(x: np.ndarray) -> np.ndarray:
@@ -201,8 +254,9 @@ def shown(rival: Rival) -> dict[str, str | float]:
         "arrays": rival.arrays,
         "peer": rival.peer,
         "flags": "flags" * rival.flags,
-        "M results/s": float(f"{rival.ours:.4g}"),
+        "ours": float(f"{rival.ours:.4g}"),
         "theirs": float(f"{rival.theirs:.4g}"),
+        "unit": rival.unit,
         "times faster": float(f"{rival.faster:.3g}"),
         "same codes": rival.error or f"{rival.equal} of {rival.of}",
     }

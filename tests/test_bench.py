@@ -10,10 +10,12 @@ import time
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from halfulp import cli
+from halfulp.emulator.datapath import Datapath
 from halfulp.emulator.errors import HalfulpError
 from halfulp.reports import bench, peer_worker, peers
 from halfulp.reports.bench import ASKED, BLAS, COPY, QUICK, WITH_FLAGS, Case, Plan, Trial
@@ -297,6 +299,50 @@ def test_a_peer_that_is_missing_fails_or_dies_is_told(monkeypatch: pytest.Monkey
         assert peers.shown(rival)["same codes"] == rival.error
     (rival,) = peers.compared([quantize], TINY, {"ml_dtypes": ("/bin/false", "")}, lambda label: None)
     assert rival.error == "its process has died" and rival.of == 0
+
+
+def test_products_of_matrices_are_those_of_peers() -> None:
+    chosen = bench.chosen(peers.comparisons(), "^matmul")
+    found = {name: (sys.executable, "") for name in peers.PEERS if installed(name) and name != "qtorch"}
+    rivals = list(peers.compared(chosen, TINY, found, lambda label: None))
+    assert len([rival for rival in rivals if rival.peer == "ml_dtypes"]) == 2
+    assert {rival.peer for rival in rivals} == set(found) & {"ml_dtypes", "apytypes", "verifloat"}
+    for rival in rivals:
+        assert not rival.error and rival.of == TINY.side**2 and rival.faster > 0, rival
+        assert not rival.flags and peers.shown(rival)["unit"] == "GMAC/s"
+        if (rival.peer, rival.format) != ("apytypes", "q4.12:product=q4.12"):  # whose sums do not saturate
+            assert rival.equal == rival.of, rival
+
+
+def test_a_product_of_matrices_is_asked_for_in_the_parts_of_its_datapath(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[peer_worker.Task] = []
+    monkeypatch.setitem(peer_worker.ADAPTERS, "stub", asked.append)
+    for name in peers.DATAPATHS:
+        dp = Datapath.parse(name)
+        assert dp.a == dp.b and dp.rounding == dp.output_rounding  # one of each is told
+        assert dp.product is None or dp.product_rounding == dp.rounding
+        each = peers.Comparison("matmul", name, "", "float64")
+        assert each.label == f"matmul {name} float64" and each.operands(Plan())[1].shape == (peers.SIDE,) * 2
+        peer_worker.Worker().prepare(peer="stub", operands=[], **each.task())
+    fp16, fp32 = peer_worker.parsed("e5m10"), peer_worker.parsed("e8m23")
+    tasks = dict(zip(peers.DATAPATHS, asked, strict=True))
+    assert tasks["fp16@SR8"] == ("matmul", fp16, "SR8", [], ("", fp16, fp16, None))
+    assert tasks["fp16/fp32:exact"].accumulation == ("exact", fp32, fp32, None)
+    assert tasks["fp16:tree:product=fp16"].accumulation == ("tree", fp16, fp16, fp16)
+
+
+@pytest.mark.parametrize(("name", "same"), [("fp16@RTZ", 24), ("fp16@SR8", 25), ("q4.12:product=q4.12", 24)])
+def test_sums_are_the_same_or_of_sr_between_the_bounds(name: str, same: int, tmp_path: Path) -> None:
+    comparison = peers.Comparison("matmul", name, "", "float64")
+    inputs = comparison.operands(TINY)
+    theirs = comparison.call()(*inputs)
+    stub = SimpleNamespace(error="", ask=lambda do, file, count: np.save(file, theirs.ravel()[:count]))
+    assert peers._agreement(comparison, inputs, stub, tmp_path) == (25, 25)
+    low, high = (comparison.bounds()[i].call()(*inputs) for i in (0, -1))
+    theirs[0, 0] = (low[0, 0] + high[0, 0]) / 2 + (same == 24) * 2.0**-12
+    assert peers._agreement(comparison, inputs, stub, tmp_path) == (same, 25)
+    theirs[0, 1] = high[0, 1] + 1
+    assert peers._agreement(comparison, inputs, stub, tmp_path) == (same - 1, 25)
 
 
 def test_peers_and_absent_ones_are_printed(run) -> None:
