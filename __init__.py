@@ -18,12 +18,14 @@ from .emulator.orders import (
     Sequential,
     Systolic,
     Tree,
+    TwoStage,
     blocked,
     exact,
     fused,
     sequential,
     systolic,
     tree,
+    two_stage,
 )
 from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
@@ -75,6 +77,7 @@ __all__ = [
     "Systolic",
     "Technology",
     "Tree",
+    "TwoStage",
     "add",
     "blocked",
     "cost",
@@ -97,6 +100,7 @@ __all__ = [
     "sub",
     "systolic",
     "tree",
+    "two_stage",
     "unit",
     "units",
 ]

@@ -27,7 +27,7 @@ from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format
 from .ledger import Ledger, Operation, aligned_width, dot_operations, output_operation
-from .orders import Blocked, Exact, Fused, Order, Systolic, Tree
+from .orders import Blocked, Fusing, Order, Systolic, Tree
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
 
@@ -251,7 +251,7 @@ def _lanes(order: Order) -> int:
     """Multipliers that work side by side."""
     if isinstance(order, Systolic):
         return order.lanes
-    return order.terms or 1 if isinstance(order, (Fused, Exact, Tree)) else 1
+    return order.terms or 1 if isinstance(order, Fusing | Tree) else 1
 
 
 def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
@@ -276,7 +276,7 @@ def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
     energies = [(technology.unit(op).energy_pj, n) for op, n in dot_operations(whole, span).items()]
     areas = [(unit.area_um2, n) for _, n, unit in parts + stage]
     delays = [(unit.delay_ns, 1) for _, _, unit in parts]
-    if isinstance(inner, (Fused, Exact)) and levels:
+    if isinstance(inner, Fusing) and levels:
         delays.append((technology._scalar("add", False, aligned_width(datapath), "delay_ns"), levels))
     if isinstance(inner, Tree) and levels:
         delays.append((parts[-1][2].delay_ns, levels))

@@ -12,14 +12,27 @@ from .arithmetic import INVALID_NAN, Flags, exact_product, exact_sum, round_pack
 from .blocks import Block, BlockFormat
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
-from .orders import Blocked, Do, Exact, Fused, Order, Sequential, Step, parse_order, program, sequential
+from .orders import (
+    Blocked,
+    Do,
+    Exact,
+    Fused,
+    Fusing,
+    Order,
+    Sequential,
+    Step,
+    TwoStage,
+    parse_order,
+    program,
+    sequential,
+)
 from .random import Role
 from .rounding import RNE, Rounding
 
 _GRAMMAR = re.compile(
     r"(?P<a>[^/@*:]+)(\*(?P<b>[^/@*:]+))?(/(?P<accumulator>[^/@*:]+))?(/(?P<output>[^/@*:]+))?"
     r"(@(?P<rounding>[^/@*:]+)(/(?P<output_rounding>[^/@*:]+))?)?"
-    r"(:(?P<order>(fused|exact|tree|systolic|blocked|sequential)[^:(]*(\([^()]*\))?))?"
+    r"(:(?P<order>(fused|twostage|exact|tree|systolic|blocked|sequential)[^:(]*(\([^()]*\))?))?"
     r"(:product=(?P<product>[^/@*:]+)(@(?P<product_rounding>[^/@*:]+))?)?"
     r"(:operands=(?P<operand_rounding>[^/@*:]+))?"
 )
@@ -81,12 +94,14 @@ class Datapath:
     def _check_order(self) -> None:
         """Refuses what a unit of the order cannot do."""
         inner = self.order.order if isinstance(self.order, Blocked) else self.order
-        if isinstance(inner, (Fused, Exact)) and self.product is not None:
+        if isinstance(inner, Fusing) and self.product is not None:
             raise HalfulpError(f"the order {inner} adds exact products: leave product out.")
         held = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
         special = isinstance(inner, Fused) and (inner.floor is not None or inner.tensor_core)
         if special and isinstance(held, FixedFormat):
             raise HalfulpError(f"{inner}: floor and tensor_core belong to float accumulators; {held} is fixed point.")
+        if isinstance(inner, TwoStage) and isinstance(held, FixedFormat):
+            raise HalfulpError(f"{inner} is an order of float accumulators; {held} is fixed point.")
         blocks = [fmt for fmt in (self.a, self.b) if isinstance(fmt, BlockFormat)]
         if not blocks:
             return
@@ -286,9 +301,13 @@ class _Unit:
         return dp.product.unpack(round_pack(product, dp.product, dp.product_rounding, bits).code)
 
     def aligned_sum(self, step: Step, total: Unpacked) -> Unpacked:
-        """The exact sum of one step's products and its register after alignment (see ``Fused``)."""
+        """The exact sum of one step's products and its register after alignment (see ``Fused`` and ``TwoStage``)."""
         pairs = list(zip(self.x[step.first : step.last], self.y[step.first : step.last], strict=True))
-        terms = [exact_product(x.datum, y.datum) for x, y in pairs] + [total]
+        products = [exact_product(x.datum, y.datum) for x, y in pairs]
+        inner, fmt = self.inner_order, self.accumulator(step.level)
+        if isinstance(inner, TwoStage) and isinstance(fmt, FloatFormat):
+            products = [_endless(product, fmt) for product in products]
+        terms = [*products, total]
         if any(term.kind is Kind.NAN for term in terms):
             return Unpacked(Kind.NAN)
         infinities = {term.negative for term in terms if term.kind is Kind.INFINITY}
@@ -297,24 +316,66 @@ class _Unit:
         numbers = [term for term in terms if not term.is_zero]
         if not numbers:
             return _ZERO
+        aligned = [Operand(p, x.exponent + y.exponent) for p, (x, y) in zip(products, pairs, strict=True)]
+        if isinstance(inner, TwoStage):
+            return two_stage_sum(aligned, total, fmt, inner)
         quantum = min(term.exponent for term in numbers)
-        inner, fmt = self.inner_order, self.accumulator(step.level)
         if isinstance(inner, Fused):
-            exponents = [x.exponent + y.exponent for x, y in pairs if not (x.datum.is_zero or y.datum.is_zero)]
+            exponents = [product.exponent for product in aligned if not product.datum.is_zero]
             exponents += [] if total.is_zero else [exponent_of(total, fmt)]
             quantum = alignment_quantum(fmt, inner, max(exponents))
-        summed = sum((-1 if t.negative else 1) * _truncated(t, quantum) for t in terms)
-        return Unpacked(Kind.FINITE, summed < 0, abs(summed), quantum)
+        return _fixed(sum(_truncated(t, quantum) for t in terms), quantum)
 
 
-def alignment_quantum(accumulator: Format, order: Fused, largest_exponent: int) -> int:
-    """Exponent of the last weight that a fused unit keeps."""
+def two_stage_sum(products: Sequence[Operand], total: Unpacked, fmt: Format, order: TwoStage) -> Unpacked:
+    """What a step of ``order`` rounds into ``fmt``: finite products and ``total``, aligned and floored."""
+    kept, kept_of_sum = fmt.precision - 1 + order.guard_bits, fmt.precision + order.sum_guard_bits
+    sums = []  # of groups of products: what they sum up to, and their largest exponent
+    for group in (products[::2], products[1::2]) if order.interleaved else (products,):
+        largest = max((exponent for datum, exponent in group if not datum.is_zero), default=None)
+        if largest is not None:
+            sums.append((_fixed(sum(_truncated(datum, largest - kept) for datum, _ in group), largest - kept), largest))
+    of_total = fmt.emin if total.is_zero else exponent_of(total, fmt)
+    of_products = max((exponent for _, exponent in sums), default=of_total)
+    largest = max(of_products, of_total)
+    summed = _fixed(sum(_floored(x, of_products - kept) for x, _ in sums), of_products - kept)
+    dropped = order.interleaved and of_total < largest - kept - 1
+    held = _fixed(0 if dropped else _floored(total, largest - kept), largest - kept)
+    quantum = largest - kept_of_sum
+    result = _fixed(_floored(summed, quantum) + _floored(held, quantum), quantum)
+    quantum = exponent_of(result, fmt) - kept_of_sum + 1
+    return _fixed(_floored(result, quantum), quantum)
+
+
+def _endless(product: Unpacked, fmt: FloatFormat) -> Unpacked:
+    """A finite product of 2^(emax + 1) or more as the infinity that it is."""
+    beyond = product.kind is Kind.FINITE and product.significand.bit_length() + product.exponent > fmt.emax + 1
+    return Unpacked(Kind.INFINITY, product.negative) if beyond and not product.is_zero else product
+
+
+def alignment_quantum(accumulator: Format, order: Fused | TwoStage, largest_exponent: int) -> int:
+    """Exponent of the last weight that a fused unit keeps, of products in its first stage if it has two."""
     if isinstance(accumulator, FixedFormat):
         return accumulator.quantum_exponent - order.guard_bits
-    largest = largest_exponent if order.floor is None else max(largest_exponent, order.floor)
+    floor = order.floor if isinstance(order, Fused) else None
+    largest = largest_exponent if floor is None else max(largest_exponent, floor)
     return largest - (accumulator.precision - 1) - order.guard_bits
 
 
+def _fixed(integer: int, quantum: int) -> Unpacked:
+    """The number ``integer`` * 2^``quantum``; zero is +0."""
+    return Unpacked(Kind.FINITE, integer < 0, abs(integer), quantum)
+
+
 def _truncated(datum: Unpacked, quantum: int) -> int:
+    """A finite number in units of 2^quantum, cut off toward zero."""
     shift = quantum - datum.exponent
-    return datum.significand >> shift if shift > 0 else datum.significand << -shift
+    magnitude = datum.significand >> shift if shift > 0 else datum.significand << -shift
+    return -magnitude if datum.negative else magnitude
+
+
+def _floored(datum: Unpacked, quantum: int) -> int:
+    """A finite number in units of 2^quantum, floored."""
+    integer = -datum.significand if datum.negative else datum.significand
+    shift = quantum - datum.exponent
+    return integer >> shift if shift > 0 else integer << -shift

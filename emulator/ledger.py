@@ -12,7 +12,7 @@ from types import MappingProxyType
 from .blocks import BlockFormat, exponents
 from .datapath import Datapath
 from .formats import Format
-from .orders import Blocked, Do, Exact, Fused, Order, Sequential, program
+from .orders import Blocked, Do, Exact, Fused, Fusing, Order, Sequential, TwoStage, program
 from .rounding import RNE, Rounding
 
 
@@ -113,14 +113,15 @@ def output_operation(datapath: Datapath) -> Operation | None:
 def aligned_width(datapath: Datapath) -> int:
     """Bits of the sum that a fused or exact unit aligns its products into.
 
-    Fused: kept bits, two before the point, the growth of the terms, guard bits. Exact: from the lowest bit of a product
-    to the highest, the growth of the terms (of 2^30, if there is no limit), and a sign; of one block's elements, whose
-    scale comes after the sum.
+    Fused: kept bits, two before the point, the growth of the terms, guard bits; of two stages those of the second, one
+    more than ``sum_guard_bits``. Exact: from the lowest bit of a product to the highest, the growth of the terms (of
+    2^30, if there is no limit), and a sign; of one block's elements, whose scale comes after the sum.
     """
     order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
     inner = datapath.order.accumulator if isinstance(datapath.order, Blocked) else datapath.accumulator
-    if isinstance(order, Fused):
-        return inner.precision + order.guard_bits + 1 + math.ceil(math.log2(order.terms + 1))
+    if isinstance(order, (Fused, TwoStage)):
+        guard_bits = order.guard_bits if isinstance(order, Fused) else order.sum_guard_bits + 1
+        return inner.precision + guard_bits + 1 + math.ceil(math.log2(order.terms + 1))
     assert isinstance(order, Exact)
     formats = [fmt.element if isinstance(fmt, BlockFormat) and order.terms else fmt for fmt in (datapath.a, datapath.b)]
     (low_a, high_a), (low_b, high_b) = map(exponents, formats)
@@ -132,10 +133,10 @@ def aligned_width(datapath: Datapath) -> int:
 def dot_operations(datapath: Datapath, length: int) -> Mapping[Operation, int]:
     """The operations of one dot product of ``length`` terms: K multiplications, and what its order's program adds.
 
-    Sequential: K accumulations. Fused(n) and Exact(n): K additions into the aligned sum and ceil(K/n) normalisations.
-    Tree and Systolic: their adders' roundings, those that add zeros included. Blocked: those of the inner accumulator,
-    and one addition a block. Elements in blocks: both scales of a block cost one multiplication of them. An output
-    format that differs from the accumulator adds one rounding.
+    Sequential: K accumulations. Fused(n), TwoStage(n) and Exact(n): K additions into the aligned sum and ceil(K/n)
+    normalisations. Tree and Systolic: their adders' roundings, those that add zeros included. Blocked: those of the
+    inner accumulator, and one addition a block. Elements in blocks: both scales of a block cost one multiplication of
+    them. An output format that differs from the accumulator adds one rounding.
     """
     dp, counts = datapath, Counter[Operation]()
     a, b = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (dp.a, dp.b))
@@ -168,7 +169,7 @@ def _roundings(order: Order, length: int) -> Counter[tuple[Do, int]]:
     """How often a program rounds, by kind of step and level of the accumulator."""
     if isinstance(order, Sequential):
         return Counter({(Do.MAC, 0): length})
-    if isinstance(order, (Fused, Exact)):
+    if isinstance(order, Fusing):
         return Counter({(Do.FUSE, 0): -(-length // (order.terms or max(length, 1)))})
     counts: Counter[tuple[Do, int]] = Counter()
     for step in program(order, length):

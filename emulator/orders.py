@@ -97,6 +97,44 @@ class Fused:
 
 
 @dataclass(frozen=True)
+class TwoStage:
+    """A fused n-term unit that adds its products first and the accumulator then, as AMD's CDNA3 (TR-FDPA and GTR-FDPA
+    of MMA-Sim, Xie et al., arXiv:2511.10909).
+
+    The n exact products of a step are aligned to the largest exponent among them and cut off (toward zero) as in
+    ``Fused``, and summed. That sum, under the same exponent, and the accumulator are aligned to the larger exponent of
+    the two, floored (toward minus infinity), the sum below ``sum_guard_bits`` + 1 bits under the accumulator's last
+    place there, the accumulator below ``guard_bits``, and added. The result is normalised, floored below
+    ``sum_guard_bits`` bits under its own last place, and rounded into the accumulator. The accumulator's exponent, and
+    that of the result, is at least emin, of zeros, too. A product of 2^(emax + 1) or more in the accumulator's format
+    is an infinity. A sum that cancels is +0.
+    """
+
+    terms: int
+    guard_bits: int = 0
+    sum_guard_bits: int = 0
+    #: Even and odd products are summed apart, then aligned to the larger exponent of the two, floored at ``guard_bits``
+    #: and added; and an accumulator whose exponent is more than one below its last place kept is dropped.
+    interleaved: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= self.sum_guard_bits <= 32:
+            raise HalfulpError(f"{self}: terms must lie in 1...4096, guard_bits in 0...sum_guard_bits, that in 0...32.")
+
+    def __str__(self) -> str:
+        guards = f"guard_bits={self.guard_bits}, sum_guard_bits={self.sum_guard_bits}"
+        return f"two_stage({self.terms}, {guards}{', interleaved' * self.interleaved})"
+
+    @property
+    def text(self) -> str:
+        guard = f"g{self.guard_bits}" if self.guard_bits else ""
+        return f"twostage{self.terms}{guard}s{self.sum_guard_bits}{'i' * self.interleaved}"
+
+    def steps(self, first: int, last: int, draws: Iterator[int]) -> Iterator[Step]:
+        return _fuses(first, last, self.terms, draws)
+
+
+@dataclass(frozen=True)
 class Exact:
     """Products and accumulator are summed exactly, n products at a time, and rounded once into the accumulator.
 
@@ -186,15 +224,15 @@ class Blocked:
     length: int
     accumulator: Format  #: the inner one
     rounding: Rounding = RNE  #: of the inner accumulator
-    order: Sequential | Fused | Exact | Tree | Systolic = Sequential()
+    order: Sequential | Fused | TwoStage | Exact | Tree | Systolic = Sequential()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "accumulator", names.scalar_format(self.accumulator))
         object.__setattr__(self, "rounding", Rounding.parse(self.rounding))
         if not 1 <= self.length <= 1 << 20:
             raise HalfulpError(f"{self}: the length must lie in 1...2**20.")
-        if not isinstance(self.order, (Sequential, Fused, Exact, Tree, Systolic)):
-            raise HalfulpError(f"{self}: the inner order is sequential, fused, exact, tree or systolic.")
+        if not isinstance(self.order, Order) or isinstance(self.order, Blocked):
+            raise HalfulpError(f"{self}: the inner order is sequential, fused, two_stage, exact, tree or systolic.")
 
     def __str__(self) -> str:
         order = "" if isinstance(self.order, Sequential) else f", {self.order}"
@@ -216,7 +254,8 @@ class Blocked:
             yield Step(Do.ADD, 0, 1, draw=next(draws))
 
 
-Order = Sequential | Fused | Exact | Tree | Systolic | Blocked
+Fusing = Fused | TwoStage | Exact  #: orders whose steps are FUSE
+Order = Sequential | Fused | TwoStage | Exact | Tree | Systolic | Blocked
 sequential = Sequential()
 exact = Exact()
 
@@ -224,6 +263,11 @@ exact = Exact()
 def fused(terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False) -> Fused:
     """The order of a fused unit with ``terms`` products a step."""
     return Fused(terms, guard_bits, floor, tensor_core)
+
+
+def two_stage(terms: int, guard_bits: int = 0, sum_guard_bits: int = 0, interleaved: bool = False) -> TwoStage:
+    """The order of a fused unit that adds the accumulator to ``terms`` products' sum in a stage of its own."""
+    return TwoStage(terms, guard_bits, sum_guard_bits, interleaved)
 
 
 def tree(terms: int | None = None) -> Tree:
@@ -281,27 +325,35 @@ def registers(order: Order, length: int) -> int:
 
 _ORDER = re.compile(
     r"sequential|fused(?P<terms>\d+)(g(?P<guard>\d+))?(e(?P<floor>-?\d+))?(?P<tensor>n)?|exact(?P<exact>\d+)?|tree(?P<tree>\d+)?|systolic(?P<lanes>\d+)"
+    r"|twostage(?P<staged>\d+)(g(?P<first_guard>\d+))?s(?P<sum_guard>\d+)(?P<interleaved>i)?"
     r"|blocked(?P<length>\d+)\((?P<accumulator>[^@:()]+)(@(?P<rounding>[^@:()]+))?(:(?P<inner>[^()]+))?\)"
 )
 
 
 def parse_order(text: Order | str) -> Order:
-    """An order from its text form: ``fused32g2``, ``fused16g2e-133n`` (a floor, as tensor cores), ``exact``,
-    ``exact8``, ``tree16``, ``systolic4``, ``blocked128(fp32@RTZ:fused32)``."""
+    """An order from its text form: ``fused32g2``, ``fused16g2e-133n`` (a floor, as tensor cores),
+    ``twostage16g1s8i`` (interleaved), ``exact``, ``exact8``, ``tree16``, ``systolic4``,
+    ``blocked128(fp32@RTZ:fused32)``."""
     if not isinstance(text, str):
         if isinstance(text, Order):
             return text
-        raise HalfulpError(f"order {text!r} is none: use hu.sequential, fused, exact, tree, systolic or blocked.")
+        raise HalfulpError(
+            f"order {text!r} is none: use hu.sequential, fused, two_stage, exact, tree, systolic or blocked."
+        )
     match = _ORDER.fullmatch(text.strip())
     if not match:
         raise HalfulpError(
-            f"order {text!r} is none of sequential, fused<n>[g<guard bits>][e<floor>][n], exact[<n>], tree[<n>],"
-            " systolic<lanes>, blocked<n>(<accumulator>[@<rounding>][:<order>])."
+            f"order {text!r} is none of sequential, fused<n>[g<guard bits>][e<floor>][n],"
+            " twostage<n>[g<guard bits>]s<sum's guard bits>[i], exact[<n>], tree[<n>], systolic<lanes>,"
+            " blocked<n>(<accumulator>[@<rounding>][:<order>])."
         )
     part = match.groupdict()
     number = lambda name: None if part[name] is None else int(part[name])  # noqa: E731
     if part["terms"]:
         return Fused(int(part["terms"]), int(part["guard"] or 0), number("floor"), part["tensor"] is not None)
+    if part["staged"]:
+        guards = int(part["first_guard"] or 0), int(part["sum_guard"])
+        return TwoStage(int(part["staged"]), *guards, part["interleaved"] is not None)
     if part["lanes"]:
         return Systolic(int(part["lanes"]))
     if part["length"]:

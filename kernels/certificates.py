@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..emulator.blocks import BlockFormat, exponents
 from ..emulator.datapath import Datapath, alignment_quantum
 from ..emulator.formats import FixedFormat, FloatFormat, Format
-from ..emulator.orders import Blocked, Fused
+from ..emulator.orders import Blocked, Fused, TwoStage
 from ..emulator.rounding import Mode, Rounding
 from .paths import BINARY32, BINARY64
 
@@ -71,9 +71,12 @@ def accumulators(datapath: Datapath) -> list[tuple[Format, Rounding]]:
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:
-    """Whether a fused unit, aligned to the largest exponent there can be, cuts off bits of weight 2^unit or more."""
+    """Whether a fused unit, aligned to the largest exponent there can be, cuts off bits of weight 2^unit or more.
+
+    One of two stages keeps as many bits in each, or more; an accumulator that it drops or floors has lower ones.
+    """
     order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
-    if not isinstance(order, Fused):
+    if not isinstance(order, (Fused, TwoStage)):
         return False
     tops = [max(math.frexp(x)[1] - 1, fmt.emin) for x, fmt in ((largest_a, datapath.a), (largest_b, datapath.b))]
     accumulator = accumulators(datapath)[-1][0]

@@ -12,11 +12,11 @@ from ..emulator.blocks import BlockFormat, exponents
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat, Format
-from ..emulator.orders import Blocked, Exact, Fused, Order, Systolic, Tree, program
+from ..emulator.orders import Blocked, Exact, Fused, Fusing, Order, Systolic, Tree, TwoStage, program
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .certificates import accumulators
-from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED
+from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED, TWO_STAGE
 from .loops import EXACT
 from .paths import (
     BINARY32,
@@ -158,7 +158,7 @@ def _adding(
 
     if not innermost:
         ways.append(adds(held[-1][0]))
-    elif isinstance(order, (Fused, Exact)):
+    elif isinstance(order, Fusing):
         found = _fused(datapath, order, fmt, rounding, carrier, terms, spans)
         if found is None:
             return None
@@ -182,7 +182,7 @@ def _adding(
 
 def _fused(
     datapath: Datapath,
-    order: Fused | Exact,
+    order: Fusing,
     fmt: Format,
     rounding: Rounding,
     carrier: Carrier,
@@ -191,7 +191,7 @@ def _fused(
 ) -> FusedUnit | None:
     """The unit that does a program's FUSE steps."""
     a, b = (x.element if isinstance(x, BlockFormat) else x for x in (datapath.a, datapath.b))
-    if isinstance(order, Fused):
+    if not isinstance(order, Exact):
         if carrier is BINARY32:
             return None
         if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
@@ -200,10 +200,12 @@ def _fused(
         if a.precision + b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {a.precision + b.precision}"
             raise HalfulpError(f"{order} on {datapath.name} needs {needed}; at most 62 are built.")
+        operands = int(not isinstance(fmt, FixedFormat)), a.precision, a.emin, b.precision, b.emin, fmt.emin
+        if isinstance(order, TwoStage):
+            sum_bits = fmt.precision + order.sum_guard_bits
+            return FusedUnit(TWO_STAGE, kept, *operands, sum_bits=sum_bits, interleaved=int(order.interleaved))
         way = ALIGNED if aligns(datapath, order, fmt, rounding) else INTEGER
-        floating = int(not isinstance(fmt, FixedFormat))
-        floor = NO_EXPONENT if order.floor is None else order.floor
-        return FusedUnit(way, kept, floating, a.precision, a.emin, b.precision, b.emin, fmt.emin, floor)
+        return FusedUnit(way, kept, *operands, NO_EXPONENT if order.floor is None else order.floor)
     path = _adds(fmt, rounding, carrier)
     if path is not Path.WIDE and _sums(datapath, order, carrier, terms, spans):
         return FusedUnit(ADDED if path is Path.NATIVE else SUMMED)
@@ -273,8 +275,9 @@ def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:
         ADDED: "exact on the carrier",
         INTEGER: "62-bit",
         LIMBS: "limbs",
+        TWO_STAGE: "two-stage 62-bit",
     }
-    fused = isinstance(inner_order(datapath.order), (Fused, Exact))
+    fused = fuses(datapath.order)
     last = names[levels[-1].unit.way] if fused else Path(levels[-1].path).name
     return f"{last} kernel on {'binary32' if carrier is BINARY32 else 'binary64'} carriers"
 
@@ -286,7 +289,7 @@ def steps_of(order: Order, length: int) -> np.ndarray:
 
 
 def fuses(order: Order) -> bool:
-    return isinstance(inner_order(order), (Fused, Exact))
+    return isinstance(inner_order(order), Fusing)
 
 
 # ---- panels ------------------------------------------------------------------------------------------------------

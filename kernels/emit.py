@@ -76,6 +76,7 @@ _TYPES = {
     type(None): "void",
     tuple[int, int]: "results<i64, i64>",
     tuple[float, int]: "results<f64, i64>",
+    tuple[float, int, int]: "results<f64, i64, i64>",
     tuple[bool, int, int, int]: "results<bool, i64, i64, i64>",
     tuple[int, int, int, int]: "results<i64, i64, i64, i64>",
     tuple[int, int, int, int, int, int]: "results<i64, i64, i64, i64, i64, i64>",

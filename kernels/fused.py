@@ -1,16 +1,18 @@
 """Fused steps (``emulator.orders.Do.FUSE``): several products and a register, aligned or exact, rounded once.
 
-A step works on n results side by side; ``b`` holds the second operands of product k from k * width on. Four ways to the
-same bits, the fastest that is proven is taken (``contraction``).
+A step works on n results side by side; ``b`` holds the second operands of product k from k * width on. Of the ways to
+the same bits the fastest that is proven is taken (``contraction``).
 """
 
 from __future__ import annotations
 
 from .elementwise import round_chunk
-from .scalar import add_odd, limited, random_fraction
-from .structs import Draws, FusedUnit, Layout, Target
+from .limbs import add_exactly, round_limbs
+from .scalar import add_odd, limited
+from .structs import FusedUnit, Target
 from .subset import (
     bits_of,
+    copysign,
     device,
     device_call,
     f64,
@@ -18,22 +20,18 @@ from .subset import (
     from_bits,
     i64,
     i64s,
-    i64w,
-    kernel,
+    leading_zeros,
     like,
-    quotient,
     trunc,
 )
-from .wide import LIMB, LOW27, exponent, is_special, round_wide, significand, special_result
+from .wide import LIMB, exponent, is_special, round_wide, significand, special_result
 
 #: Ways. ALIGNED: in binary64, which holds every product and aligned sum. SUMMED: exact products add up without error in
 #: the carrier; ADDED: and the processor adds their sum. INTEGER: aligned sums of up to 62 bits. LIMBS: exact sums of
-#: any width.
-ALIGNED, SUMMED, ADDED, INTEGER, LIMBS = range(5)
+#: any width. TWO_STAGE: the sums of ``TwoStage``, of up to 62 bits.
+ALIGNED, SUMMED, ADDED, INTEGER, LIMBS, TWO_STAGE = range(6)
 NO_EXPONENT = -1000000
 FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
-WORD = 0xFFFFFFFF
-LOW28 = (1 << 28) - 1
 
 
 @device
@@ -109,16 +107,23 @@ def stored_exponent(x: f64, emin: i64) -> i64:
 
 
 @device_call
-def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) -> i64:
-    """x * y in units of 2^quantum, cut off toward zero; precision_x + precision_y <= 62."""
+def magnitude_of(x: f64, y: f64, precision_x: i64, precision_y: i64) -> tuple[i64, i64]:
+    """|x * y| of finite doubles as an integer and its last bit's exponent; precision_x + precision_y <= 62."""
     ux = bits_of(x)
     uy = bits_of(y)
     m = (significand(ux) >> (53 - precision_x)) * (significand(uy) >> (53 - precision_y))
-    shift = quantum - (exponent(ux) + exponent(uy) + 106 - precision_x - precision_y)
+    return m, exponent(ux) + exponent(uy) + 106 - precision_x - precision_y
+
+
+@device_call
+def aligned(x: f64, y: f64, precision_x: i64, precision_y: i64, quantum: i64) -> i64:
+    """x * y in units of 2^quantum, cut off toward zero."""
+    m, e = magnitude_of(x, y, precision_x, precision_y)
+    shift = quantum - e
     if m == 0:
         return 0
     cut = m >> min(shift, 62) if shift > 0 else m << (0 - shift)
-    return 0 - cut if (ux ^ uy) < 0 else cut
+    return 0 - cut if (bits_of(x) ^ bits_of(y)) < 0 else cut
 
 
 @device_call
@@ -159,91 +164,74 @@ def aligned_step(
 
 
 @device_call
-def add_word(limbs: i64s, word: i64, negative: bool, place: i64) -> None:
-    """Adds a word of at most 32 bits times 2^place to limbs of 32 bits each, whose carries may wait."""
-    i = place >> 5
-    moved = word << (place & 31)
-    low = moved & WORD
-    high = moved >> 32
-    limbs[i] = limbs[i] - low if negative else limbs[i] + low
-    limbs[i + 1] = limbs[i + 1] - high if negative else limbs[i + 1] + high
+def floored(m: i64, shift: i64) -> i64:
+    """m / 2^shift, floored."""
+    if m == 0:
+        return 0
+    return m >> min(shift, 62) if shift > 0 else m * (1 << (0 - shift))
 
 
 @device_call
-def add_part(limbs: i64s, part: i64, negative: bool, place: i64) -> None:
-    """Adds an integer below 2^60 times 2^place; below place 0 the number has no bits."""
-    if place < 0:
-        if place > -60:
-            add_word(limbs, (part >> (0 - place)) & WORD, negative, 0)
-            add_word(limbs, (part >> (0 - place)) >> 32, negative, 32)
-    else:
-        add_word(limbs, part & WORD, negative, place)
-        add_word(limbs, part >> 32, negative, place + 32)
+def look_at_terms(
+    total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: FusedUnit, t: Target
+) -> tuple[f64, i64, i64]:
+    """What the infinities and NaNs of a two-stage step sum up to, else 0; and the largest exponents of its even
+    products (or all), and of its odd ones."""
+    outcome = total if is_special(total) else 0.0
+    even = NO_EXPONENT
+    odd = NO_EXPONENT
+    emax = exponent(bits_of(t.high)) + 52
+    for k in range(terms):
+        xk = like(x[k], 0.0)
+        yk = like(y[k * stride], 0.0)
+        if is_special(xk) or is_special(yk):
+            outcome = outcome + xk * yk
+        elif xk != 0.0 and yk != 0.0:
+            m, e = magnitude_of(xk, yk, unit.precision_x, unit.precision_y)
+            place = stored_exponent(xk, unit.emin_x) + stored_exponent(yk, unit.emin_y)
+            if 63 - leading_zeros(m) + e > emax:
+                outcome = outcome + copysign(t.infinity, xk) * copysign(1.0, yk)
+            elif (k & unit.interleaved) != 0:
+                odd = max(odd, place)
+            else:
+                even = max(even, place)
+    return outcome, even, odd
 
 
 @device_call
-def add_exactly(limbs: i64s, x: f64, y: f64, base: i64) -> None:
-    """Adds the product of two finite doubles to limbs in units of 2^base, of which both are multiples."""
-    ux = bits_of(x)
-    uy = bits_of(y)
-    mx = significand(ux)
-    my = significand(uy)
-    place = exponent(ux) + exponent(uy) - base
-    if mx != 0 and my != 0:
-        a1 = mx >> 27
-        a0 = mx & LOW27
-        b1 = my >> 27
-        b0 = my & LOW27
-        middle = a1 * b0 + a0 * b1
-        p0 = a0 * b0 + ((middle & LOW27) << 27)  # below 2^55
-        p1 = a1 * b1 + (middle >> 27)  # in units of 2^54
-        negative = (ux ^ uy) < 0
-        add_part(limbs, p0, negative, place)
-        add_part(limbs, p1, negative, place + 54)
-
-
-@device_call
-def round_limbs(limbs: i64s, count: i64, base: i64, t: Target, u: f64) -> tuple[f64, i64]:
-    """The number in ``count`` limbs, in units of 2^base, rounded once, and the flags; the limbs are cleared.
-    Zero is +0."""
-    carry: i64 = 0
-    for i in range(count):
-        whole = limbs[i] + carry
-        limbs[i] = whole & WORD
-        carry = whole >> 32
-    negative = carry < 0
-    if negative:
-        more = 1
-        for i in range(count):
-            whole = (limbs[i] ^ WORD) + more
-            limbs[i] = whole & WORD
-            more = whole >> 32
-    top = 0
-    for i in range(count):
-        top = i if limbs[i] != 0 else top
-    first = max(top - 3, 0)  # of the four limbs that are rounded
-    if t.wrap_bits > 0:
-        first = min((t.quantum - 42 - base) >> 5, first)  # 34 to 65 bits below the last that counts; base is far below
-    sticky = False
-    for i in range(first):
-        sticky = sticky or limbs[i] != 0
-    l0 = limbs[first]
-    l1 = limbs[first + 1]
-    l2 = limbs[first + 2]
-    l3 = limbs[first + 3]
-    low = ((l1 & LOW28) << 32) | l0
-    high = (l2 << 4) | (l1 >> 28)
-    e = base + 32 * first
-    if top > 2:  # the last eight of 128 bits are jammed; of no more than 96 none is
-        low = ((l2 & 15) << 56) | (l1 << 24) | (l0 >> 8)
-        high = (l3 << 28) | (l2 >> 4)
-        e = e + 8
-        low = low | (1 if sticky or (l0 & 255) != 0 else 0)
-    for i in range(count):
-        limbs[i] = 0
-    if (high | low) == 0:
+def two_stage_step(
+    total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: FusedUnit, t: Target, u: f64
+) -> tuple[f64, i64]:
+    """``total`` and the products x[k] * y[k * stride], k < terms, in the stages of ``emulator.orders.TwoStage``; and
+    the flags of their rounding."""
+    outcome, even, odd = look_at_terms(total, x, terms, y, stride, unit, t)
+    if outcome != 0.0:
+        return special_result(outcome, False, t)
+    s_even = 0
+    s_odd = 0
+    for k in range(terms):
+        is_odd = (k & unit.interleaved) != 0
+        place = (odd if is_odd else even) - unit.kept_bits
+        s = aligned(like(x[k], 0.0), like(y[k * stride], 0.0), unit.precision_x, unit.precision_y, place)
+        s_even = s_even + (0 if is_odd else s)
+        s_odd = s_odd + (s if is_odd else 0)
+    of_products = max(even, odd)
+    of_total = stored_exponent(total, unit.emin_total) if total != 0.0 else unit.emin_total
+    largest = max(of_products, of_total)
+    quantum = largest - unit.sum_bits
+    s = floored(s_even, of_products - even) + floored(s_odd, of_products - odd)
+    s = floored(s, quantum - (of_products - unit.kept_bits))
+    if unit.interleaved == 0 or of_total >= largest - unit.kept_bits - 1:
+        m = significand(bits_of(total))
+        held = floored(0 - m if total < 0.0 else m, largest - unit.kept_bits - exponent(bits_of(total)))
+        s = s + floored(held, unit.kept_bits - unit.sum_bits)
+    top = 63 - leading_zeros(max(s, 0 - s)) + quantum
+    below = max(max(top, unit.emin_total) - unit.sum_bits + 1 - quantum, 0)
+    s = floored(s, below)
+    if s == 0:
         return limited(0.0, t), 0
-    return round_wide(negative, high, low, e, t, u)
+    m = max(s, 0 - s)
+    return round_wide(s < 0, m >> 60, m & LIMB, quantum + below, t, u)
 
 
 @device_call
@@ -302,36 +290,7 @@ def fuse(
             y = b[j : (terms - 1) * width + j + 1]
             if unit.way == INTEGER:
                 c[j], _flags = aligned_step(total, a, terms, y, width, unit, wide, drawn)
+            elif unit.way == TWO_STAGE:
+                c[j], _flags = two_stage_step(total, a, terms, y, width, unit, wide, drawn)
             else:
                 c[j], _flags = exact_step(total, a, terms, y, width, places, unit, wide, drawn)
-
-
-@kernel
-def round_sums(
-    begin: i64,
-    end: i64,
-    sums: f64s,
-    weights: i64s,
-    out: f64s,
-    layout: Layout,
-    apart: i64,
-    base: i64,
-    limbs: i64w,
-    d: Draws,
-    t: Target,
-) -> None:
-    """out[i] = the sum of sums[k * apart + i] * 2^(base + weights[k]), integers below 2^53, rounded once.
-
-    layout.depth sums each; result i is element first + row * pitch + column; it has layout.registers limbs.
-    """
-    for i in range(layout.registers):
-        limbs[i] = 0
-    for i in range(begin, end):
-        row = quotient(i, layout.width)
-        element = layout.first + row * layout.pitch + (i - row * layout.width)
-        for k in range(layout.depth):
-            x = sums[k * apart + i]
-            m = int(abs(x))
-            add_part(limbs, m, x < 0.0, weights[k])
-        u = random_fraction(d, element, 0, t) if t.random_bits > 0 else 0.0
-        out[i], _flags = round_limbs(limbs, layout.registers, base, t, u)

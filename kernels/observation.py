@@ -18,7 +18,7 @@ from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
-from ..emulator.orders import Do, Fused, Step, program
+from ..emulator.orders import Do, Fused, Step, TwoStage, program
 from ..emulator.rounding import Rounding
 from .arrays import mul
 from .backends import Backend
@@ -56,6 +56,8 @@ def observe(datapath: Datapath, x: Operand, y: Operand, out: Any, backend: Backe
     """The events of a product of matrices (M, K) and (K, N); the accumulators' sums go to ``out``, flat."""
     if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
         raise HalfulpError(f"observe on {datapath.name}: units of block operands are not observed yet.")
+    if isinstance(inner_order(datapath.order), TwoStage):
+        raise HalfulpError(f"observe on {datapath.name}: units of two stages are not observed yet.")
     host = backend if backend.name == "cpu" else make_backend("cpu", backend.threads)
     a, b = (np.require(backend.to_host(operand.values), np.float64, ["C", "W"]) for operand in (x, y))
     run = _Run(datapath, a, b, host, draw)

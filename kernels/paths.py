@@ -11,7 +11,7 @@ from ..emulator.blocks import exponents
 from ..emulator.conventions import RISCV, Conventions
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format
-from ..emulator.orders import Fused
+from ..emulator.orders import Fused, TwoStage
 from ..emulator.rounding import Mode, Rounding
 from .target import fits_float, has_kernels, target, target32
 
@@ -120,14 +120,15 @@ def _top(fmt: Format) -> int:
     return math.frexp(max(abs(fmt.min_finite), fmt.max_finite))[1] - 1
 
 
-def aligned_width(datapath: Datapath, order: Fused, accumulator: Format) -> tuple[int, int]:
+def aligned_width(datapath: Datapath, order: Fused | TwoStage, accumulator: Format) -> tuple[int, int]:
     """Bits that a fused unit keeps below the largest exponent (fixed: below one), and the width of its sums."""
     growth = math.ceil(math.log2(order.terms + 1))
     if isinstance(accumulator, FixedFormat):
         kept = accumulator.fraction_bits + order.guard_bits
         return kept, max(_top(datapath.a) + _top(datapath.b) + 2, _top(accumulator) + 1) + kept + growth
     kept = accumulator.precision - 1 + order.guard_bits
-    return kept, kept + 2 + growth
+    kept_of_sum = kept if isinstance(order, Fused) else accumulator.precision + order.sum_guard_bits
+    return kept, kept_of_sum + 2 + growth
 
 
 def aligns(datapath: Datapath, order: Fused, accumulator: Format, rounding: Rounding) -> bool:

@@ -102,6 +102,8 @@ class FusedUnit(NamedTuple):
     floor: i64 = -1000000  #: floating: the largest exponent counts as at least this
     base: i64 = 0  #: LIMBS: exponent of their unit, of which all products and accumulators are multiples
     limbs: i64 = 0  #: and how many there are
+    sum_bits: i64 = 0  #: TWO_STAGE: bits kept of the products' sum below the largest exponent
+    interleaved: i64 = 0  #: and 1 if even and odd products are summed apart
 
 
 class Layout(NamedTuple):

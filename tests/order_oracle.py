@@ -118,6 +118,46 @@ def fused(pairs, unit, n, guard, fractions, emins, floor_exponent=None, tensor_c
     return total
 
 
+def two_stage(pairs, unit, n, guard, sum_guard, interleaved, fractions, emins):
+    """CDNA3's units as MMA-Sim's ``tr_fdpa`` and ``gtr_fdpa`` have them, on fractions; arguments as of ``fused``."""
+    f, f2 = fractions + guard, fractions + sum_guard  # MMA-Sim's F and F2
+    total = ZERO
+    for start in range(0, len(pairs), n):
+        part = pairs[start : start + n]
+        products = [exact_mul(x, y)[0] for x, y in part]
+        endless = power_of_two(floor_log2(unit.format.max_finite) + 1)
+        products = [Value("inf", p.negative) if p.kind == "finite" and p.magnitude >= endless else p for p in products]
+        if total.kind != "finite" or any(p.kind != "finite" for p in products):
+            total = unit.round(_sum([total, *products]))
+            continue
+        e_total = exponent(total, emins[2]) if total.magnitude else emins[2]
+        groups = [range(0, len(part), 2), range(1, len(part), 2)] if interleaved else [range(len(part))]
+        sums, largest = [], []
+        for group in groups:
+            live = [k for k in group if products[k].magnitude]
+            e = max((exponent(part[k][0], emins[0]) + exponent(part[k][1], emins[1]) for k in live), default=-4000)
+            largest.append(e)
+            sums.append(sum((_towards_zero(products[k].fraction, e - f) for k in live), Fraction(0)))
+        e_products = max(largest)
+        summed = sum(_down(s, e_products - f) for s in sums)
+        e_max = max(e_products, e_total)
+        summed = _down(summed, e_max - f2 - 1)
+        if not (interleaved and e_total < e_max - f - 1):
+            summed += _down(total.fraction, e_max - f)
+        if summed:
+            summed = _down(summed, max(floor_log2(abs(summed)), emins[2]) - f2)
+        total = unit.round(number(summed))
+    return total
+
+
+def _down(x, place):
+    return floor(x / power_of_two(place)) * power_of_two(place)
+
+
+def _towards_zero(x, place):
+    return -_down(-x, place) if x < 0 else _down(x, place)
+
+
 def blocked(products, unit, length, inner):
     """``inner(part)``: the sum of a block's products, in its own accumulator."""
     total = ZERO

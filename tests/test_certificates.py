@@ -105,6 +105,12 @@ def test_certified_products_are_those_of_the_kernels(accumulator):
         ("q1.7/fp32:fused4e9n", 0.5, 0.5, 1000, "float32"),  # 23 bits below 2^9: 2^-14
         ("q1.7/fp32:fused4e10", 0.5, 0.5, 1, None),
         ("q1.7/fp32:fused4g1e10n", 0.5, 0.5, 1, "float32"),
+        ("int8/fp32:twostage4g1s8i", 127.0, 127.0, 1000, "float32"),
+        ("q1.7/e8m13:twostage4g8s8", 0.5, 0.5, 1, "float32"),
+        ("q1.7/e8m13:twostage4s0i", 0.5, 0.5, 3, "float32"),
+        ("q1.7/e8m13:twostage4s9", 0.5, 0.5, 4, None),  # whose first stage keeps 13 bits
+        ("e5m2*e4m3/fp32:twostage8g1s8", 0.5, 0.25, 4, "float32"),  # 2^-25 to 1/2
+        ("e5m2*e4m3/fp32:twostage8g1s8", 0.5, 0.25, 5, None),
         ("int8/int32:blocked8(fp32:fused4e24)", 1.0, 1.0, 1, None),
         ("int8/fp16:fused4n", 127.0, 127.0, 5, None),
         ("int8/int32:tree4", 1.0, 1.0, 9, "float32"),
@@ -129,6 +135,16 @@ def test_certified_products_of_tensor_cores(unit):
     a, b = (rng.integers(-1, 2, size) / 128 for size in ((30, 4), (4, 40)))
     said, found, wanted = both(f"q1.7/{unit}", a, b)
     assert said.startswith("BLAS") and same(found, wanted) and not np.signbit(found[found == 0]).any()
+
+
+@pytest.mark.parametrize("unit", ["fp32:twostage8g1s8", "e8m13@RTP:twostage4s0i", "e5m13:twostage4g2s2i"])
+def test_certified_products_of_two_stages(unit):
+    """Beside the largest that is certified, accumulators of the last place; nothing is floored."""
+    rng, datapath = np.random.default_rng(SEED), hu.Datapath.parse(f"q1.7/{unit}")
+    a, b = (rng.integers(-3, 4, size) / 128 for size in ((30, 12), (12, 40)))
+    a[::2, 7], b[7, ::2] = 0.25, 0.25
+    said, found, wanted = both(datapath, a, b)
+    assert said.startswith("BLAS") and same(found, wanted)
 
 
 def test_one_more_term_than_certified_is_rounded():

@@ -90,6 +90,8 @@ def test_cost_of_a_datapath() -> None:
     # one normalisation and rounding for four terms: less area and energy per term than four separate units
     assert price.area_um2 < fused.area_um2 < 4 * price.area_um2 and fused.energy_pj < price.energy_pj
     guarded = hu.cost(hu.Datapath("fp16", accumulator="fp32", order=hu.fused(4, guard_bits=8)))
+    staged = hu.cost(hu.Datapath("fp16", accumulator="fp32", order=hu.two_stage(4, 1, 7)))  # its second stage keeps 8
+    assert staged.area_um2 == guarded.area_um2 and staged.energy_pj == guarded.energy_pj and staged.macs_per_cycle == 4
     assert guarded.area_um2 > fused.area_um2 and guarded.energy_pj > fused.energy_pj
     assert "doi:10.1109/ISSCC.2014.6757323" in "".join(price.sources)
     assert all(price.band[q][0] < getattr(price, q) < price.band[q][1] for q in pricing.QUANTITIES)

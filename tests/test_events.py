@@ -328,6 +328,8 @@ def test_what_is_not_observed_is_told():
     machine = hu.Machine("mxfp8_e4m3/fp32")
     with pytest.raises(hu.HalfulpError, match="block operands are not observed"):
         machine.observe(np.ones((2, 32)), np.ones((32, 2)))
+    with pytest.raises(hu.HalfulpError, match="two stages are not observed"):
+        hu.Machine(hu.unit("MI300X", "fp16")).observe(np.ones((2, 3)), np.ones((3, 2)))
     events = hu.Machine("fp16").observe(np.ones((2, 3)), np.ones((3, 2)))[1]
     with pytest.raises(hu.HalfulpError, match="no accumulator of level 1"):
         hu.minimal_accumulator("fp16", events, level=1)

@@ -16,7 +16,7 @@ from halfulp.emulator.random import Philox, Role, source, stream
 from halfulp.kernels import backends
 from halfulp.kernels.certificates import Certificate
 from halfulp.kernels.contraction import Level, plan
-from halfulp.kernels.fused import ADDED, ALIGNED, INTEGER, LIMBS, SUMMED
+from halfulp.kernels.fused import ADDED, ALIGNED, INTEGER, LIMBS, SUMMED, TWO_STAGE
 from halfulp.kernels.operands import Operand
 from halfulp.kernels.paths import Path
 from halfulp.kernels.products import Draw, Way, multiply
@@ -114,6 +114,11 @@ FUSED = [
     path_of("fp16", "bf16", "e5m10ftz", "RTN", order=hu.fused(5, 4, 6, True)),
     path_of("e11m20", "e11m20", "e11m20", "RTZ", order=hu.fused(5, 10, -1000, True)),
     path_of("e4m3fn", "e4m3fn", "binary8p4uf", "RTO", order=hu.fused(4, 2, -6, True)),
+    path_of("bf16", "bf16", "fp32", order=hu.two_stage(8, 1, 8)),
+    path_of("e4m3fnuz", "e5m2fnuz", "fp32", order=hu.two_stage(16, 1, 8, True), output="bf16", output_rounding="SR7"),
+    path_of("fp16", "q4.12", "e4m9", "SR5", order=hu.two_stage(3, 0, 2, True)),
+    path_of("e11m20", "e11m20", "e11m20sat", "RTN", order=hu.two_stage(5, 10, 12)),
+    path_of("fp32", "e8m30", "e8m7ftz", "RTO", order=hu.two_stage(4, 32, 32)),
     path_of("q8.8", "q8.8", "q12.12", "RNE", order=hu.fused(4)),
     path_of("q8.8", "q8.8", "q6.6", "SR6", order=hu.fused(4, 6), output="q4.4"),
     path_of("q4.4", "uq4.4", "q5.5w", "RTN", order=hu.fused(5, 2)),
@@ -204,7 +209,7 @@ def test_matmul(dp, backend):
     ("unit", "smallest"),
     [("bf16/fp32@{}:fused4g9e-160n", -79), ("bf16/fp32@{}:fused4g28e-131n", -79), ("fp16@{}:fused4g13e-21n", -14),
      ("fp16@{}:fused4g13e4096n", -14), ("e11m9/e11m20@{}:fused3g5e-1035n", -528), ("bf16/e8m9ftz@{}:fused4g2n", -64),
-     ("bf16/fp32@{}:fused4g9", -79)],
+     ("bf16/fp32@{}:fused4g9", -79), ("bf16/fp32@{}:twostage4g1s8", -79), ("bf16/e8m9ftz@{}:twostage4g1s3i", -64)],
 )  # fmt: skip
 def test_fused_units_at_the_bottom_of_the_range(unit, smallest, mode, backend):
     """Negative sums that round to zero, sums that cancel, floors that cut: about 2^(2 smallest)."""
@@ -225,7 +230,7 @@ def test_matmul_takes_all_paths():
     taken = Counter((plan(dp, 9, False).levels[0].path, dp.product is not None) for dp in SEQUENTIAL)
     assert len(taken) == 6, taken
     ways = {level.unit.way for dp in [*FUSED, *ORDERED] for level in plan(dp, 9).levels if ":" in dp.name}
-    assert ways == {ALIGNED, INTEGER, LIMBS, SUMMED, ADDED}
+    assert ways == {ALIGNED, INTEGER, LIMBS, SUMMED, ADDED, TWO_STAGE}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -274,16 +279,27 @@ def random_rounding(rng):
 
 
 def random_order(rng, inner=False):
-    kind = rng.choice(["sequential", "fused", "tree", "systolic", "exact", *([] if inner else ["blocked"])])
+    kind = rng.choice(
+        ["sequential", "fused", "two_stage", "tree", "systolic", "exact", *([] if inner else ["blocked"])]
+    )
     n = int(rng.integers(2, 9))
     if kind == "blocked":
         return hu.blocked(n, random_format(rng, 28), random_rounding(rng), random_order(rng, True))
-    orders = {"fused": hu.fused(n, n % 5), "tree": hu.tree(n), "systolic": hu.systolic(n), "exact": hu.Exact(n)}
+    orders = {
+        "fused": hu.fused(n, n % 5),
+        "two_stage": hu.two_stage(n, n % 3, n % 5 + 2, n % 2 > 0),
+        "tree": hu.tree(n),
+        "systolic": hu.systolic(n),
+        "exact": hu.Exact(n),
+    }
     return orders.get(str(kind), hu.sequential)
 
 
 def with_rules(order, accumulator, rng):
-    """The order, its fused unit with a floor and tensor cores' results in some cases where it can have them."""
+    """The order, its fused unit with a floor and tensor cores' results in some cases where it can have them; of one
+    stage where the accumulator is fixed point."""
+    if isinstance(order, hu.TwoStage):
+        return hu.fused(order.terms) if isinstance(accumulator, hu.FixedFormat) else order
     if isinstance(order, hu.Blocked):
         return dataclasses.replace(order, order=with_rules(order.order, order.accumulator, rng))
     if not isinstance(order, hu.Fused) or isinstance(accumulator, hu.FixedFormat) or rng.random() < 0.4:
@@ -295,7 +311,7 @@ def with_rules(order, accumulator, rng):
 def random_datapath(rng):
     order = random_order(rng) if rng.random() < 0.7 else hu.sequential
     inner = order.order if isinstance(order, hu.Blocked) else order
-    widest = 28 if isinstance(inner, hu.Fused) else 52
+    widest = 28 if isinstance(inner, hu.Fused | hu.TwoStage) else 52
     rounded = isinstance(inner, (hu.Sequential, hu.Tree, hu.Systolic)) and rng.random() < 0.4
     a, b, accumulator = (random_format(rng, widest) for _ in range(3))
     return hu.Datapath(

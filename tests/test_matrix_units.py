@@ -84,7 +84,6 @@ def test_names():
         (("H100", "fp61"), "unknown format 'fp61'"),
         (("H100", "fp8_e5m2", None, None, "mma"), "software runs it as two fp16 steps"),
         (("B200", "mxfp4"), 'instruction="tcgen05"'),
-        (("MI300X", "fp16"), "two stages"),
     ],
 )
 def test_what_there_is_not(arguments, said):
@@ -208,6 +207,33 @@ def test_cdna():
     assert math.isnan(run_unit(hu.unit("MI250X", "bf16"), [huge, huge], [huge, -huge]))
     assert run_unit(hu.unit("MI250X", "bf16"), [2.0**-126], [0.5]) == 0.0, "results are flushed"
     assert run_unit(hu.unit("MI100", "bf16"), [2.0**-126], [0.5]) == 2.0**-127
+
+
+def test_two_stages_of_cdna3():
+    """MMA-Sim, Khattak & Mikaitis 2025: MI300X cuts products 24 bits below the largest, floors accumulators 24 bits
+    below, so that a negative one becomes -2^-24, or is dropped by 8-bit units if more than 25; sums 31 and 32 below."""
+    half, brain, eight = hu.unit("MI300X", "fp16"), hu.unit("MI300X", "bf16"), hu.unit("MI300X", "e5m2fnuz")
+    assert half.order == hu.two_stage(8, 1, 8) and eight.order == hu.two_stage(16, 1, 8, interleaved=True)
+    assert hu.unit("MI300X", "tf32").order.terms == 4
+
+    def after(dp, accumulator, one):
+        """``accumulator``, and in a later step ``one``."""
+        x, y = np.zeros(dp.order.terms + 1), np.zeros(dp.order.terms + 1)
+        y[[0, -1]] = np.sqrt(np.abs([accumulator, one]))
+        x[[0, -1]] = np.sign([accumulator, one]) * y[[0, -1]]
+        return run_unit(dp, x, y)
+
+    assert after(half, 2.0**-26, 1.0) == 1.0 and after(half, -(2.0**-26), 1.0) == 1 - 2.0**-24
+    assert after(brain, -(2.0**-100), 1.0) == 1 - 2.0**-24, "no accumulator is too small"
+    assert after(eight, -(2.0**-24), 1.0) == 1 - 2.0**-24
+    assert after(eight, -(2.0**-24), 4.0) == 4.0, "26 bits below"
+    assert run_unit(half, [1.0, 2.0**-12, -(2.0**-13)], [1.0, 2.0**-13, 2.0**-13]) == 1.0, "cut toward zero"
+    assert after(half, 1.0, 2.0**-24) == 1.0 and after(half, 1.0, -(2.0**-24)) == 1 - 2.0**-24, "to nearest even"
+    assert run_unit(eight, [1.0, 2.0**-14], [1.0, -(2.0**-13)]) == 1 - 2.0**-24, "an odd product, floored"
+    assert run_unit(eight, [1.0, 0.0, 2.0**-14], [1.0, 0.0, -(2.0**-13)]) == 1.0, "an even one, cut off"
+    assert run_unit(brain, [2.0**64, 2.0**64], [2.0**64, -(2.0**63)]) == math.inf, "a product beyond the range"
+    assert math.isnan(run_unit(brain, [2.0**64] * 2, [2.0**64, -(2.0**64)]))
+    assert run_unit(brain, [2.0**-126], [0.5]) == 2.0**-127, "subnormals are kept"
 
 
 def test_units_on_the_command_line(run):

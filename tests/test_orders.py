@@ -72,8 +72,17 @@ def expected(dp, pairs, drawn, product_drawn):
         case orders.Fused(n, guard, floor, tensor_core):
             emins = (dp.a.emin, dp.b.emin, dp.accumulator.emin)
             return order_oracle.fused(values, outer, n, guard, fractions(dp.accumulator), emins, floor, tensor_core)
+        case orders.TwoStage(n, guard, sum_guard, interleaved):
+            emins = (dp.a.emin, dp.b.emin, dp.accumulator.emin)
+            fields = n, guard, sum_guard, interleaved, fractions(dp.accumulator), emins
+            return order_oracle.two_stage(values, outer, *fields)
         case orders.Blocked(length, fmt, rounding, inner):
             within = unit(fmt, rounding)
+            if isinstance(inner, orders.TwoStage):
+                emins = (dp.a.emin, dp.b.emin, fmt.emin)
+                fields = inner.terms, inner.guard_bits, inner.sum_guard_bits, inner.interleaved, fractions(fmt), emins
+                rest = lambda part: order_oracle.two_stage(part, within, *fields)  # noqa: E731
+                return order_oracle.blocked(values, outer, length, rest)
             if isinstance(inner, orders.Fused):
                 emins = (dp.a.emin, dp.b.emin, fmt.emin)
                 rest = partial(
@@ -106,6 +115,7 @@ ORDERS = [
     "blocked5(e8m9@RTZ:fused2g1)", "blocked4({acc}@RNE:exact)",
 ]  # fmt: skip
 FLOAT_ORDERS = ["fused4e-9", "fused3g2n", "fused4g1e3n", "fused2e-4096n", "blocked5(e5m9@RTZ:fused2g1e-20n)"]
+FLOAT_ORDERS += ["twostage4g1s8", "twostage3s0", "twostage5g1s2i", "blocked6(e5m9@RNE:twostage4g1s3i)"]
 
 
 @pytest.mark.parametrize("order", [*ORDERS, *FLOAT_ORDERS])
@@ -181,7 +191,38 @@ def test_functions_make_orders():
     unit = hu.fused(16, guard_bits=2, floor=-133, tensor_core=True)
     assert unit == orders.parse_order("fused16g2e-133n") and unit.text == "fused16g2e-133n"
     assert str(unit) == "fused(16, guard_bits=2, floor=-133, tensor_core)"
+    assert hu.two_stage(16, 1, 8, interleaved=True) == orders.parse_order("twostage16g1s8i")
+    assert str(hu.two_stage(8, 1, 8)) == "two_stage(8, guard_bits=1, sum_guard_bits=8)"
+    assert hu.two_stage(4).text == "twostage4s0" and hu.two_stage(16, 1, 8, True).text == "twostage16g1s8i"
     assert hu.fused(4, floor=0).text == "fused4e0" and hu.fused(4, tensor_core=True).text == "fused4n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fp16/fp32:twostage8g1s8", "bf16/fp32:twostage8g1s8", "tf32/fp32:twostage4g1s8", "e5m2fnuz/fp32:twostage16g1s8i",
+     "e4m3fnuz*e5m2fnuz/fp32:twostage16g1s8i", "bf16/e8m9ftz@RTN:twostage3g2s4i", "fp32/e6m9@RTZ:twostage5s3i"],
+)  # fmt: skip
+def test_two_stages_of_terms_far_apart(name):
+    """Products and accumulators 20 to 45 bits apart, which cancel now and then, and the ends of the range."""
+    dp, chance = hu.Datapath.parse(name), np.random.default_rng([*name.encode()])
+    ends = [np.log2(np.array([fmt.min_subnormal, fmt.max_finite])) for fmt in (dp.a, dp.b)]
+    for trial in range(120):
+        length = int(chance.integers(1, 40))
+        step = np.arange(length) // dp.order.terms
+        centre = chance.integers(-1, 2, length // dp.order.terms + 1)[step] * chance.choice([3, 11, 15, 20])
+        centre = centre + (0, 0, -70, 62, 0, -40)[trial % 6]
+        places = centre + chance.integers(-4, 5, (2, length)) * chance.choice([0, 1, 3])
+        numbers = chance.choice([-1.0, 0.0, 1.0], (2, length), p=[0.45, 0.1, 0.45]) * chance.integers(1, 9, (2, length))
+        x, y = (
+            hu.quantize(v * np.exp2(np.clip(p, *end - (0, 3))), fmt)
+            for v, p, end, fmt in zip(numbers, places, ends, (dp.a, dp.b), strict=True)
+        )
+        if trial % 4 == 0 and length > 8:  # cancels in another step, but for a little
+            x[-4:], y[-4:] = -x[:4], y[:4]
+        codes = [fmt.encode(v + 0.0).tolist() for fmt, v in ((dp.a, x), (dp.b, y))]
+        wanted = expected(dp, list(zip(*codes, strict=True)), None, None)
+        found = as_value(dp.output.unpack(datapath.dot(dp, *codes)))
+        assert found == wanted or found.kind == wanted.kind == "nan", (x, y)
 
 
 def one(name, *pairs):
@@ -226,6 +267,11 @@ def test_a_floor_cuts_what_lies_far_below_it(unit, kept):
         (lambda: hu.Exact(0), "1...4096"),
         (lambda: hu.fused(0), "1...4096"),
         (lambda: hu.fused(4, floor=5000), "-4096...4096"),
+        (lambda: hu.two_stage(8, 2, 1), "guard_bits in 0...sum_guard_bits"),
+        (lambda: hu.Datapath("fp16", order="twostage8g1"), "twostage<n>[g<guard bits>]s<sum's guard bits>[i]"),
+        (lambda: hu.Datapath("q4.4", order="twostage4s1"), "an order of float accumulators; q4.4"),
+        (lambda: hu.Datapath("fp16", order="twostage4s1", product="fp16"), "exact products"),
+        (lambda: hu.Datapath("mxfp4", "mxfp4", "fp32", order="twostage4s1"), "sequential (a block at a time)"),
         (lambda: hu.Datapath("q4.4", order="fused4e-3"), "float accumulators; q4.4"),
         (lambda: hu.Datapath("fp16", order="blocked4(q9.9:fused4n)"), "float accumulators; q9.9"),
         (lambda: hu.Datapath("fp16", order="fused4ne2"), "[e<floor>][n]"),
