@@ -68,13 +68,14 @@ class Blocks(NamedTuple):
     """An array in a block format.
 
     codes : element codes, in the shape of the values. scales : scale codes, one for each block along ``axis``.
-    tensor_scale : code of the tensor scale, None where the format has none.
+    tensor_scale : code of the tensor scale, None where the format has none. fmt : the format; None: not told.
     """
 
     codes: np.ndarray
     scales: np.ndarray
     tensor_scale: int | None
     axis: int
+    fmt: BlockFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class BlockFormat:
         for (lane, part), block in zip(blocks, data, strict=True):
             chosen = encode_block(block, self, how, chances[lane][part].tolist(), tensor_scale)
             codes[lane][part], scales[lane][part.start // self.size] = chosen
-        return Blocks(np.moveaxis(codes, -1, axis), np.moveaxis(scales, -1, axis), tensor_scale, axis)
+        return Blocks(np.moveaxis(codes, -1, axis), np.moveaxis(scales, -1, axis), tensor_scale, axis, self)
 
     def decode(self, blocks: Blocks) -> np.ndarray:
         """The values of an array in this format: float64 in the shape of ``blocks.codes``, exact."""

@@ -134,7 +134,8 @@ class Datapath:
         match = _GRAMMAR.fullmatch(str(text).strip())
         if not match:
             raise HalfulpError(
-                f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in bf16/fp32@RNE."
+                f"datapath {text!r} is not OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING][:ORDER][:product=FORMAT]"
+                "[:operands=ROUNDING], as in bf16/fp32@RNE or fp8_e4m3/fp32:fused32g2."
             )
         part = match.groupdict()
         return cls(
@@ -149,6 +150,9 @@ class Datapath:
             part["output_rounding"],  # type: ignore[arg-type]
             part["operand_rounding"] or RNE,  # type: ignore[arg-type]
         )
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def name(self) -> str:

@@ -301,5 +301,5 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
     if name not in _BACKENDS:
         raise HalfulpError(f"unknown backend {name!r}: choose cpu, gpu or cxx.")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise HalfulpError(f"threads must be a positive integer, not {threads}.")
+        raise HalfulpError(f"threads must be a positive integer, not {threads!r}.")
     return _BACKENDS[name](threads)

@@ -62,7 +62,7 @@ def encode_blocks(
     if not finite.all():
         codes[~np.take(finite, within, axis)] = 0
         scale_codes[~finite] = fmt.nan_scale
-    return Blocks(codes, scale_codes, tensor_scale, axis)
+    return Blocks(codes, scale_codes, tensor_scale, axis, fmt)
 
 
 def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str, threads: int | None) -> np.ndarray:

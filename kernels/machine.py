@@ -25,7 +25,7 @@ from .contraction import plan
 from .convolution import convolve, window
 from .events import Events
 from .observation import observe
-from .operands import Entrance, Operand, numbers, shape_of
+from .operands import Entrance, Operand, converted, numbers, shape_of
 from .paths import FP64, ONE, Op, Path, convert_path, mac_path
 from .products import Draw, multiply, way_of
 from .sparse import enter_rows, lengths_of, multiply_rows
@@ -84,6 +84,8 @@ class Machine:
         self.seed = int(seed)
         self.unit = unit
         self.source = source(random)
+        if not isinstance(ledger, Ledger | None):
+            raise HalfulpError(f"ledger must be a halfulp.Ledger, or left out, not {ledger!r}.")
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
         for fmt in (dp.accumulator, dp.output, dp.product or dp.output):
@@ -117,7 +119,10 @@ class Machine:
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
         array = self._values(x)
-        out = self._convert(array, fmt, rounding, Role.OUTPUT)
+        if isinstance(fmt, PositFormat):
+            out = converted(array, fmt, rounding, self._draws(Role.OUTPUT), self.backend)
+        else:
+            out = self._convert(array, fmt, rounding, Role.OUTPUT)
         if source != fmt:
             self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
         self.ledger.move(array.size * (source.bits + fmt.bits))
@@ -128,9 +133,12 @@ class Machine:
 
         x : array, ``Blocks``, or a CSR matrix; it must not be changed as long as it is held. axis : of blocks, the
         summed one: -1 in ``a``, 0 in ``b``. Takes its place as an operand of all products and elementwise operations,
-        also of other machines on the same backend; so do its transpose ``.T`` and its parts ``[...]``.
+        also of other machines on the same backend; so do an array's transpose ``.T`` and, if it is not in blocks, its
+        parts ``[...]``. It is a call, with random bits of its own, only where operands are rounded stochastically.
         """
-        self._open("hold")
+        self._operation = "hold"
+        if self.datapath.operand_rounding.random_bits:
+            self._open("hold")
         fmt, entrance, drawn = named(fmt), self._entrance(), self._draws(Role.A)
         if getattr(x, "format", None) == "csr":
             return enter_rows(x, fmt, entrance, drawn, at_once=True)
@@ -230,6 +238,8 @@ class Machine:
     def dot(self, x: ArrayLike, y: ArrayLike) -> float:
         """The inner product of two vectors, as a Python float."""
         shapes = [shape_of(v) for v in (x, y)]
+        if shapes[0] == (0,):
+            raise HalfulpError("dot got empty arrays.")
         if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
             raise HalfulpError(f"dot needs two vectors of one length, not shapes {shapes[0]} and {shapes[1]}.")
         row, column = (_reshaped(v, shape) for v, shape in ((x, (1, -1)), (y, (-1, 1))))
@@ -240,6 +250,8 @@ class Machine:
         order; ``b`` and the product's rounding have no part in it."""
         self._open("sum")
         values = numbers(x, "sum", self.backend)
+        if axis is not None and not (isinstance(axis, int | np.integer) and -values.ndim <= axis < values.ndim):
+            raise HalfulpError(f"sum of an array of shape {values.shape} has no axis {axis!r}.")
         moved = values.reshape(1, -1) if axis is None else self.backend.xp.moveaxis(values, axis, -1)
         adder = replace(self.datapath, b=ONE, product=None)
         given = replace(x, values=moved) if isinstance(x, Operand) and x.codes is None else moved

@@ -50,8 +50,13 @@ class Operand:
             return replace(self, values=self.values.T)
         return replace(self, values=self.values.T, codes=self.codes.T, axis=self.values.ndim - 1 - (self.axis or 0))
 
+    @property
+    def whole(self) -> Any:
+        """The values, times the tensor scale."""
+        return self.values if self.outer == 1.0 else self.values * self.outer
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+        return np.array(self.whole, dtype) if copy else np.asarray(self.whole, dtype)
 
     def fits(self, fmt: Format | BlockFormat, axis: int) -> bool:
         """Whether it is of a format, in blocks along an axis, if in any; a part of one with NaNs is looked at again."""
@@ -75,11 +80,14 @@ class Survey(NamedTuple):
 
 def numbers(x: Any, what: str, backend: Backend) -> Any:
     """``x`` as an array of float64 (on the CPU float32 stays) where the backend computes; an empty one is refused."""
-    x = x.values if isinstance(x, Operand) else x
+    x = x.whole if isinstance(x, Operand) else x
+    if hasattr(x, "tocsr"):
+        raise HalfulpError(f"{what} is a sparse matrix; spmv takes those, in CSR form.")
     if backend.xp is not np and backend.is_native(x) and x.dtype.kind == "f":
         array = x.astype(np.float64, copy=False)
     else:
         array = backend.to_host(x)
+        array = np.asarray(array) if isinstance(array, np.ndarray) else array  # no subclass, such as np.matrix
         kinds = (np.float32, np.float64) if backend.name == "cpu" else (np.float64,)
         if not isinstance(array, np.ndarray) or array.dtype not in kinds:
             array = carrier(array)
@@ -143,11 +151,7 @@ def _survey_slowly(x: Any, fmt: Format, backend: Backend) -> Survey:
 
 def _truncated(x: Any, fmt: Format, backend: Backend) -> tuple[Any, Any]:
     """Numbers rounded toward zero into a format, and whether that left them as they were."""
-    if isinstance(fmt, PositFormat):
-        host = backend.to_host(x)
-        rounded = backend.array(posits.convert(host, fmt, RTZ, np.zeros(host.shape, np.int64))[0])
-    else:
-        rounded = converted(x, fmt, RTZ, GIVEN_DRAWS, backend)
+    rounded = converted(x, fmt, RTZ, GIVEN_DRAWS, backend)
     return rounded, (rounded == x) | ((rounded != rounded) & (x != x))
 
 
@@ -155,7 +159,10 @@ def converted(x: Any, fmt: Format, rounding: Rounding, drawn: Draws, backend: Ba
     """Each number of an array rounded once into a format; ``drawn``: where SR's bits come from."""
     flat = backend.array(x).reshape(-1)
     if isinstance(fmt, PositFormat):
-        raise HalfulpError(f"kernels do not round into {fmt} yet; halfulp.quantize does.")
+        if rounding.random_bits:
+            raise HalfulpError(f"a machine does not round into {fmt} stochastically; halfulp.quantize does.")
+        host = np.asarray(backend.to_host(x), np.float64)
+        return backend.array(posits.convert(host, fmt, rounding, np.zeros(host.shape, np.int64))[0])
     t = target(fmt, rounding, operand=True)
     return compute(backend, Op.CONVERT, (flat,), t, convert_path(fmt, rounding), drawn).reshape(x.shape)
 
@@ -176,6 +183,8 @@ class Entrance(NamedTuple):
         x : real array, an Operand, or ``Blocks`` of a block format, whose blocks lie along ``axis``. name : what it is
         called. measured : its largest magnitude is needed.
         """
+        if isinstance(x, Operand) and x.values.size == 0:
+            raise HalfulpError(f"{name} got an empty array (shape {x.shape}).")
         if isinstance(x, Operand) and x.fits(fmt, axis):
             operand = x
             if x.top is None and (measured or self.refuses_specials):
@@ -187,6 +196,7 @@ class Entrance(NamedTuple):
                 raise HalfulpError(f"{name} is in blocks, but the datapath's operand is of {alias(fmt)}.")
             values = numbers(x, name, self.backend)
             found = survey(values, fmt, self.backend)
+            self._refuse(found.top, name)
             if not found.fits and not self.quantizes:
                 raise HalfulpError(self.misfit(values, fmt, name))
             if not found.kept:
@@ -194,9 +204,12 @@ class Entrance(NamedTuple):
                 values = converted(values, fmt, rounding, drawn, self.backend)
                 found = survey(values, fmt, self.backend)
             operand = Operand(values, fmt, found.top)
-        if self.refuses_specials and operand.top is not None and not np.isfinite(operand.top):
-            raise HalfulpError(f"{name} holds an infinity or a NaN, which on_nonfinite='error' refuses.")
+        self._refuse(operand.top, name)
         return operand
+
+    def _refuse(self, top: float | None, name: str) -> None:
+        if self.refuses_specials and top is not None and not np.isfinite(top):
+            raise HalfulpError(f"{name} holds an infinity or a NaN, which on_nonfinite='error' refuses.")
 
     def looks_later(self, x: Any, fmt: Format | BlockFormat) -> bool:
         """Whether ``x`` may go on as it is, if what works on it checks it: all is on the host, and nothing needs to be
@@ -225,11 +238,16 @@ class Entrance(NamedTuple):
                 f"{name} is held in {alias(x.fmt)} along axis {x.axis}, but needed in {alias(fmt)} along axis {axis}."
             )
         if self.backend.name == "gpu":
-            x = Blocks(*map(self.backend.to_host, x)) if isinstance(x, Blocks) else self.backend.to_host(x)
+            x = (
+                x._replace(codes=self.backend.to_host(x.codes), scales=self.backend.to_host(x.scales))
+                if isinstance(x, Blocks)
+                else self.backend.to_host(x)
+            )
         if not isinstance(x, Blocks):
             values = np.asarray(numbers(x, name, _host()), np.float64)
             if values.ndim == 0:
                 raise HalfulpError(f"{name} is of {alias(fmt)}, which needs an axis to cut into blocks.")
+            self._refuse(float(abs(values).max()), name)
             x = encode_blocks(values, fmt, axis, self.rounding)
             same = fmt.decode(x)
             if not self.quantizes and not ((same == values) | ((same != same) & (values != values))).all():
@@ -238,6 +256,8 @@ class Entrance(NamedTuple):
                     " (hu.quantize(x, format, axis=...)), as Blocks (hu.encode_blocks), or let the machine do so"
                     " with on_inexact='quantize'."
                 )
+        elif x.fmt not in (None, fmt):
+            raise HalfulpError(f"{name} is in blocks of {alias(x.fmt)}, but the datapath's operand is of {alias(fmt)}.")
         elif block_axis(x.codes, x.axis) != block_axis(x.codes, axis):
             raise HalfulpError(f"{name} has blocks along axis {x.axis}; the summed axis is {axis}.")
         inner = replace(fmt, tensor_scale=None)

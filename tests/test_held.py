@@ -36,7 +36,6 @@ def test_products_of_held_operands_are_those_of_their_arrays(name, backend, surv
     a, b = normal((7, 12), dp.a), normal((12, 9), dp.b, 1)
     machine, other = (hu.Machine(name, backend) for _ in range(2))
     x, y = machine.hold(a, dp.a), machine.hold(b, dp.b)
-    other.calls = machine.calls  # random bits go by the number of the call
     surveys.clear()
     for left, right, held in ((a, b, (x, y)), (b.T, a.T, (y.T, x.T)), (a[2:5], b[:, 1:], (x[2:5], y[:, 1:]))):
         if dp.a == dp.b:
@@ -104,6 +103,31 @@ def test_blocks_are_held_along_their_axis(name):
     assert machine.dot(machine.hold(flat, dp.a), flat) == machine.dot(flat, flat)
 
 
+def test_a_tensor_scale_is_part_of_what_is_held():
+    values = hu.quantize(np.random.default_rng(0).normal(size=(4, 32)) * 1000, "nvfp4")
+    machine = hu.Machine("nvfp4/fp32")
+    held = machine.hold(values, "nvfp4")
+    assert held.outer != 1.0
+    assert_same_bits(np.asarray(held), values)
+    assert_same_bits(machine.sum(held, 1), machine.sum(values, 1))
+    assert_same_bits(machine.quantize(held, "bf16"), machine.quantize(values, "bf16"))
+
+
+def test_held_operands_without_elements_are_refused():
+    machine = hu.Machine("fp16")
+    held = machine.hold(np.ones((3, 4)), "fp16")
+    for left, right in ((held[:0], np.ones((4, 2))), (held, np.ones((4, 2))[:, :0])):
+        with pytest.raises(hu.HalfulpError, match="got an empty array"):
+            machine.matmul(left, right)
+
+
+def test_holding_draws_random_bits_only_where_it_rounds_so():
+    for name, calls in (("fp16@SR8", 0), ("fp16:operands=SR4", 1)):
+        machine = hu.Machine(name, on_inexact="quantize")
+        machine.hold(np.full(9, 0.1), "fp16")
+        assert machine.calls == calls
+
+
 def test_parts_of_what_has_a_nan_are_looked_at_again():
     x = np.array([[1.0, np.nan], [2.0, 3.0]])
     held = hu.Machine("fp16").hold(x, "fp16")
@@ -125,7 +149,6 @@ def test_a_sparse_matrix_is_held(name, backend, surveys):
     x = normal(30, dp.b)
     machine, other = (hu.Machine(name, backend) for _ in range(2))
     held = machine.hold(matrix, dp.a)
-    other.calls = machine.calls
     surveys.clear()
     found = machine.spmv(held, x)
     assert matrix.nnz not in surveys

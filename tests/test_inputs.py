@@ -181,3 +181,32 @@ def test_a_machine_without_a_gpu_says_so():
     except ImportError:
         with pytest.raises(hu.HalfulpError, match="backend 'gpu' needs CuPy and a CUDA device"):
             hu.Machine("fp16", backend="gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_infinities_and_nans_are_refused_before_they_are_rounded(backend):
+    for name in ("int8/int32", "fp4_e2m1/fp32", "mxfp4/fp32"):
+        machine = hu.Machine(name, backend, on_inexact="quantize", on_nonfinite="error")
+        for bad in (np.nan, np.inf):
+            with pytest.raises(hu.HalfulpError, match="holds an infinity or a NaN"):
+                machine.matmul([[bad]], [[1.0]])
+
+
+def test_blocks_of_another_format_are_refused():
+    blocks = hu.encode_blocks(np.ones((2, 32)), "mxfp8_e4m3")
+    with pytest.raises(
+        hu.HalfulpError, match="A is in blocks of mxfp8_e4m3, but the datapath's operand is of mxfp8_e5m2"
+    ):
+        hu.Machine("mxfp8_e5m2/fp32").matmul(blocks, np.ones((32, 1)))
+
+
+def test_other_sorts_of_arrays():
+    machine, x = hu.Machine("fp16"), np.arange(12.0).reshape(3, 4)
+    assert machine.matmul(np.matrix(x), np.ones((4, 2))).tolist() == machine.matmul(x, np.ones((4, 2))).tolist()
+    with pytest.raises(hu.HalfulpError, match="A is a sparse matrix; spmv takes those"):
+        machine.matmul(scipy.sparse.csr_array(x), np.ones((4, 2)))
+    for axis in (5, 1.5, (0, 1)):
+        with pytest.raises(hu.HalfulpError, match="has no axis"):
+            machine.sum(x, axis)
+    rough = hu.Machine("posit16/fp32", on_inexact="quantize")
+    assert rough.matmul([[0.1]], [[1.0]]) == hu.quantize(0.1, "posit16") == rough.quantize([0.1], "posit16")[0]
