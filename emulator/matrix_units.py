@@ -1,7 +1,7 @@
 """Matrix units by name: what the units of GPUs compute, as datapaths, from ``matrix_units.csv``.
 
 Everything there is from the literature, each row with its source; none of it was checked on silicon by this project.
-NVIDIA's units of floats, but fp64 and blocks, and CDNA3's of less than 32 bits give the bits of MMA-Sim 2.1.1, whose
+NVIDIA's units of floats, but fp64, and CDNA3's of less than 32 bits give the bits of MMA-Sim 2.1.1, whose
 authors did compare it with silicon (tests/test_mmasim). Each row's note says what its datapath leaves out. All leave
 out codes of NaNs, and accumulators that are handed in: a datapath's registers start at +0. A row without a datapath is
 one that datapaths cannot express; its note says why.

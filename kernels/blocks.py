@@ -17,7 +17,7 @@ from ..emulator.blocks import (
     tensor_scale_value,
     top_precision,
 )
-from ..emulator.formats import carrier
+from ..emulator.formats import Format, carrier
 from ..emulator.names import block_format
 from ..emulator.rounding import RNE, RTO, RTP, Rounding
 from .arrays import div, encode, quantize
@@ -87,3 +87,22 @@ def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str, thre
     if has_zero:
         return quantize(powers, saturating(fmt.scale), way, 0, backend, threads=threads)
     return np.clip(powers, fmt.scale.min_subnormal, fmt.scale.max_finite)
+
+
+def with_least(values: np.ndarray, fmt: Format | BlockFormat, codes: np.ndarray | None, terms: int) -> np.ndarray:
+    """Columns of numbers, and after each ``terms`` of them a power of two more: whose exponent is the least that an
+    exponent field means there, emin and in blocks that of the scale, a power of two.
+
+    codes : of a block format, the elements'; no ``terms`` numbers lie in two blocks.
+    """
+    starts = np.arange(0, len(values), terms)
+    least = np.full((len(starts), values.shape[1]), 1.0)
+    if codes is not None:
+        assert isinstance(fmt, BlockFormat)
+        elements = fmt.element.decode(codes)
+        there = np.isfinite(values) & (elements != 0)
+        scales = np.divide(values, elements, out=np.zeros(values.shape), where=there)
+        least = np.maximum.reduceat(scales, starts, 0)
+        least[least == 0] = 1.0  # nothing is multiplied there
+    emin = (fmt.element if isinstance(fmt, BlockFormat) else fmt).emin
+    return np.insert(values, [*starts[1:], len(values)], np.ldexp(least, emin), 0)

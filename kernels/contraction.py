@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,9 +16,11 @@ from ..emulator.formats import FixedFormat, FloatFormat, Format
 from ..emulator.orders import Blocked, Exact, Fused, Fusing, Order, Systolic, Tree, TwoStage, program
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
+from .blocks import with_least
 from .certificates import accumulators
 from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED, TWO_STAGE
 from .loops import EXACT
+from .operands import Operand
 from .paths import (
     BINARY32,
     BINARY64,
@@ -194,8 +197,12 @@ def _fused(
     if not isinstance(order, Exact):
         if carrier is BINARY32:
             return None
-        if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
-            raise HalfulpError(f"{order} on {datapath.name}: kernels have no fused units of block operands yet.")
+        blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
+        if blocks and not _within_blocks(datapath, order.terms, blocks):
+            raise HalfulpError(
+                f"{order} on {datapath.name}: kernels' fused units of block operands work within a block at a time, its"
+                " scales being powers of two."
+            )
         kept, width = aligned_width(datapath, order, fmt)
         if a.precision + b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {a.precision + b.precision}"
@@ -204,12 +211,29 @@ def _fused(
         if isinstance(order, TwoStage):
             sum_bits = fmt.precision + order.sum_guard_bits
             return FusedUnit(TWO_STAGE, kept, *operands, sum_bits=sum_bits, interleaved=int(order.interleaved))
-        way = ALIGNED if aligns(datapath, order, fmt, rounding) else INTEGER
-        return FusedUnit(way, kept, *operands, NO_EXPONENT if order.floor is None else order.floor)
+        way = INTEGER if blocks or not aligns(datapath, order, fmt, rounding) else ALIGNED
+        floor = NO_EXPONENT if order.floor is None else order.floor
+        return FusedUnit(way, kept, *operands, floor, with_least=int(bool(blocks)))
     path = _adds(fmt, rounding, carrier)
     if path is not Path.WIDE and _sums(datapath, order, carrier, terms, spans):
         return FusedUnit(ADDED if path is Path.NATIVE else SUMMED)
     return None if carrier is BINARY32 else _limbs(datapath, fmt, terms)
+
+
+def _within_blocks(datapath: Datapath, terms: int, blocks: list[BlockFormat]) -> bool:
+    """Whether a step works on a part of one block, whose scale is a power of two."""
+    powers = all(fmt.scale.precision == 1 and fmt.size % terms == 0 for fmt in blocks)
+    return powers and not isinstance(datapath.order, Blocked)
+
+
+def with_least_exponents(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> tuple[Datapath, Any, Any]:
+    """The matrices of a fused unit of block operands with each step's least exponents as a term more of it, and the
+    datapath that adds so many."""
+    order = datapath.order
+    assert isinstance(order, Fused)
+    a = with_least(backend.to_host(x.values).T, datapath.a, None if x.codes is None else x.codes.T, order.terms).T
+    b = with_least(backend.to_host(y.values), datapath.b, y.codes, order.terms)
+    return replace(datapath, order=replace(order, terms=order.terms + 1)), backend.array(a), backend.array(b)
 
 
 def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:

@@ -132,6 +132,9 @@ def aligned_step(
 ) -> tuple[f64, i64]:
     """``total`` and the products x[k] * y[k * stride], k < terms, aligned in 62-bit integers and rounded once; and the
     flags of that rounding."""
+    count = terms - unit.with_least
+    emin_x = stored_exponent(like(x[count], 0.0), NO_EXPONENT) if unit.with_least != 0 else unit.emin_x
+    emin_y = stored_exponent(like(y[count * stride], 0.0), NO_EXPONENT) if unit.with_least != 0 else unit.emin_y
     largest = NO_EXPONENT
     outcome = 0.0  # of the infinities and NaNs among the terms
     found = False
@@ -140,14 +143,14 @@ def aligned_step(
         outcome = total
     elif total != 0.0:
         largest = stored_exponent(total, unit.emin_total)
-    for k in range(terms):
+    for k in range(count):
         xk = like(x[k], 0.0)
         yk = like(y[k * stride], 0.0)
         if is_special(xk) or is_special(yk):
             found = True
             outcome = outcome + xk * yk
         elif xk != 0.0 and yk != 0.0:
-            largest = max(largest, stored_exponent(xk, unit.emin_x) + stored_exponent(yk, unit.emin_y))
+            largest = max(largest, stored_exponent(xk, emin_x) + stored_exponent(yk, emin_y))
     if found:
         return special_result(outcome, False, t)
     if largest == NO_EXPONENT:
@@ -155,7 +158,7 @@ def aligned_step(
     largest = max(largest, unit.floor)
     quantum = largest - unit.kept_bits if unit.floating != 0 else 0 - unit.kept_bits
     s = aligned(total, 1.0, 53, 1, quantum)
-    for k in range(terms):
+    for k in range(count):
         s = s + aligned(like(x[k], 0.0), like(y[k * stride], 0.0), unit.precision_x, unit.precision_y, quantum)
     m = max(s, 0 - s)
     if s == 0:

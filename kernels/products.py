@@ -11,7 +11,7 @@ from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
 from .backends import Backend, Work
 from .certificates import Certificate, certificate
-from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes
+from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
 from .loops import FIELDS
 from .operands import Operand, span
@@ -96,7 +96,10 @@ def multiply(
     pitch = columns if pitch is None else pitch
     if way.engine == "kernel":
         assert way.plan is not None
-        _by_kernel(datapath, x.values, y.values, out, backend, draw, way.plan, (first, pitch, 1))
+        matrices = datapath, x.values, y.values
+        if way.plan.levels[0].unit.with_least:
+            matrices = with_least_exponents(datapath, x, y, backend)
+        _by_kernel(*matrices, out, backend, draw, way.plan, (first, pitch, 1))
         return
     for panel in panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL):
         a, b = x.values[panel.rows], y.values[:, panel.columns]

@@ -104,6 +104,7 @@ class FusedUnit(NamedTuple):
     limbs: i64 = 0  #: and how many there are
     sum_bits: i64 = 0  #: TWO_STAGE: bits kept of the products' sum below the largest exponent
     interleaved: i64 = 0  #: and 1 if even and odd products are summed apart
+    with_least: i64 = 0  #: INTEGER: 1 if a step's last pair of numbers tells emin_x and emin_y (``blocks.with_least``)
 
 
 class Layout(NamedTuple):

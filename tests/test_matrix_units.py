@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 
 import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.emulator import datapath, names
 from halfulp.emulator.blocks import Block, BlockFormat
+from halfulp.emulator.random import Philox, stream
 from kernel_cases import SEED, assert_codes, choice, directed_codes, tame_code, values
 
 UNITS = hu.units()
@@ -52,15 +54,55 @@ def test_machines_run_them_with_the_bits_of_the_definition(text):
     assert_codes(dp.output, found, wanted, lambda i: f"{text}: {a[i // 2]} . {b[i % 2]}")
 
 
-@pytest.mark.parametrize("text", [text for text in EXPRESSED if in_blocks(text)])
-def test_those_in_blocks_run_by_the_definition_alone(text):
-    """The day that kernels have them, this fails: then they belong to the test above."""
-    dp = hu.Datapath.parse(text)
-    one = [Block((fmt.element.unpack(int(fmt.element.encode(1.0))),) * 2, hu.format("e8m0").unpack(128))
-           for fmt in (dp.a, dp.b)]  # fmt: skip
-    assert float(dp.output.unpack(datapath.dot(dp, [one[0]], [one[1]]))) == 2 * 2.0**2
-    with pytest.raises(hu.HalfulpError, match="no fused units of block operands"):
-        hu.Machine(dp).matmul(np.ones((2, 32)), np.ones((32, 2)))
+def blocks_of(fmt, rng, rows, length):
+    """Blocks of any elements, few of them infinities or NaNs, and scales that lie close together, or do not."""
+    codes = rng.integers(0, 1 << fmt.element.bits, (rows, length), np.uint8)
+    codes[~np.isfinite(fmt.element.decode(codes)) & (rng.random(codes.shape) < 0.98)] = 0
+    spread = rng.choice([0, 3, 40, 127], (rows, 1))
+    scales = rng.integers(127 - spread, 128 + spread, (rows, -(-length // fmt.size))).astype(np.uint8)
+    return hu.Blocks(codes, scales, None, 1)
+
+
+def as_blocks(fmt, held, row):
+    elements = [fmt.element.unpack(int(code)) for code in held.codes[row]]
+    scales = [fmt.scale.unpack(int(code)) for code in held.scales[row]]
+    return [Block(tuple(elements[i * fmt.size : (i + 1) * fmt.size]), scale) for i, scale in enumerate(scales)]
+
+
+IN_BLOCKS = [text for text in EXPRESSED if in_blocks(text)]
+IN_BLOCKS += ["mxfp6_e2m3/fp32@SR5:fused8g1", "mxint8*mxfp6_e3m2/bf16@RTN:fused16", "mxfp4*bf16/fp32:fused32g9"]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cxx"])
+@pytest.mark.parametrize("text", IN_BLOCKS)
+def test_those_in_blocks_do_so_too(text, backend):
+    dp, rng = hu.Datapath.parse(text), np.random.default_rng([SEED, *text.encode()])
+    for length in (5, 96, 150):
+        x = blocks_of(dp.a, rng, 5, length)
+        if isinstance(dp.b, BlockFormat):
+            y = blocks_of(dp.b, rng, 4, length)
+            columns = [as_blocks(dp.b, y, j) for j in range(4)]
+            y = hu.Blocks(np.ascontiguousarray(y.codes.T), np.ascontiguousarray(y.scales.T), None, 0)
+        else:
+            columns = [[choice(directed_codes(dp.b), rng) for _ in range(length)] for _ in range(4)]
+            y = values(dp.b, columns).T
+        found = hu.Machine(dp, backend, SEED).matmul(x, y)
+
+        def draw(role, step, k, element):
+            return Philox().random_bits(SEED, stream(1, role), element, step, k)
+
+        wanted = [
+            datapath.dot(dp, as_blocks(dp.a, x, i), columns[j], partial(draw, element=4 * i + j))
+            for i in range(5)
+            for j in range(4)
+        ]
+        assert_codes(dp.output, found, wanted, lambda i: f"{text}: row {i // 4}, column {i % 4}")
+
+
+def test_steps_beyond_a_block_are_refused():
+    for text in ("mxfp8_e4m3/fp32:fused64", "nvfp4/fp32:fused16", "mxfp4/fp32:blocked64(fp32:fused32)"):
+        with pytest.raises(hu.HalfulpError, match="work within a block at a time"):
+            hu.Machine(text)
 
 
 def test_names():

@@ -91,5 +91,32 @@ def test_matrix_units(case):
     decoded = (fmt.decode(codes.astype(code_dtype(fmt.bits))) for fmt, codes in ((dp.a, x), (dp.b, y)))
     machine = hu.Machine(dp)
     found = np.array([machine.dot(row, column) for row, column in zip(*decoded, strict=True)])
+    assert_same(found, wanted, x, y)
+
+
+@pytest.mark.parametrize("b", ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4"])
+@pytest.mark.parametrize("a", ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4"])
+def test_tensor_cores_on_blocks(a, b):
+    """One block each, as MMA-Sim has one scale a step."""
+    torch, sim = pytest.importorskip("torch"), pytest.importorskip("mmasim.nv_ptx.sim")
+    names = ["fp" + name.removeprefix("mxfp") for name in (a, b)]
+    names = ["fp4_e2m1" if name == "fp4" else name for name in names]
+    kinds = ".".join(SMALL[name] for name in names)
+    theirs = sim.TCGen05MMABlockScale("Blackwell", f"m128n8k32.kind::mxf8f6f4.block32.f32.{kinds}.ue8m0")
+    dp, rng = hu.unit("B200", a, b, instruction="tcgen05"), np.random.default_rng([*a.encode(), *b.encode()])
+    x, y = (codes_of(fmt.element, rng, length=32) for fmt in (dp.a, dp.b))
+    scales = rng.integers(127 - 130 // rng.choice([2, 20, 60], (len(x), 1)), 131, (len(x), 2)).astype(np.uint8)
+    given = [torch.from_numpy(scales[:, [i]].copy()).view(torch.float8_e8m0fnu) for i in range(2)]
+    started = torch.zeros(len(x), dtype=torch.float32)
+    wanted = theirs.dpa(tensor(x, names[0]), tensor(y, names[1]), started, *given).double().numpy()
+    machine, found = hu.Machine(dp), []
+    for i in range(len(x)):
+        row = hu.Blocks(x[[i]].astype(np.uint8), scales[[i], :1], None, 1)
+        column = hu.Blocks(y[[i]].T.astype(np.uint8), scales[[i], 1:], None, 0)
+        found.append(machine.matmul(row, column)[0, 0])
+    assert_same(np.array(found), wanted, x, y)
+
+
+def assert_same(found, wanted, x, y):
     same = (found == wanted) & (np.signbit(found) == np.signbit(wanted)) | (np.isnan(found) & np.isnan(wanted))
     assert same.all(), [(x[i], y[i], found[i], wanted[i]) for i in np.flatnonzero(~same)[:3]]
