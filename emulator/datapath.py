@@ -103,6 +103,12 @@ class Datapath:
         if isinstance(inner, TwoStage) and isinstance(held, FixedFormat):
             raise HalfulpError(f"{inner} is an order of float accumulators; {held} is fixed point.")
         blocks = [fmt for fmt in (self.a, self.b) if isinstance(fmt, BlockFormat)]
+        if isinstance(inner, Fused) and inner.group:
+            steps = self.order.length % inner.group if isinstance(self.order, Blocked) else 0
+            if len(blocks) < 2 or any(fmt.size % inner.group for fmt in blocks) or steps:
+                raise HalfulpError(
+                    f"{inner}: its groups are parts of blocks; give it operands in blocks of a multiple."
+                )
         if not blocks:
             return
         if self.product is not None or not isinstance(inner, (Sequential, Fused, Exact)):
@@ -178,6 +184,7 @@ class Operand(NamedTuple):
 
     datum: Unpacked
     exponent: int  #: floor(log2|x|), at least its format's emin; of an element in a block plus that of the scale
+    scale: int = 0  #: that of the scale
 
 
 def exponent_of(datum: Unpacked, fmt: Format) -> int:
@@ -190,8 +197,8 @@ def operand(datum: Unpacked, fmt: Format, scale: Unpacked | None = None, scale_f
     exponent = exponent_of(datum, fmt) if datum.kind is Kind.FINITE and datum.significand else 0
     if scale is None or scale_format is None:
         return Operand(datum, exponent)
-    finite = scale.kind is Kind.FINITE and scale.significand
-    return Operand(exact_product(datum, scale), exponent + (exponent_of(scale, scale_format) if finite else 0))
+    of_scale = exponent_of(scale, scale_format) if scale.kind is Kind.FINITE and scale.significand else 0
+    return Operand(exact_product(datum, scale), exponent + of_scale, of_scale)
 
 
 def operands(fmt: Format | BlockFormat, codes: Sequence[int] | Sequence[Block]) -> list[Operand]:
@@ -320,15 +327,33 @@ class _Unit:
         numbers = [term for term in terms if not term.is_zero]
         if not numbers:
             return _ZERO
-        aligned = [Operand(p, x.exponent + y.exponent) for p, (x, y) in zip(products, pairs, strict=True)]
+        exponents = ((x.exponent + y.exponent, x.scale + y.scale) for x, y in pairs)
+        aligned = [Operand(product, *two) for product, two in zip(products, exponents, strict=True)]
         if isinstance(inner, TwoStage):
             return two_stage_sum(aligned, total, fmt, inner)
-        quantum = min(term.exponent for term in numbers)
-        if isinstance(inner, Fused):
-            exponents = [product.exponent for product in aligned if not product.datum.is_zero]
-            exponents += [] if total.is_zero else [exponent_of(total, fmt)]
-            quantum = alignment_quantum(fmt, inner, max(exponents))
+        if isinstance(inner, Exact):
+            quantum = min(term.exponent for term in numbers)
+        else:
+            assert isinstance(inner, Fused)
+            if inner.group:
+                aligned = _grouped(aligned, inner.group)
+                terms = [*(group.datum for group in aligned), total]
+            places = [term.exponent for term in aligned if inner.group or not term.datum.is_zero]
+            places += [] if total.is_zero else [exponent_of(total, fmt)]
+            quantum = alignment_quantum(fmt, inner, max(places))
         return _fixed(sum(_truncated(t, quantum) for t in terms), quantum)
+
+
+def _grouped(products: Sequence[Operand], size: int) -> list[Operand]:
+    """The exact sums of groups of products, under their scales' exponents; none of groups that are all 0."""
+    sums = []
+    for start in range(0, len(products), size):
+        group = [product for product in products[start : start + size] if not product.datum.is_zero]
+        if group:
+            quantum = min(product.datum.exponent for product in group)
+            summed = _fixed(sum(_truncated(product.datum, quantum) for product in group), quantum)
+            sums.append(Operand(summed, group[0].scale))
+    return sums
 
 
 def two_stage_sum(products: Sequence[Operand], total: Unpacked, fmt: Format, order: TwoStage) -> Unpacked:
@@ -336,9 +361,9 @@ def two_stage_sum(products: Sequence[Operand], total: Unpacked, fmt: Format, ord
     kept, kept_of_sum = fmt.precision - 1 + order.guard_bits, fmt.precision + order.sum_guard_bits
     sums = []  # of groups of products: what they sum up to, and their largest exponent
     for group in (products[::2], products[1::2]) if order.interleaved else (products,):
-        largest = max((exponent for datum, exponent in group if not datum.is_zero), default=None)
+        largest = max((exponent for datum, exponent, _ in group if not datum.is_zero), default=None)
         if largest is not None:
-            sums.append((_fixed(sum(_truncated(datum, largest - kept) for datum, _ in group), largest - kept), largest))
+            sums.append((_fixed(sum(_truncated(x.datum, largest - kept) for x in group), largest - kept), largest))
     of_total = fmt.emin if total.is_zero else exponent_of(total, fmt)
     of_products = max((exponent for _, exponent in sums), default=of_total)
     largest = max(of_products, of_total)

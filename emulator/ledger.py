@@ -113,7 +113,8 @@ def output_operation(datapath: Datapath) -> Operation | None:
 def aligned_width(datapath: Datapath) -> int:
     """Bits of the sum that a fused or exact unit aligns its products into.
 
-    Fused: kept bits, two before the point, the growth of the terms, guard bits; of two stages those of the second, one
+    Fused: kept bits, two before the point (of groups those of the elements' products and their scales), the growth of
+    the terms, guard bits; of two stages those of the second, one
     more than ``sum_guard_bits``. Exact: from the lowest bit of a product to the highest, the growth of the terms (of
     2^30, if there is no limit), and a sign; of one block's elements, whose scale comes after the sum.
     """
@@ -121,7 +122,10 @@ def aligned_width(datapath: Datapath) -> int:
     inner = datapath.order.accumulator if isinstance(datapath.order, Blocked) else datapath.accumulator
     if isinstance(order, (Fused, TwoStage)):
         guard_bits = order.guard_bits if isinstance(order, Fused) else order.sum_guard_bits + 1
-        return inner.precision + guard_bits + 1 + math.ceil(math.log2(order.terms + 1))
+        whole = 2
+        if isinstance(order, Fused) and order.group:
+            whole += sum(exponents(fmt.element)[1] + (fmt.scale.precision > 1) for fmt in (datapath.a, datapath.b))
+        return inner.precision - 1 + guard_bits + whole + math.ceil(math.log2(order.terms + 1))
     assert isinstance(order, Exact)
     formats = [fmt.element if isinstance(fmt, BlockFormat) and order.terms else fmt for fmt in (datapath.a, datapath.b)]
     (low_a, high_a), (low_b, high_b) = map(exponents, formats)

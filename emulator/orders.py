@@ -65,8 +65,8 @@ class Fused:
     The n exact products of a step and the accumulator are aligned to the largest exponent among them, cut off
     (toward zero) below ``guard_bits`` bits under the accumulator's last place at that exponent, summed exactly,
     then normalised and rounded once into the accumulator. The exponent of a product is the sum of its operands'
-    exponents, unnormalised. A fixed-point accumulator has its own fixed last place, and neither of the last two
-    fields. A sum that cancels is +0.
+    exponents, unnormalised. A fixed-point accumulator has its own fixed last place, and neither floor nor tensor cores'
+    results. A sum that cancels is +0.
     """
 
     terms: int
@@ -75,22 +75,29 @@ class Fused:
     #: Results as of NVIDIA's units: one beyond the range is what an infinity is there, in every rounding mode, and one
     #: that is zero is +0, also where a negative sum was rounded to it (Khattak & Mikaitis 2025, arXiv:2512.07004).
     tensor_core: bool = False
+    #: Of operands in blocks: so many products are summed exactly, and their sum is a term whose exponent is that of its
+    #: blocks' scales alone, unless all products are 0 (GST-FDPA of MMA-Sim, Xie et al., arXiv:2511.10909).
+    group: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= 32:
             raise HalfulpError(f"{self}: terms must lie in 1...4096, guard_bits in 0...32.")
+        if self.group is not None and (self.group < 1 or self.terms % self.group):
+            raise HalfulpError(f"{self}: terms must be a multiple of group, or that left out.")
         if self.floor is not None and not -4096 <= self.floor <= 4096:
             raise HalfulpError(f"{self}: floor is an exponent in -4096...4096, or left out.")
 
     def __str__(self) -> str:
         floor = "" if self.floor is None else f", floor={self.floor}"
-        return f"fused({self.terms}, guard_bits={self.guard_bits}{floor}{', tensor_core' * self.tensor_core})"
+        group = "" if self.group is None else f", group={self.group}"
+        return f"fused({self.terms}, guard_bits={self.guard_bits}{floor}{', tensor_core' * self.tensor_core}{group})"
 
     @property
     def text(self) -> str:
         guard = f"g{self.guard_bits}" if self.guard_bits else ""
         floor = "" if self.floor is None else f"e{self.floor}"
-        return f"fused{self.terms}{guard}{floor}{'n' * self.tensor_core}"
+        group = "" if self.group is None else f"x{self.group}"
+        return f"fused{self.terms}{group}{guard}{floor}{'n' * self.tensor_core}"
 
     def steps(self, first: int, last: int, draws: Iterator[int]) -> Iterator[Step]:
         return _fuses(first, last, self.terms, draws)
@@ -260,9 +267,11 @@ sequential = Sequential()
 exact = Exact()
 
 
-def fused(terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False) -> Fused:
+def fused(
+    terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False, group: int | None = None
+) -> Fused:
     """The order of a fused unit with ``terms`` products a step."""
-    return Fused(terms, guard_bits, floor, tensor_core)
+    return Fused(terms, guard_bits, floor, tensor_core, group)
 
 
 def two_stage(terms: int, guard_bits: int = 0, sum_guard_bits: int = 0, interleaved: bool = False) -> TwoStage:
@@ -324,15 +333,15 @@ def registers(order: Order, length: int) -> int:
 
 
 _ORDER = re.compile(
-    r"sequential|fused(?P<terms>\d+)(g(?P<guard>\d+))?(e(?P<floor>-?\d+))?(?P<tensor>n)?|exact(?P<exact>\d+)?|tree(?P<tree>\d+)?|systolic(?P<lanes>\d+)"
+    r"sequential|fused(?P<terms>\d+)(x(?P<group>\d+))?(g(?P<guard>\d+))?(e(?P<floor>-?\d+))?(?P<tensor>n)?|exact(?P<exact>\d+)?|tree(?P<tree>\d+)?|systolic(?P<lanes>\d+)"
     r"|twostage(?P<staged>\d+)(g(?P<first_guard>\d+))?s(?P<sum_guard>\d+)(?P<interleaved>i)?"
     r"|blocked(?P<length>\d+)\((?P<accumulator>[^@:()]+)(@(?P<rounding>[^@:()]+))?(:(?P<inner>[^()]+))?\)"
 )
 
 
 def parse_order(text: Order | str) -> Order:
-    """An order from its text form: ``fused32g2``, ``fused16g2e-133n`` (a floor, as tensor cores),
-    ``twostage16g1s8i`` (interleaved), ``exact``, ``exact8``, ``tree16``, ``systolic4``,
+    """An order from its text form: ``fused32g2``, ``fused16g2e-133n`` (a floor, as tensor cores), ``fused64x16``
+    (groups of blocks' products), ``twostage16g1s8i`` (interleaved), ``exact``, ``exact8``, ``tree16``, ``systolic4``,
     ``blocked128(fp32@RTZ:fused32)``."""
     if not isinstance(text, str):
         if isinstance(text, Order):
@@ -343,14 +352,15 @@ def parse_order(text: Order | str) -> Order:
     match = _ORDER.fullmatch(text.strip())
     if not match:
         raise HalfulpError(
-            f"order {text!r} is none of sequential, fused<n>[g<guard bits>][e<floor>][n],"
+            f"order {text!r} is none of sequential, fused<n>[x<group>][g<guard bits>][e<floor>][n],"
             " twostage<n>[g<guard bits>]s<sum's guard bits>[i], exact[<n>], tree[<n>], systolic<lanes>,"
             " blocked<n>(<accumulator>[@<rounding>][:<order>])."
         )
     part = match.groupdict()
     number = lambda name: None if part[name] is None else int(part[name])  # noqa: E731
     if part["terms"]:
-        return Fused(int(part["terms"]), int(part["guard"] or 0), number("floor"), part["tensor"] is not None)
+        tensor_core = part["tensor"] is not None
+        return Fused(int(part["terms"]), int(part["guard"] or 0), number("floor"), tensor_core, number("group"))
     if part["staged"]:
         guards = int(part["first_guard"] or 0), int(part["sum_guard"])
         return TwoStage(int(part["staged"]), *guards, part["interleaved"] is not None)

@@ -198,6 +198,8 @@ def _fused(
         if carrier is BINARY32:
             return None
         blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
+        if isinstance(order, Fused) and order.group:
+            raise HalfulpError(f"{order} on {datapath.name}: kernels have no fused units of groups yet.")
         if blocks and not _within_blocks(datapath, order.terms, blocks):
             raise HalfulpError(
                 f"{order} on {datapath.name}: kernels' fused units of block operands work within a block at a time, its"

@@ -118,6 +118,23 @@ def fused(pairs, unit, n, guard, fractions, emins, floor_exponent=None, tensor_c
     return total
 
 
+def grouped(groups, unit, n, guard, floor_exponent, tensor_core):
+    """``groups``: of each its pairs of elements, the product of its scales, the sum of their exponents; n a step."""
+    total, fractions = ZERO, unit.format.t + guard
+    for start in range(0, len(groups), n):
+        terms = []
+        for pairs, scale, e in groups[start : start + n]:
+            products = [x * y for x, y in pairs]
+            if any(products) and scale:
+                terms.append((sum(products) * scale, e))
+        if total.magnitude:
+            terms.append((total.fraction, exponent(total, unit.format.emin)))
+        largest = max([e for _, e in terms] + [floor_exponent])
+        summed = number(sum((_towards_zero(x, largest - fractions) for x, _ in terms), Fraction(0)))
+        total = as_tensor_cores(summed, unit) if tensor_core else unit.round(summed)
+    return total
+
+
 def two_stage(pairs, unit, n, guard, sum_guard, interleaved, fractions, emins):
     """CDNA3's units as MMA-Sim's ``tr_fdpa`` and ``gtr_fdpa`` have them, on fractions; arguments as of ``fused``."""
     f, f2 = fractions + guard, fractions + sum_guard  # MMA-Sim's F and F2

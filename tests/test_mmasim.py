@@ -7,6 +7,8 @@ their codes; and zeros have the sign of MMA-Sim's.
 import halfulp as hu
 import numpy as np
 import pytest
+from halfulp.emulator import datapath
+from halfulp.emulator.blocks import Block
 from halfulp.emulator.codec import code_dtype
 
 NVIDIA = {"V100": "Volta", "T4": "Turing", "A100": "Ampere", "L40S": "Ada Lovelace"}
@@ -115,6 +117,34 @@ def test_tensor_cores_on_blocks(a, b):
         column = hu.Blocks(y[[i]].T.astype(np.uint8), scales[[i], 1:], None, 0)
         found.append(machine.matmul(row, column)[0, 0])
     assert_same(np.array(found), wanted, x, y)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mxfp4", "mxf4.block32"), ("mxfp4x16", "mxf4nvf4.block16"),
+                                            ("nvfp4", "mxf4nvf4.block16")])  # fmt: skip
+def test_tensor_cores_on_groups(name, kind):
+    """By the definition alone; two elements a byte, the first one above."""
+    torch, sim = pytest.importorskip("torch"), pytest.importorskip("mmasim.nv_ptx.sim")
+    scale, dtype = ("ue4m3", torch.float8_e4m3fn) if name == "nvfp4" else ("ue8m0", torch.float8_e8m0fnu)
+    theirs = sim.TCGen05MMABlockScale("Blackwell", f"m128n8k64.kind::{kind}.f32.e2m1.e2m1.{scale}")
+    dp, rng = hu.unit("B200", name), np.random.default_rng([*name.encode()])
+    codes = rng.integers(0, 16, (2, 900, 64)) * (rng.random((2, 900, 64)) < rng.choice([0.05, 0.3, 1.0], (2, 900, 1)))
+    spread = rng.choice([1, 8, 40, 120], (900, 1))
+    scales = rng.integers(127 - spread, 128 + spread, (2, 900, 64 // dp.a.size))
+    scales = (scales if name != "nvfp4" else scales & 0x7F).astype(np.uint8)
+    given = [torch.from_numpy(x.copy()).view(dtype) for x in scales]
+    packed = [torch.from_numpy((x[:, ::2] << 4 | x[:, 1::2]).astype(np.uint8)) for x in codes]
+    wanted = theirs.dpa(*packed, torch.zeros(900), *given).double().numpy()
+    found = [
+        float(dp.output.unpack(datapath.dot(dp, *(in_blocks(dp.a, codes[k, i], scales[k, i]) for k in range(2)))))
+        for i in range(900)
+    ]
+    assert_same(np.array(found), wanted, *codes)
+
+
+def in_blocks(fmt, codes, scales):
+    elements = [fmt.element.unpack(int(code)) for code in codes]
+    parts = zip(range(0, len(codes), fmt.size), scales, strict=True)
+    return [Block(tuple(elements[i : i + fmt.size]), fmt.scale.unpack(int(scale))) for i, scale in parts]
 
 
 def assert_same(found, wanted, x, y):

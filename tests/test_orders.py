@@ -193,6 +193,9 @@ def test_functions_make_orders():
     assert str(unit) == "fused(16, guard_bits=2, floor=-133, tensor_core)"
     assert hu.two_stage(16, 1, 8, interleaved=True) == orders.parse_order("twostage16g1s8i")
     assert str(hu.two_stage(8, 1, 8)) == "two_stage(8, guard_bits=1, sum_guard_bits=8)"
+    groups = hu.fused(64, 12, -139, True, group=16)
+    assert groups == orders.parse_order(groups.text) and groups.text == "fused64x16g12e-139n"
+    assert str(groups) == "fused(64, guard_bits=12, floor=-139, tensor_core, group=16)"
     assert hu.two_stage(4).text == "twostage4s0" and hu.two_stage(16, 1, 8, True).text == "twostage16g1s8i"
     assert hu.fused(4, floor=0).text == "fused4e0" and hu.fused(4, tensor_core=True).text == "fused4n"
 
@@ -267,6 +270,10 @@ def test_a_floor_cuts_what_lies_far_below_it(unit, kept):
         (lambda: hu.Exact(0), "1...4096"),
         (lambda: hu.fused(0), "1...4096"),
         (lambda: hu.fused(4, floor=5000), "-4096...4096"),
+        (lambda: hu.fused(8, group=3), "a multiple of group"),
+        (lambda: hu.Datapath("fp16", order="fused8x4"), "parts of blocks"),
+        (lambda: hu.Datapath.parse("mxfp4*fp16/fp32:fused8x4"), "parts of blocks"),
+        (lambda: hu.Datapath.parse("nvfp4/fp32:fused64x32"), "parts of blocks"),
         (lambda: hu.two_stage(8, 2, 1), "guard_bits in 0...sum_guard_bits"),
         (lambda: hu.Datapath("fp16", order="twostage8g1"), "twostage<n>[g<guard bits>]s<sum's guard bits>[i]"),
         (lambda: hu.Datapath("q4.4", order="twostage4s1"), "an order of float accumulators; q4.4"),
@@ -325,6 +332,44 @@ def test_blocks_are_added_one_at_a_time(names, accumulator):
         total = oracle.decode(oracle.round(oracle.number(total.fraction + summed), fmt, mode)[0], fmt)
     found = datapath.dot(dp, *unpacked)
     assert as_value(dp.output.unpack(found)) == total
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mxfp4/fp32@RTZ:fused64x16g12e-139n", "nvfp4/fp32@RTZ:fused64x16g12e-139n", "mxfp4x16/fp32:fused32x8g1e-30",
+     "mxfp8_e5m2x8*mxfp6_e2m3x8/e8m9@RTN:fused8x4e-200", "nvfp4/bf16:fused16x16e0n"],
+)  # fmt: skip
+def test_groups_are_aligned_by_their_scales(name):
+    """Scales near and far, groups that cancel, groups of zeros, scales of zero; the last step a part."""
+    dp, chance = hu.Datapath.parse(name), np.random.default_rng([*name.encode()])
+    order, size = dp.order, dp.a.size
+    for trial in range(60):
+        length = int(chance.integers(1, 12)) * order.group
+        codes = chance.integers(0, 1 << np.array([[dp.a.element.bits], [dp.b.element.bits]]), (2, length))
+        codes *= chance.random((2, length)) < chance.choice([0.1, 0.5, 1.0])
+        if trial % 3 == 0 and order.group > 1:  # pairs of products that cancel
+            codes[:, 1::2] = codes[:, ::2]
+            codes[0, 1::2] ^= 1 << dp.a.element.bits - 1
+        operands, elements, scales = [], [], []
+        for fmt, row in zip((dp.a, dp.b), codes, strict=True):
+            middle, spread = (127, chance.choice([2, 12, 60])) if fmt.scale.precision == 1 else (64, 63)
+            drawn = chance.integers(middle - spread, middle + spread, -(-length // size))
+            data = [fmt.element.unpack(int(c)) for c in row]
+            data = [x if x.kind.name == "FINITE" else fmt.element.unpack(0) for x in data]
+            held = [fmt.scale.unpack(int(c)) for c in drawn]
+            parts = zip(range(0, length, size), held, strict=True)
+            operands.append([hu.emulator.blocks.Block(tuple(data[i : i + size]), scale) for i, scale in parts])
+            elements.append([x.fraction for x in data])
+            scales.append([(as_value(x), fmt.scale.emin) for x in held])
+        groups = []
+        for start in range(0, length, order.group):
+            pairs = list(zip(*(x[start : start + order.group] for x in elements), strict=True))
+            two = [of[start // size] for of in scales]
+            exponents = [order_oracle.exponent(x, emin) if x.magnitude else 0 for x, emin in two]
+            groups.append((pairs, two[0][0].fraction * two[1][0].fraction, sum(exponents)))
+        unit = order_oracle.Unit(oracle_format(str(dp.accumulator)), *mode_of(dp.rounding), None)
+        fields = order.terms // order.group, order.guard_bits, order.floor, order.tensor_core
+        assert as_value(dp.output.unpack(datapath.dot(dp, *operands))) == order_oracle.grouped(groups, unit, *fields)
 
 
 def test_tensor_scales_multiply_the_sum_before_the_output_is_rounded():
