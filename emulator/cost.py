@@ -265,7 +265,7 @@ def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
     """
     datapath = Datapath.parse(datapath)
     technology = Technology(node)
-    inner = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
+    inner = datapath.inner_order
     lanes = _lanes(inner)
     whole = replace(datapath, output=datapath.accumulator)
     span = datapath.order.length if isinstance(datapath.order, Blocked) else lanes

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import names
-from .arithmetic import INVALID_NAN, Flags, exact_product, exact_sum, round_pack
+from .alignment import Operand, aligned_sum, operand
+from .arithmetic import Flags, exact_product, exact_sum, round_pack
 from .blocks import Block, BlockFormat
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
@@ -83,7 +84,7 @@ class Datapath:
             fill("product", names.format, None)
         else:
             object.__setattr__(self, "product_rounding", RNE)  # nothing is rounded there
-        inner = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
+        inner = self.accumulators[-1][0]
         parts = {"accumulator": self.accumulator, "inner accumulator": inner, "product": self.product or inner}
         for part, fmt in (parts | {"output": self.output}).items():
             if not isinstance(fmt, (FloatFormat, FixedFormat)):
@@ -93,10 +94,9 @@ class Datapath:
 
     def _check_order(self) -> None:
         """Refuses what a unit of the order cannot do."""
-        inner = self.order.order if isinstance(self.order, Blocked) else self.order
+        inner, held = self.inner_order, self.accumulators[-1][0]
         if isinstance(inner, Fusing) and self.product is not None:
             raise HalfulpError(f"the order {inner} adds exact products: leave product out.")
-        held = self.order.accumulator if isinstance(self.order, Blocked) else self.accumulator
         special = isinstance(inner, Fused) and (inner.floor is not None or inner.tensor_core)
         if special and isinstance(held, FixedFormat):
             raise HalfulpError(f"{inner}: floor and tensor_core belong to float accumulators; {held} is fixed point.")
@@ -161,6 +161,22 @@ class Datapath:
         return self.name
 
     @property
+    def inner_order(self) -> Order:
+        """The order in which products are added: of ``Blocked`` that within a block."""
+        return self.order.order if isinstance(self.order, Blocked) else self.order
+
+    @property
+    def accumulators(self) -> list[tuple[Format, Rounding]]:
+        """The accumulators and their roundings; the one that products are added to is the last."""
+        inner = [(self.order.accumulator, self.order.rounding)] if isinstance(self.order, Blocked) else []
+        return [(self.accumulator, self.rounding), *inner]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether an operand is in blocks."""
+        return isinstance(self.a, BlockFormat) or isinstance(self.b, BlockFormat)
+
+    @property
     def name(self) -> str:
         """The text form, with aliases: ``Datapath.parse(dp.name) == dp``."""
         text = names.alias(self.a) + ("" if self.b == self.a else f"*{names.alias(self.b)}")
@@ -177,28 +193,6 @@ class Datapath:
     def describe(self) -> dict[str, str | None]:
         """Every field as text, for records."""
         return {f.name: None if getattr(self, f.name) is None else str(getattr(self, f.name)) for f in fields(self)}
-
-
-class Operand(NamedTuple):
-    """A datum as a multiplier gets it: the number, exact, and what its exponent field means."""
-
-    datum: Unpacked
-    exponent: int  #: floor(log2|x|), at least its format's emin; of an element in a block plus that of the scale
-    scale: int = 0  #: that of the scale
-
-
-def exponent_of(datum: Unpacked, fmt: Format) -> int:
-    """The exponent field's meaning for a finite non-zero datum of ``fmt``: floor(log2|x|), at least emin."""
-    return max(datum.significand.bit_length() - 1 + datum.exponent, fmt.emin)
-
-
-def operand(datum: Unpacked, fmt: Format, scale: Unpacked | None = None, scale_format: Format | None = None) -> Operand:
-    """A number of ``fmt``, or an element of it under a scale."""
-    exponent = exponent_of(datum, fmt) if datum.kind is Kind.FINITE and datum.significand else 0
-    if scale is None or scale_format is None:
-        return Operand(datum, exponent)
-    of_scale = exponent_of(scale, scale_format) if scale.kind is Kind.FINITE and scale.significand else 0
-    return Operand(exact_product(datum, scale), exponent + of_scale, of_scale)
 
 
 def operands(fmt: Format | BlockFormat, codes: Sequence[int] | Sequence[Block]) -> list[Operand]:
@@ -272,12 +266,10 @@ class _Unit:
         self.registers[step.register] = total
 
     def accumulator(self, level: int) -> Format:
-        order = self.datapath.order
-        return order.accumulator if level and isinstance(order, Blocked) else self.datapath.accumulator
+        return self.datapath.accumulators[level][0]
 
     def rounding(self, level: int) -> Rounding:
-        order = self.datapath.order
-        return order.rounding if level and isinstance(order, Blocked) else self.datapath.rounding
+        return self.datapath.accumulators[level][1]
 
     def rounded(self, exactly: Unpacked, level: int, draw: int) -> Unpacked:
         """A sum as the level's accumulator holds it."""
@@ -286,7 +278,7 @@ class _Unit:
 
     def fused(self, exactly: Unpacked, level: int, draw: int) -> Unpacked:
         """A fused unit's sum as the level's accumulator holds it."""
-        order, fmt, rounding = self.inner_order, self.accumulator(level), self.rounding(level)
+        order, fmt, rounding = self.datapath.inner_order, self.accumulator(level), self.rounding(level)
         if not (isinstance(order, Fused) and order.tensor_core):
             return self.rounded(exactly, level, draw)
         result = round_pack(exactly, fmt, rounding, self.drawn(Role.ACCUMULATOR, draw, rounding))
@@ -294,11 +286,6 @@ class _Unit:
             result = round_pack(Unpacked(Kind.INFINITY, exactly.negative), fmt, rounding)
         total = fmt.unpack(result.code)
         return _ZERO if total.is_zero else total
-
-    @property
-    def inner_order(self) -> Order:
-        order = self.datapath.order
-        return order.order if isinstance(order, Blocked) else order
 
     def drawn(self, role: Role, step: int, rounding: Rounding) -> int:
         """The random bits of a rounding."""
@@ -312,99 +299,8 @@ class _Unit:
         return dp.product.unpack(round_pack(product, dp.product, dp.product_rounding, bits).code)
 
     def aligned_sum(self, step: Step, total: Unpacked) -> Unpacked:
-        """The exact sum of one step's products and its register after alignment (see ``Fused`` and ``TwoStage``)."""
+        """The exact sum of one step's products and its register, aligned."""
+        order = self.datapath.inner_order
+        assert isinstance(order, Fusing)
         pairs = list(zip(self.x[step.first : step.last], self.y[step.first : step.last], strict=True))
-        products = [exact_product(x.datum, y.datum) for x, y in pairs]
-        inner, fmt = self.inner_order, self.accumulator(step.level)
-        if isinstance(inner, TwoStage) and isinstance(fmt, FloatFormat):
-            products = [_endless(product, fmt) for product in products]
-        terms = [*products, total]
-        if any(term.kind is Kind.NAN for term in terms):
-            return Unpacked(Kind.NAN)
-        infinities = {term.negative for term in terms if term.kind is Kind.INFINITY}
-        if infinities:
-            return INVALID_NAN if len(infinities) == 2 else Unpacked(Kind.INFINITY, infinities.pop())
-        numbers = [term for term in terms if not term.is_zero]
-        if not numbers:
-            return _ZERO
-        exponents = ((x.exponent + y.exponent, x.scale + y.scale) for x, y in pairs)
-        aligned = [Operand(product, *two) for product, two in zip(products, exponents, strict=True)]
-        if isinstance(inner, TwoStage):
-            return two_stage_sum(aligned, total, fmt, inner)
-        if isinstance(inner, Exact):
-            quantum = min(term.exponent for term in numbers)
-        else:
-            assert isinstance(inner, Fused)
-            if inner.group:
-                aligned = _grouped(aligned, inner.group)
-                terms = [*(group.datum for group in aligned), total]
-            places = [term.exponent for term in aligned if inner.group or not term.datum.is_zero]
-            places += [] if total.is_zero else [exponent_of(total, fmt)]
-            quantum = alignment_quantum(fmt, inner, max(places))
-        return _fixed(sum(_truncated(t, quantum) for t in terms), quantum)
-
-
-def _grouped(products: Sequence[Operand], size: int) -> list[Operand]:
-    """The exact sums of groups of products, under their scales' exponents; none of groups that are all 0."""
-    sums = []
-    for start in range(0, len(products), size):
-        group = [product for product in products[start : start + size] if not product.datum.is_zero]
-        if group:
-            quantum = min(product.datum.exponent for product in group)
-            summed = _fixed(sum(_truncated(product.datum, quantum) for product in group), quantum)
-            sums.append(Operand(summed, group[0].scale))
-    return sums
-
-
-def two_stage_sum(products: Sequence[Operand], total: Unpacked, fmt: Format, order: TwoStage) -> Unpacked:
-    """What a step of ``order`` rounds into ``fmt``: finite products and ``total``, aligned and floored."""
-    kept, kept_of_sum = fmt.precision - 1 + order.guard_bits, fmt.precision + order.sum_guard_bits
-    sums = []  # of groups of products: what they sum up to, and their largest exponent
-    for group in (products[::2], products[1::2]) if order.interleaved else (products,):
-        largest = max((exponent for datum, exponent, _ in group if not datum.is_zero), default=None)
-        if largest is not None:
-            sums.append((_fixed(sum(_truncated(x.datum, largest - kept) for x in group), largest - kept), largest))
-    of_total = fmt.emin if total.is_zero else exponent_of(total, fmt)
-    of_products = max((exponent for _, exponent in sums), default=of_total)
-    largest = max(of_products, of_total)
-    summed = _fixed(sum(_floored(x, of_products - kept) for x, _ in sums), of_products - kept)
-    dropped = order.interleaved and of_total < largest - kept - 1
-    held = _fixed(0 if dropped else _floored(total, largest - kept), largest - kept)
-    quantum = largest - kept_of_sum
-    result = _fixed(_floored(summed, quantum) + _floored(held, quantum), quantum)
-    quantum = exponent_of(result, fmt) - kept_of_sum + 1
-    return _fixed(_floored(result, quantum), quantum)
-
-
-def _endless(product: Unpacked, fmt: FloatFormat) -> Unpacked:
-    """A finite product of 2^(emax + 1) or more as the infinity that it is."""
-    beyond = product.kind is Kind.FINITE and product.significand.bit_length() + product.exponent > fmt.emax + 1
-    return Unpacked(Kind.INFINITY, product.negative) if beyond and not product.is_zero else product
-
-
-def alignment_quantum(accumulator: Format, order: Fused | TwoStage, largest_exponent: int) -> int:
-    """Exponent of the last weight that a fused unit keeps, of products in its first stage if it has two."""
-    if isinstance(accumulator, FixedFormat):
-        return accumulator.quantum_exponent - order.guard_bits
-    floor = order.floor if isinstance(order, Fused) else None
-    largest = largest_exponent if floor is None else max(largest_exponent, floor)
-    return largest - (accumulator.precision - 1) - order.guard_bits
-
-
-def _fixed(integer: int, quantum: int) -> Unpacked:
-    """The number ``integer`` * 2^``quantum``; zero is +0."""
-    return Unpacked(Kind.FINITE, integer < 0, abs(integer), quantum)
-
-
-def _truncated(datum: Unpacked, quantum: int) -> int:
-    """A finite number in units of 2^quantum, cut off toward zero."""
-    shift = quantum - datum.exponent
-    magnitude = datum.significand >> shift if shift > 0 else datum.significand << -shift
-    return -magnitude if datum.negative else magnitude
-
-
-def _floored(datum: Unpacked, quantum: int) -> int:
-    """A finite number in units of 2^quantum, floored."""
-    integer = -datum.significand if datum.negative else datum.significand
-    shift = quantum - datum.exponent
-    return integer >> shift if shift > 0 else integer << -shift
+        return aligned_sum(pairs, total, order, self.accumulator(step.level))

@@ -118,8 +118,7 @@ def aligned_width(datapath: Datapath) -> int:
     more than ``sum_guard_bits``. Exact: from the lowest bit of a product to the highest, the growth of the terms (of
     2^30, if there is no limit), and a sign; of one block's elements, whose scale comes after the sum.
     """
-    order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
-    inner = datapath.order.accumulator if isinstance(datapath.order, Blocked) else datapath.accumulator
+    order, inner = datapath.inner_order, datapath.accumulators[-1][0]
     if isinstance(order, (Fused, TwoStage)):
         guard_bits = order.guard_bits if isinstance(order, Fused) else order.sum_guard_bits + 1
         whole = 2
@@ -150,8 +149,7 @@ def dot_operations(datapath: Datapath, length: int) -> Mapping[Operation, int]:
         size = next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
         counts[Operation("mul", scales[0], scales[1], None)] += -(-length // size)
     blocked = isinstance(dp.order, Blocked)
-    levels = [(dp.accumulator, dp.rounding)]
-    levels += [(dp.order.accumulator, dp.order.rounding)] if isinstance(dp.order, Blocked) else []
+    levels = dp.accumulators
     for (do, level), n in _roundings(dp.order, length).items():
         accumulator, rounding = levels[level]
         if do is Do.FUSE:

@@ -12,11 +12,12 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..emulator.blocks import BlockFormat, exponents
-from ..emulator.datapath import Datapath, alignment_quantum
+from ..emulator.alignment import alignment_quantum
+from ..emulator.blocks import exponents
+from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat, FloatFormat, Format
-from ..emulator.orders import Blocked, Fused, TwoStage
-from ..emulator.rounding import Mode, Rounding
+from ..emulator.orders import Fused, TwoStage
+from ..emulator.rounding import Mode
 from .paths import BINARY32, BINARY64
 
 _TYPES = {"float32": BINARY32, "float64": BINARY64}  #: of BLAS, the cheaper one first
@@ -39,7 +40,7 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
     """
     if datapath.product is not None:
         return Certificate(None, "the datapath rounds its products")
-    if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+    if datapath.in_blocks:
         return Certificate(None, "operands in blocks have many scales")
     if not (math.isfinite(largest_a) and math.isfinite(largest_b)):
         return Certificate(None, "there are infinities or NaNs among the operands")
@@ -47,7 +48,7 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
     unit = low_a + low_b
     n = length * _units(largest_a, low_a) * _units(largest_b, low_b)
     said = f"sums of {length} products are at most {_power(n)} times 2^{unit}"
-    for accumulator, rounding in accumulators(datapath):
+    for accumulator, rounding in datapath.accumulators:
         lacking = _lacks(accumulator, n, unit)
         if lacking:
             return Certificate(None, f"{said}; the accumulator {accumulator} {lacking}")
@@ -63,23 +64,16 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
     return Certificate(None, f"{said}; float64 does not hold them all")
 
 
-def accumulators(datapath: Datapath) -> list[tuple[Format, Rounding]]:
-    """The accumulators of a datapath and their roundings, the one products are added to last."""
-    order = datapath.order
-    inner = [(order.accumulator, order.rounding)] if isinstance(order, Blocked) else []
-    return [(datapath.accumulator, datapath.rounding), *inner]
-
-
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:
     """Whether a fused unit, aligned to the largest exponent there can be, cuts off bits of weight 2^unit or more.
 
     One of two stages keeps as many bits in each, or more; an accumulator that it drops or floors has lower ones.
     """
-    order = datapath.order.order if isinstance(datapath.order, Blocked) else datapath.order
+    order = datapath.inner_order
     if not isinstance(order, (Fused, TwoStage)):
         return False
     tops = [max(math.frexp(x)[1] - 1, fmt.emin) for x, fmt in ((largest_a, datapath.a), (largest_b, datapath.b))]
-    accumulator = accumulators(datapath)[-1][0]
+    accumulator = datapath.accumulators[-1][0]
     return alignment_quantum(accumulator, order, max(sum(tops), n.bit_length() - 1 + unit)) > unit
 
 

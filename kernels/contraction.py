@@ -17,7 +17,6 @@ from ..emulator.orders import Blocked, Exact, Fused, Fusing, Order, Systolic, Tr
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .blocks import with_least
-from .certificates import accumulators
 from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED, TWO_STAGE
 from .loops import EXACT
 from .operands import Operand
@@ -72,11 +71,6 @@ class Plan(NamedTuple):
         return (drawn, *self.levels[0], *self.levels[1], *product)
 
 
-def inner_order(order: Order) -> Order:
-    """The order in which products are added first."""
-    return order.order if isinstance(order, Blocked) else order
-
-
 @lru_cache(maxsize=1024)
 def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span, Span] | None = None) -> Plan:
     """The fastest way proven for dot products of ``length`` terms.
@@ -84,8 +78,8 @@ def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span
     narrow : binary32 carriers may be used. spans : of the operands' numbers, if narrower than their formats'; of blocks
     those of the elements, without scales.
     """
-    if isinstance(inner_order(datapath.order), Exact):
-        length = min(inner_order(datapath.order).terms or length, length)  # type: ignore[union-attr]
+    if isinstance(datapath.inner_order, Exact):
+        length = min(datapath.inner_order.terms or length, length)  # type: ignore[union-attr]
     else:
         length, spans = 0, None
     formats = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (datapath.a, datapath.b))
@@ -95,22 +89,22 @@ def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span
 
 @lru_cache(maxsize=1024)
 def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]) -> Plan:
-    formats = (datapath.a, datapath.b, *(fmt for fmt, _ in accumulators(datapath)))
+    formats = (datapath.a, datapath.b, *(fmt for fmt, _ in datapath.accumulators))
     formats += (datapath.product,) if datapath.product else ()
     for carrier in (BINARY32, BINARY64):
         if carrier is BINARY32 and not (narrow and all(_fits32(fmt) for fmt in formats)):
             continue
         single = carrier is BINARY32
-        ways = [_adding(datapath, level, carrier, terms, spans) for level in range(len(accumulators(datapath)))]
+        ways = [_adding(datapath, level, carrier, terms, spans) for level in range(len(datapath.accumulators))]
         product_path = _product_path(datapath, carrier)
         found = [way for way in ways if way is not None and not (single and way[0] is Path.WIDE)]
         if len(found) < len(ways) or (single and product_path is Path.WIDE):
             continue
         levels = [
             Level(int(path), _target(fmt, rounding, path, single), target(fmt, rounding), unit)
-            for (path, unit), (fmt, rounding) in zip(found, accumulators(datapath), strict=True)
+            for (path, unit), (fmt, rounding) in zip(found, datapath.accumulators, strict=True)
         ]
-        if getattr(inner_order(datapath.order), "tensor_core", False):  # never on binary32
+        if getattr(datapath.inner_order, "tensor_core", False):  # never on binary32
             levels[-1] = levels[-1]._replace(target=tensor_core(levels[-1].wide), wide=tensor_core(levels[-1].wide))
         product = datapath.product or datapath.accumulator
         how = datapath.product_rounding if datapath.product else datapath.rounding
@@ -149,10 +143,10 @@ def _adding(
     datapath: Datapath, level: int, carrier: Carrier, terms: int, spans: tuple[Span, Span]
 ) -> tuple[Path, FusedUnit] | None:
     """The path of an accumulator's additions and its fused unit; None where the carrier has no way."""
-    held = accumulators(datapath)
+    held = datapath.accumulators
     fmt, rounding = held[level]
     a, b = datapath.a, datapath.b
-    innermost, order = level == len(held) - 1, inner_order(datapath.order)
+    innermost, order = level == len(held) - 1, datapath.inner_order
     ways: list[Path] = []
     unit = _NO_UNIT
 
@@ -249,8 +243,8 @@ def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:
 
 def integer_unit(datapath: Datapath, length: int) -> FusedUnit:
     """The unit of FUSE steps that works in integers throughout, and so tells flags."""
-    fmt, rounding = accumulators(datapath)[-1]
-    order = inner_order(datapath.order)
+    fmt, rounding = datapath.accumulators[-1]
+    order = datapath.inner_order
     if isinstance(order, Exact):
         return _limbs(datapath, fmt, min(order.terms or length, length))
     assert isinstance(order, Fused)
@@ -303,7 +297,7 @@ def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:
         LIMBS: "limbs",
         TWO_STAGE: "two-stage 62-bit",
     }
-    fused = fuses(datapath.order)
+    fused = fuses(datapath)
     last = names[levels[-1].unit.way] if fused else Path(levels[-1].path).name
     return f"{last} kernel on {'binary32' if carrier is BINARY32 else 'binary64'} carriers"
 
@@ -314,8 +308,8 @@ def steps_of(order: Order, length: int) -> np.ndarray:
     return np.array(program(order, length), np.int64).ravel() if length else np.zeros(0, np.int64)
 
 
-def fuses(order: Order) -> bool:
-    return isinstance(inner_order(order), Fusing)
+def fuses(datapath: Datapath) -> bool:
+    return isinstance(datapath.inner_order, Fusing)
 
 
 # ---- panels ------------------------------------------------------------------------------------------------------

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from .backends import Backend
-from .certificates import accumulators
 from .operands import Operand
 from .products import Draw, Way, multiply, way_of
 from .structs import Window
@@ -35,7 +33,7 @@ def convolve(
     datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw
 ) -> tuple[Any, Way]:
     """The sums, (N, O, H', W'), flat, and the way: w's rows times patches of x, in the order (c, i, j)."""
-    if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+    if datapath.in_blocks:
         raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; use matmul of them.")
     swapped = replace(datapath, a=datapath.b, b=datapath.a)  # weights are the rows
     images, outputs = len(x.values), len(w.values)
@@ -44,7 +42,7 @@ def convolve(
     way = way_of(swapped, rows, replace(x, fmt=datapath.a), backend)  # the numbers of the patches are those of x
     kind = _carrier(way, backend)
     rows = replace(rows, values=rows.values.astype(kind, copy=False))
-    draws = any(rounding.random_bits for _, rounding in accumulators(datapath)) or datapath.product_rounding.random_bits
+    draws = any(rounding.random_bits for _, rounding in datapath.accumulators) or datapath.product_rounding.random_bits
     together = 1 if draws else max(1, min(images, _PANEL // (depth * pixels)))
     source = backend.array(x.values, x.values.dtype.type).reshape(-1)
     out = backend.xp.empty((images, outputs, pixels))

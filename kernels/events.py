@@ -9,8 +9,6 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat
 from ..emulator.orders import Fused
-from .certificates import accumulators
-from .contraction import inner_order
 from .target import has_kernels
 
 
@@ -111,11 +109,11 @@ def minimal_accumulator(datapath: Datapath | str, events: Events, level: int = 0
     datapath : the one that the events are of. level : 0, or 1 for the inner accumulator of a ``blocked`` order.
     """
     datapath = Datapath.parse(datapath)
-    held = accumulators(datapath)
+    held = datapath.accumulators
     seen = events.inner if level == 1 else events
     if level not in range(len(held)) or seen is None:
         raise HalfulpError(f"minimal_accumulator: {datapath.name} has no accumulator of level {level}.")
-    fmt, order = held[level][0], inner_order(datapath.order)
+    fmt, order = held[level][0], datapath.inner_order
     if seen.saturation or seen.wrapped:
         return fmt  # type: ignore[return-value]
     guard_bits = order.guard_bits if isinstance(order, Fused) and level == len(held) - 1 else None

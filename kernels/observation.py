@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..emulator.arithmetic import Flags
-from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
@@ -23,9 +22,8 @@ from ..emulator.rounding import Rounding
 from .arrays import mul
 from .backends import Backend
 from .backends import backend as make_backend
-from .certificates import accumulators
 from .compute import compute
-from .contraction import inner_order, integer_unit
+from .contraction import integer_unit
 from .events import Events
 from .fused import INTEGER, aligned_step, exact_step
 from .operands import Operand
@@ -54,9 +52,9 @@ _INEXACT, _UNDERFLOW, _OVERFLOW, _INVALID = map(int, (Flags.INEXACT, Flags.UNDER
 
 def observe(datapath: Datapath, x: Operand, y: Operand, out: Any, backend: Backend, draw: Draw) -> Events:
     """The events of a product of matrices (M, K) and (K, N); the accumulators' sums go to ``out``, flat."""
-    if isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat):
+    if datapath.in_blocks:
         raise HalfulpError(f"observe on {datapath.name}: units of block operands are not observed yet.")
-    if isinstance(inner_order(datapath.order), TwoStage):
+    if isinstance(datapath.inner_order, TwoStage):
         raise HalfulpError(f"observe on {datapath.name}: units of two stages are not observed yet.")
     host = backend if backend.name == "cpu" else make_backend("cpu", backend.threads)
     a, b = (np.require(backend.to_host(operand.values), np.float64, ["C", "W"]) for operand in (x, y))
@@ -179,15 +177,15 @@ class _Run:
             for x, terms in ((a, self.terms_a), (b, self.terms_b))
         )
         self.random = np.empty(a.shape[0] * b.shape[1])
-        self.levels = [_Level(fmt, rounding) for fmt, rounding in accumulators(datapath)]
-        if getattr(inner_order(datapath.order), "tensor_core", False):
+        self.levels = [_Level(fmt, rounding) for fmt, rounding in datapath.accumulators]
+        if getattr(datapath.inner_order, "tensor_core", False):
             self.levels[-1].target = tensor_core(self.levels[-1].target)
         self.paths = [self._path(level) for level in range(len(self.levels))]
         self.call = Events()
 
     def _path(self, level: int) -> Path:
         """A path for all additions of an accumulator."""
-        dp, held = self.datapath, accumulators(self.datapath)
+        dp, held = self.datapath, self.datapath.accumulators
         fmt, rounding = held[level]
         added: list[tuple[Format, Format]] = [(fmt, ONE)]
         if level < len(held) - 1:
@@ -320,7 +318,7 @@ class _Run:
 
     def _fuse(self, step: Step) -> None:
         dp, level, columns = self.datapath, self.levels[step.level], self.b.shape[1]
-        order, unit = inner_order(dp.order), integer_unit(dp, self.a.shape[1])
+        order, unit = dp.inner_order, integer_unit(dp, self.a.shape[1])
         before, terms = self.registers.get(step.register, self.cleared)
         a = np.ascontiguousarray(self.a[self.first : self.last, step.first : step.last])
         b = self.b[step.first : step.last].reshape(-1)

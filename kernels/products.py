@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
 from .backends import Backend, Work
@@ -66,7 +65,7 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
     else:
         found = Certificate(None, f"backend {backend.name} has kernels only")
     narrow = backend.name == "cpu"
-    if datapath.order == Exact() and narrow and np.isfinite(x.top) and np.isfinite(y.top) and not _in_blocks(datapath):
+    if datapath.order == Exact() and narrow and np.isfinite(x.top) and np.isfinite(y.top) and not datapath.in_blocks:
         parts = slicing(length, span(x), span(y))
         if parts:
             return Way("slices", found, slicing=parts)
@@ -74,10 +73,6 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
     if any(level.unit.way == LIMBS for level in chosen.levels):  # these very numbers may be sparser
         chosen = plan(datapath, length, narrow, (span(x), span(y)))
     return Way("kernel", found, chosen)
-
-
-def _in_blocks(datapath: Datapath) -> bool:
-    return isinstance(datapath.a, BlockFormat) or isinstance(datapath.b, BlockFormat)
 
 
 def multiply(
@@ -153,7 +148,7 @@ def _by_kernel(
     """``contract`` on panels; result (i, j) goes to out[first + i * pitch + j * stride], ``place`` being these."""
     (rows, depth), columns = a.shape, b.shape[1]
     first, pitch, stride = place
-    symmetric = datapath.a == datapath.b or not fuses(datapath.order)
+    symmetric = datapath.a == datapath.b or not fuses(datapath)
     if symmetric and transposes(rows, columns):
         a, b, rows, columns, pitch, stride = b.T, a.T, columns, rows, stride, pitch
     kind = chosen.carrier if backend.name == "cpu" else np.float64

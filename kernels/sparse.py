@@ -144,7 +144,7 @@ def _launch(
     of_entries = rows.fmt != FP64
     t = operand_target(rows.fmt, values.dtype) if of_entries and not rows.checked else chosen.levels[0].wide
     looks = 0 if rows.checked or listed is not None else 1 + int(of_entries)
-    gathered = backend.few("row", length, kind).each if fuses(datapath.order) else AHEAD
+    gathered = backend.few("row", length, kind).each if fuses(datapath) else AHEAD
     work = (
         Work("rows", 4 + held + gathered, kind),
         Work("random", 1, kind),

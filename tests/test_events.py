@@ -11,10 +11,11 @@ import halfulp as hu
 import numpy as np
 import pytest
 from cases import rng
+from halfulp.emulator import alignment
 from halfulp.emulator import datapath as definition
 from halfulp.emulator.arithmetic import Flags, exact_product, exact_sum, round_pack
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.orders import Blocked, Do, Exact, Fused, program
+from halfulp.emulator.orders import Do, Exact, Fused, program
 from halfulp.emulator.random import Philox, Role, stream
 
 SEED = 5
@@ -43,7 +44,7 @@ class Recount(definition._Unit):
 
     def __post_init__(self):
         super().__post_init__()
-        self.levels = [new_counts() for _ in range(2 if isinstance(self.datapath.order, Blocked) else 1)]
+        self.levels = [new_counts() for _ in self.datapath.accumulators]
         self.codes = {}
 
     def do(self, step):
@@ -73,10 +74,10 @@ class Recount(definition._Unit):
 
     def fused(self, step, total, aligned, draw):
         counts, fmt = self.levels[step.level], self.accumulator(step.level)
-        order = self.datapath.order.order if isinstance(self.datapath.order, Blocked) else self.datapath.order
+        order = self.datapath.inner_order
         pairs = list(zip(self.x[step.first : step.last], self.y[step.first : step.last], strict=True))
         terms = [(exact_product(x.datum, y.datum), x.exponent + y.exponent) for x, y in pairs]
-        terms.append((total, 0 if total.is_zero else definition.exponent_of(total, fmt)))
+        terms.append((total, 0 if total.is_zero else alignment.exponent_of(total, fmt)))
         counts["additions"] += len(pairs)
         finite = all(term.kind is Kind.FINITE for term, _ in terms)
         values = [(term.fraction, exponent) for term, exponent in terms if finite and not term.is_zero]
@@ -88,7 +89,7 @@ class Recount(definition._Unit):
             counts["lowest_term"] = least(counts["lowest_term"], last_bit(value))
             counts["reach"] = max(counts["reach"], largest - last_bit(value))
             if isinstance(order, Fused):
-                quantum = definition.alignment_quantum(fmt, order, largest)
+                quantum = alignment.alignment_quantum(fmt, order, largest)
                 cut |= last_bit(value) < quantum
                 counts["swamped"] += log2(value) < quantum
         whole = sum((value for value, _ in values), Fraction(0)) if finite else None

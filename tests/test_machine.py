@@ -10,7 +10,7 @@ import halfulp as hu
 import numpy as np
 import pytest
 import scipy.sparse
-from halfulp.emulator import arithmetic, datapath
+from halfulp.emulator import alignment, arithmetic, datapath
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.random import source
 from halfulp.kernels import backends, emit, scalar
@@ -194,8 +194,10 @@ def counted(dp, lengths):
 
             patch.setattr(owner, name, wrapper)
 
-        for name in ("exact_product", "exact_sum", "round_pack", "_truncated"):
+        for name in ("exact_product", "exact_sum", "round_pack"):
             watch(name)
+        for name in ("exact_product", "_truncated"):
+            watch(name, alignment)
         watch("aligned_sum", datapath._Unit)
         one = [arithmetic.quantize(arithmetic.exact(1.0), fmt).code for fmt in (dp.a, dp.b)]
         for length in lengths:
@@ -233,8 +235,8 @@ def assert_ledger(machine, dp, lengths):
     assert mul == seen["exact_product"] == sum(lengths) == machine.ledger.n_mul
     if dp.product is not None:
         assert mul == seen["round_pack", dp.product, dp.product_rounding]
-    inner = dp.order.order if isinstance(dp.order, hu.Blocked) else dp.order
-    held = (dp.order.accumulator, dp.order.rounding) if inner is not dp.order else (dp.accumulator, dp.rounding)
+    inner = dp.inner_order
+    held = dp.accumulators[-1]
     outputs = Counter({(dp.output, dp.output_rounding): len(lengths)})
     rounds = Counter()  # of the accumulators
     if isinstance(inner, (hu.Fused, hu.Exact)):
