@@ -200,6 +200,7 @@ def test_blocks_of_another_format_are_refused():
         hu.Machine("mxfp8_e5m2/fp32").matmul(blocks, np.ones((32, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_other_sorts_of_arrays():
     machine, x = hu.Machine("fp16"), np.arange(12.0).reshape(3, 4)
     assert machine.matmul(np.matrix(x), np.ones((4, 2))).tolist() == machine.matmul(x, np.ones((4, 2))).tolist()

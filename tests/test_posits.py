@@ -484,8 +484,9 @@ def test_datapaths_and_costs_refuse_posits() -> None:
     ):
         with pytest.raises(hu.HalfulpError, match="float or fixed-point format; posit16 is neither"):
             run()
-    with pytest.raises(hu.HalfulpError, match="kernels do not round into posit16"):
-        hu.Machine("fp32").quantize([1.0], "posit16")
+    assert hu.Machine("fp32").quantize([0.1], "posit16") == hu.quantize([0.1], "posit16")
+    with pytest.raises(hu.HalfulpError, match="a machine does not round into posit16 stochastically"):
+        hu.Machine("fp32").quantize([1.0], "posit16", "SR8")
 
 
 # ------------------------------------------------------------------------------------------------------ SoftPosit
