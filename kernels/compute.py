@@ -27,7 +27,7 @@ def compute(
 ) -> Any:
     """op(operands), as a flat array.
 
-    operands : flat arrays of one size; those of one element are spread.
+    operands : (n,) values in float64, or float32 on the CPU; those of one element are spread. t, path : the rounding.
     drawn : where SR's random bits come from; of GIVEN_DRAWS ``u``, random fractions. out : may be an operand, but not
     where there are flags. flags : of every element, written; ``signaling``: NaNs may signal.
     """

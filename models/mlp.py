@@ -152,7 +152,7 @@ class MLP:
     def update(self, gradients: Sequence[np.ndarray | Operand], step: float, machine: Machine, stored: Format) -> None:
         """weights <- weights - step * gradients, one rounding per weight (``stored``: format of the gradients)."""
         dp = machine.datapath
-        for i, gradient in enumerate(gradients):
+        for i, gradient in zip(range(len(self.weights)), gradients, strict=True):
             before = self._held(i, machine, dp.output)
             held = machine.fma(-step, machine.load(gradient, stored, dp.b), before, held=True)
             self._keep(i, machine.backend.to_host(held.values), held)
