@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -80,8 +81,6 @@ def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span
     """
     if isinstance(datapath.inner_order, Exact):
         length = min(datapath.inner_order.terms or length, length)  # type: ignore[union-attr]
-    else:
-        length, spans = 0, None
     formats = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (datapath.a, datapath.b))
     first, second = spans or map(exponents, formats)
     return _plan(datapath, length, narrow, (first, second))
@@ -96,7 +95,7 @@ def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]
             continue
         single = carrier is BINARY32
         ways = [_adding(datapath, level, carrier, terms, spans) for level in range(len(datapath.accumulators))]
-        product_path = _product_path(datapath, carrier)
+        product_path = _product_path(datapath, carrier, terms, spans)
         found = [way for way in ways if way is not None and not (single and way[0] is Path.WIDE)]
         if len(found) < len(ways) or (single and product_path is Path.WIDE):
             continue
@@ -129,14 +128,35 @@ def _target(fmt: Format, rounding: Rounding, path: Path | None, single: bool) ->
     return (target32(fmt, rounding, False) if path is Path.ODD else None) or _ANY32
 
 
-def _product_path(datapath: Datapath, carrier: Carrier) -> Path | None:
+def _product_path(datapath: Datapath, carrier: Carrier, terms: int, spans: tuple[Span, Span]) -> Path | None:
     """The path of rounded products; None where they are exact."""
-    if datapath.product is None:
+    fmt, rounding = datapath.product, datapath.product_rounding
+    if fmt is None:
         return None
-    path = mac_path(datapath.a, datapath.b, ONE, datapath.product, datapath.product_rounding, carrier=carrier)  # type: ignore[arg-type]
-    if carrier is BINARY32 and path is Path.ODD and not target32(datapath.product, datapath.product_rounding, False):
-        return Path.WIDE
-    return path
+    met = (*_numbers(datapath, spans), exponents(ONE))
+    path = mac_path(datapath.a, datapath.b, ONE, fmt, rounding, carrier=carrier, spans=met)  # type: ignore[arg-type]
+    return Path.WIDE if carrier is BINARY32 and path is Path.ODD and not target32(fmt, rounding, False) else path
+
+
+def _numbers(datapath: Datapath, spans: tuple[Span, Span]) -> tuple[Span, Span]:
+    """The spans of the operands' numbers; of blocks with any scales."""
+    return (exponents(datapath.a), exponents(datapath.b)) if datapath.in_blocks else spans
+
+
+def _reach(datapath: Datapath, terms: int, spans: tuple[Span, Span], fmt: Format) -> Span:
+    """Exponents of the lowest and the highest bit that ``fmt``'s numbers have in a sum of ``terms`` products.
+
+    All are multiples of the products' lowest bit, as rounding only cuts bits off. Unless something underflows, which
+    that lowest bit tells, a rounding adds at most 2^(1 - p) of a number; a sum has at most 2 ``terms`` + 2 in a row.
+    """
+    (low_a, high_a), (low_b, high_b) = _numbers(datapath, spans)
+    rounded = [held for held, _ in datapath.accumulators] + ([datapath.product] if datapath.product else [])
+    least, (low, high) = low_a + low_b, exponents(fmt)
+    if any(exponents(held)[0] > least for held in rounded):
+        return max(low, least), high
+    growing = max((2.0 ** (1 - held.precision) for held in rounded if isinstance(held, FloatFormat)), default=0.0)
+    growth = math.ceil(math.log2(max(terms, 1)) + (2 * terms + 2) * growing * math.log2(math.e))
+    return max(low, least), min(high, high_a + high_b + 2 + growth)
 
 
 def _adding(
@@ -150,8 +170,15 @@ def _adding(
     ways: list[Path] = []
     unit = _NO_UNIT
 
-    def adds(x: Format, y: Format = ONE) -> Path:
-        return mac_path(x, y, fmt, fmt, rounding, carrier=carrier)
+    numbers = _numbers(datapath, spans)
+
+    def adds(x: Format | None) -> Path:
+        """The path of adding a number of a format, or for None an exact product."""
+        ours = _reach(datapath, terms, spans, fmt)
+        if x is None:
+            return mac_path(a, b, fmt, fmt, rounding, carrier=carrier, spans=(*numbers, ours))  # type: ignore[arg-type]
+        met = (_reach(datapath, terms, spans, x), exponents(ONE), ours)
+        return mac_path(x, ONE, fmt, fmt, rounding, carrier=carrier, spans=met)
 
     if not innermost:
         ways.append(adds(held[-1][0]))
@@ -162,9 +189,9 @@ def _adding(
         unit = found
         ways.append({ALIGNED: Path.ODD, SUMMED: Path.ODD, ADDED: Path.NATIVE}.get(found.way, Path.WIDE))
     else:
-        ways.append(adds(datapath.product) if datapath.product else adds(a, b))  # type: ignore[arg-type]
+        ways.append(adds(datapath.product))
         ways += [adds(fmt)] if isinstance(order, (Tree, Systolic)) else []
-        if isinstance(order, Tree) and datapath.product is None and not product_is_exact(a, b, carrier):  # type: ignore[arg-type]
+        if isinstance(order, Tree) and datapath.product is None and not product_is_exact(a, b, carrier, numbers):  # type: ignore[arg-type]
             if carrier is BINARY32:
                 return None
             raise HalfulpError(

@@ -66,9 +66,11 @@ def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int, carrie
     return looked_at + rounding.random_bits + 2 <= carrier.precision and fits
 
 
-def product_is_exact(a: Format, b: Format, carrier: Carrier = BINARY64) -> bool:
+def product_is_exact(
+    a: Format, b: Format, carrier: Carrier = BINARY64, spans: tuple[Span, ...] | None = None
+) -> bool:
     """Whether every product of a value of ``a`` and one of ``b`` is a normal number of the carrier."""
-    (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
+    (low_a, high_a), (low_b, high_b) = spans or (exponents(a), exponents(b))
     normal = low_a + low_b >= 1 - carrier.emax and high_a + high_b + 3 <= carrier.emax
     return a.precision + b.precision <= carrier.precision and normal
 
@@ -81,15 +83,18 @@ def mac_path(
     rounding: Rounding,
     flags: bool = False,
     carrier: Carrier = BINARY64,
+    spans: tuple[Span, Span, Span] | None = None,
 ) -> Path:
     """The fastest path proven to give a * b + c, rounded once into ``result``; of operands that the carrier holds.
 
     ODD needs the product exact in the carrier, the sum free of overflow there, and ``result`` narrow enough.
+    spans : of the numbers a, b and c, if narrower than their formats'.
     """
     if result == (FP64 if carrier is BINARY64 else FP32) and rounding.mode is Mode.RNE and not flags:
         return Path.NATIVE
-    (low, high), product = exponents(c), exponents(a)[1] + exponents(b)[1] + 1
-    fits = product_is_exact(a, b, carrier) and high <= carrier.emax - 3 and low >= 1 - carrier.emax
+    of_a, of_b, (low, high) = spans or (exponents(a), exponents(b), exponents(c))
+    product = of_a[1] + of_b[1] + 1
+    fits = product_is_exact(a, b, carrier, (of_a, of_b)) and high <= carrier.emax - 3 and low >= 1 - carrier.emax
     return Path.ODD if fits and _fits_odd(result, rounding, flags, max(high, product) + 1, carrier) else Path.WIDE
 
 

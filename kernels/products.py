@@ -20,6 +20,7 @@ from .tiles import TILE_COLUMNS, TILE_ROWS
 
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
+_LOOKED = 16  #: products from which on it is worth to look at an operand's number again
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 
 
@@ -70,8 +71,10 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
         if parts:
             return Way("slices", found, slicing=parts)
     chosen = plan(datapath, length, narrow)
-    if any(level.unit.way == LIMBS for level in chosen.levels):  # these very numbers may be sparser
-        chosen = plan(datapath, length, narrow, (span(x), span(y)))
+    best = plan(datapath, length, narrow, ((0, 0), (0, 0)))
+    worth = x.values.shape[0] * y.values.shape[1] >= _LOOKED * (x.values.shape[0] + y.values.shape[1])
+    if any(level.unit.way == LIMBS for level in chosen.levels) or (best.carrier is not chosen.carrier and worth):
+        chosen = plan(datapath, length, narrow, (span(x), span(y)))  # these very numbers may be sparser
     return Way("kernel", found, chosen)
 
 

@@ -309,9 +309,16 @@ def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
 
 
 @device
+def fraction(bits: i64, t: Target) -> f64:
+    """k random bits as a fraction of 2^k."""
+    one = like(1.0, t.nothing)
+    return place(bits, t.random_place, bits_of(one), one) - one
+
+
+@device
 def fraction_of(word: i64, sub: i64, t: Target) -> f64:
     """The top k bits of a piece of a 32-bit word, ``sub`` pieces from its top, as a fraction of 2^k."""
-    return float((word >> (32 - sub * t.piece_bits - t.random_bits)) & t.random_mask) * t.random_unit
+    return fraction((word >> (32 - sub * t.piece_bits - t.random_bits)) & t.random_mask, t)
 
 
 @device
@@ -371,6 +378,6 @@ def fraction_in(c0: i64, c1: i64, c2: i64, c3: i64, element: i64, t: Target) -> 
 def random_fraction(d: Draws, element: i64, step: i64, t: Target) -> f64:
     """The random bits of a position as a fraction of 2^k."""
     if d.lfsr > 0:
-        return float(lfsr_state(element, step, d) >> (d.lfsr - t.random_bits)) * t.random_unit
+        return fraction(lfsr_state(element, step, d) >> (d.lfsr - t.random_bits), t)
     c0, c1, c2, c3 = random_block(d, block_of(element, t), step)
     return fraction_in(c0, c1, c2, c3, element, t)

@@ -48,7 +48,7 @@ class Target(NamedTuple):
     normal_to: i64
     # both routes
     random_bits: i64  #: k of SR, else 0
-    random_unit: f64  #: 2^-k of SR, else 0
+    random_place: i64  #: 52 - k: where SR's k bits are in the pattern of 1 and their fraction
     random_mask: i64  #: 2^k - 1
     piece_bits: i64  #: of a Philox word that a draw uses up
     pieces_log2: i64  #: and how many of them a block has: 4, 8 or 16

@@ -125,7 +125,7 @@ def target(
         "correction": power(52 - k) if rounding.corrected else 0.0,
         "correct_bits": k if rounding.corrected else 0,
         "random_bits": k,
-        "random_unit": 2.0**-k if k else 0.0,
+        "random_place": 52 - k,
         "random_mask": (1 << k) - 1,
         "piece_bits": piece_bits(k),
         "pieces_log2": (128 // piece_bits(k)).bit_length() - 1,
@@ -300,7 +300,8 @@ def target32(fmt: Format, rounding: Rounding, flags: bool) -> Any:
     fields = wide._asdict()
     fields |= {name: fields[name] / wide.tiny_scale for name in ("tiny_edge", "tiny_quantum")}
     fields |= _grid(fmt, rounding.mode, fields, 23, 127)
-    fields["correction"] = 2.0 ** (23 - rounding.random_bits) if rounding.corrected else 0.0
+    fields["random_place"] = 23 - rounding.random_bits
+    fields["correction"] = power(fields["random_place"]) if rounding.corrected else 0.0
     return narrowed(Target32, fields)
 
 

@@ -17,7 +17,7 @@ from halfulp.kernels import backends
 from halfulp.kernels.certificates import Certificate
 from halfulp.kernels.contraction import Level, plan
 from halfulp.kernels.fused import ADDED, ALIGNED, INTEGER, LIMBS, SUMMED, TWO_STAGE
-from halfulp.kernels.operands import Operand
+from halfulp.kernels.operands import Operand, span
 from halfulp.kernels.paths import Path
 from halfulp.kernels.products import Draw, Way, multiply
 from halfulp.kernels.target import draws
@@ -461,6 +461,35 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
         assert_same_bits(first, second)
         too_narrow = (accumulator == "fp32" and mode != "RNE") or (accumulator, mode) == ("q4.4w", "SR8")
         assert wide.carrier is np.float64 and (narrow.carrier is np.float64) == too_narrow
+
+
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8"])
+@pytest.mark.parametrize(
+    "name",
+    ["bf16@{}", "bf16/e8m9@{}", "bf16@{0}:tree", "bf16@{0}:systolic4", "bf16@{0}:product=bf16@{0}",
+     "bf16*fp16/bf16@{}", "bf16@{0}:blocked8(e8m10@{0})", "bf16@{0}:tree:product=e8m9@{0}"],
+)  # fmt: skip
+def test_binary32_carriers_of_numbers_within_their_exponents(name, mode):
+    """bf16's products may leave binary32, but these do not: at both ends of what is allowed, and none beyond."""
+    datapath = hu.Datapath.parse(name.format(mode))
+    rng = np.random.default_rng([SEED, *datapath.name.encode()])
+    a, b = (rng.integers(-128, 128, shape).astype(float) for shape in ((40, 67), (67, 40)))
+    a[::2], b[:, 1::4] = abs(a[::2]), np.sign(b[:, 1::4]) * 128  # what does not cancel, and swamps
+    a[0, :2] = b[:2, 0] = 1.0, 128.0
+
+    def scaled(scale):
+        x = np.ldexp(a, scale)
+        spans = span(Operand(x, datapath.a, 0.0)), span(Operand(b, datapath.b, 0.0))
+        return plan(datapath, 67, True, spans), x
+
+    wide = plan(datapath, 67, False)
+    scales = [scale for scale in range(-133, 120) if scaled(scale)[0].carrier is np.float32]
+    assert scales == list(range(-126, scales[-1] + 1)) and scales[-1] > 60
+    for scale in (-126, -16, scales[-1]):
+        chosen, x = scaled(scale)
+        first, second = (by_plan(datapath, x, b, way, seed=1, threads=2) for way in (chosen, wide))
+        assert np.isfinite(second).all() and len(np.unique(second)) > 99
+        assert_same_bits(first, second)
 
 
 @pytest.mark.parametrize("rounding", ["RNE", "RTZ", "SR6"])
