@@ -35,15 +35,15 @@ def step_at(program: i64s, p: i64) -> tuple[i64, i64, i64, i64, i64, i64]:
 
 
 @device_call
-def multiply(n: i64, out: f64s, a: f64, b: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
-    """out[j] = a * b[j], exact or rounded into ``t``."""
+def multiply(n: i64, out: f64s, a: f64, b: f64s, s: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """out[j] = a * b[j], exact or rounded into ``t``; s is scratch."""
     if path == EXACT or path == NATIVE:  # noqa: SIM109  (the subset has no tuples)
         for j in range(n):
             out[j] = a * b[j]
     elif path == ODD:
         for j in range(n):
-            out[j] = a * b[j]
-        round_chunk(n, out, out, u, t)
+            s[j] = a * b[j]
+        round_chunk(n, s, out, u, t)  # a loop over one array as two does not vectorise
     else:
         neutral = neutral_zero(wide)
         for j in range(n):
@@ -142,7 +142,7 @@ def run_step(
         else:
             x = s[n : 2 * n]
             lead = draw_row(u, n, at, stride, product_d, k, product)
-            multiply(n, x, a[k], bs, u[lead : lead + n], product_path, product, product_wide)
+            multiply(n, x, a[k], bs, s, u[lead : lead + n], product_path, product, product_wide)
             lead = draw_row(u, n, at, stride, d, drawn + k - first, t)
             add_rows(n, c, x, s, u[lead : lead + n], path, t, wide)
             k = k + 1
@@ -162,6 +162,7 @@ def load(
     c: f64s,
     a: f64,
     b: f64s,
+    s: f64s,
     u: f64w,
     at: i64,
     stride: i64,
@@ -171,9 +172,9 @@ def load(
     product: Target,
     product_wide: Target,
 ) -> None:
-    """c[j] <- the product a * b[j], exact or rounded."""
+    """c[j] <- the product a * b[j], exact or rounded; s is scratch."""
     lead = draw_row(u, n, at, stride, product_d, k, product) if product_path != EXACT else 0
-    multiply(n, c, a, b, u[lead : lead + n], product_path, product, product_wide)
+    multiply(n, c, a, b, s, u[lead : lead + n], product_path, product, product_wide)
 
 
 @device
@@ -232,7 +233,7 @@ def contract(
                 clear(n, c)
             elif what == LOAD:
                 x = bs[first * width : first * width + n]
-                load(n, c, row[first], x, u, at, stride, first, product_d, product_path, product, product_wide)
+                load(n, c, row[first], x, s, u, at, stride, first, product_d, product_path, product, product_wide)
             elif level == 0:
                 run_step(
                     what, n, c, other, row, bs, width, first, last, s, u, at, stride, drawn, places, d, product_d,

@@ -99,8 +99,8 @@ def add_pairs(
 
 
 @device_call
-def multiply_pairs(n: i64, xa: f64s, xb: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
-    """xa[j] = xa[j] * xb[j], exact or rounded into ``t``."""
+def multiply_pairs(n: i64, xa: f64s, xb: f64s, s: f64s, u: f64s, path: i64, t: Target, wide: Target) -> None:
+    """xa[j] = xa[j] * xb[j], rounded into ``t``; s is scratch."""
     if path == WIDE:
         neutral = neutral_zero(wide)
         for j in range(n):
@@ -108,9 +108,12 @@ def multiply_pairs(n: i64, xa: f64s, xb: f64s, u: f64s, path: i64, t: Target, wi
             xa[j], _flags = mac_wide(neutral, like(xa[j], 0.0), like(xb[j], 0.0), wide, drawn)
     else:
         for j in range(n):
-            xa[j] = xa[j] * xb[j]
+            s[j] = xa[j] * xb[j]
         if path == ODD:
-            round_chunk(n, xa, xa, u, t)
+            round_chunk(n, s, xa, u, t)
+        else:
+            for j in range(n):
+                xa[j] = s[j]
 
 
 @device_call
@@ -191,7 +194,7 @@ def run_row_step(
             gather(n, k, begins, length, values, columns, x, xa, xb)
             if product_path != EXACT:
                 lead = draw_rows(u, n, rows, listed, index, product_d, k, product)
-                multiply_pairs(n, xa, xb, u[lead : lead + n], product_path, product, product_wide)
+                multiply_pairs(n, xa, xb, s, u[lead : lead + n], product_path, product, product_wide)
                 for j in range(n):
                     xb[j] = 1.0
             if what == LOAD:
