@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -28,13 +27,15 @@ from . import rows
 from .elementwise import MARGIN, WORK
 from .structs import STRUCTS, Struct
 from .subset import COMPILED
+from .team import work_together
 from .tiles import THREADS
 
 _GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 200_000
+_BLAS_SPEED = 16  #: multiplications of BLAS in the time of such a step
 _held = threading.local()
-_SUMS = 1 << 17  #: results that BLAS adds up at a time: they are cached when they are looked at again
+_SUMS = 1 << 17  #: numbers of a part that BLAS works on: they are cached when they are looked at again
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
 _GRAIN = 256
 
@@ -52,11 +53,6 @@ def default_threads() -> int:
 _blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
 
 
-@lru_cache(maxsize=8)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="halfulp")
-
-
 @lru_cache(maxsize=1024)
 def pack_struct(values: Struct) -> bytes:
     """A NamedTuple of the kernels as the C++ struct of the same fields, each of 64 bits."""
@@ -70,6 +66,11 @@ class Work(NamedTuple):
     name: str
     each: int
     dtype: Any = np.float64
+
+
+def runs_across(rows: int, columns: int) -> bool:
+    """Whether a product of matrices is shared out by its columns, not by its rows."""
+    return columns > 2 * rows
 
 
 class Backend:
@@ -107,19 +108,29 @@ class Backend:
         """Scratch of so many numbers for a thread, however many results it has."""
         return Work(name, max(1, -(-count // WORK)), dtype)
 
-    def blas(self, part: Callable[[slice, slice], None], rows: int, depth: int, columns: int) -> None:
+    def blas(
+        self,
+        part: Callable[[slice, slice], None],
+        rows: int,
+        depth: int,
+        columns: int,
+        across: bool,
+        converts: bool = False,
+    ) -> None:
         """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
-        BLAS's own threads would be waiting, busily, for its next call while the kernels run.
+        BLAS's own threads would be waiting, busily, for its next call while the kernels run. across : the columns are
+        shared out, not the rows. converts : the part also converts the operand that is cut.
         """
-        whole, across = slice(None), columns > rows
+        count, each = (columns, rows) if across else (rows, columns)
+        parts = -(-count * max(each, depth if converts else 0) // (_SUMS * self.threads))
 
         def run(begin: int, end: int) -> None:
-            part(*((whole, slice(begin, end)) if across else (slice(begin, end), whole)))
+            cut = slice(begin, end)
+            part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
-        parts = -(-rows * columns // (_SUMS * self.threads))
         with _blas_controller().limit(limits=1, user_api="blas"):
-            self.share(run, max(rows, columns), depth * min(rows, columns), grain=8, parts=parts)
+            self.share(run, count, depth * each // _BLAS_SPEED, grain=8, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""
@@ -151,11 +162,7 @@ class Backend:
                 part(begin, end)
 
         try:
-            helpers = [_pool(threads).submit(drain) for _ in range(threads - 1)]
-            drain()
-            for helper in helpers:
-                if not helper.cancel():  # one that has not started has nothing left to do
-                    helper.result()
+            work_together(drain, threads - 1)
         except BaseException:  # Ctrl-C, say: a helper may still be at work in the scratch arrays
             vars(_held).clear()
             raise

@@ -3,13 +3,14 @@
 The operands' values are multiples of 2^qa and 2^qb, so that every product and every partial sum, in whatever order, is
 a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, which is N such units. Where binary32 or binary64
 and the accumulator hold all multiples of that unit up to N, every step is exact in both, and in every rounding mode.
-What must hold is checked here, on exact integers, against the data's own largest magnitudes.
+What must hold is checked here, on exact integers, against the formats' largest magnitudes, or the data's own.
 """
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..emulator.alignment import alignment_quantum
@@ -62,6 +63,15 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
         if fits and n <= 1 << carrier.precision:
             return Certificate(dtype, f"{said}; the accumulator {datapath.accumulator} and {dtype} hold them all")
     return Certificate(None, f"{said}; float64 does not hold them all")
+
+
+@lru_cache(maxsize=1024)
+def certificate_of_all(datapath: Datapath, length: int) -> Certificate:
+    """The certificate for any operands at all, which need not be looked at; of formats without infinities and NaNs."""
+    tops = [
+        max(abs(fmt.min_finite), fmt.max_finite) for fmt in (datapath.a, datapath.b) if isinstance(fmt, FixedFormat)
+    ]
+    return certificate(datapath, length, *tops) if len(tops) == 2 else Certificate(None, "some may not be finite")
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:

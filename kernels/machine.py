@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +25,10 @@ from .convolution import convolve, window
 from .events import Events
 from .observation import observe
 from .operands import Entrance, Operand, converted, numbers, shape_of
-from .paths import FP64, ONE, Op, Path, convert_path, mac_path
-from .products import Draw, multiply, way_of
+from .paths import FP64, ONE, Op, convert_path, mac_path
+from .products import Draw, Way, multiply, way_of
 from .sparse import enter_rows, lengths_of, multiply_rows
-from .structs import Draws, Target
+from .structs import Draws
 from .target import draws, fits_binary32, target
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
@@ -118,7 +117,7 @@ class Machine:
         fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
         self._open("quantize")
-        array = self._values(x)
+        array = numbers(x, self._operation, self.backend)
         if isinstance(fmt, PositFormat):
             out = converted(array, fmt, rounding, self._draws(Role.OUTPUT), self.backend)
         else:
@@ -205,33 +204,27 @@ class Machine:
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
         float64, or float32 where both operands are and binary32 holds the output format.
         """
-        return self._contract(a, b, self._multiply, held)[0]
+        return self._contract(a, b, held)[0]
 
     def observe(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Events]:
         """``matmul``, bit for bit, and what went on inside (``kernels.observation``), 2 to 200 times slower."""
-        return self._contract(
-            a, b, lambda x, y, out: observe(self.datapath, x, y, out, self.backend, self._draw()), False
-        )
+        return self._contract(a, b, observed=True)
 
-    def _contract(
-        self, a: Any, b: Any, multiply: Callable[[Operand, Operand, Any], Any], held: bool
-    ) -> tuple[Any, Any]:
-        """A product of matrices, and what ``multiply`` returns beside the sums that it writes."""
+    def _contract(self, a: Any, b: Any, held: bool = False, observed: bool = False) -> tuple[Any, Events | None]:
+        """A product of matrices and, if it is observed, what went on inside."""
         self._open("matmul")
         x, y = self._matrices(a, b)
         (m, k), n = x.values.shape, y.values.shape[1]
-        out = self.backend.xp.empty(m * n, self._kind(x, y))
-        found = multiply(x, y, out)
+        out, events = self._product(x, y, self.datapath, observed)
         self._count_dots(m * n, k)
         self._move(x, y, out.size)
-        sums = self._finish(out, x, y).reshape(m, n)
-        return self._hand_out(sums, self.datapath.output, held, a, b), found
+        return self._hand_out(out.reshape(m, n), self.datapath.output, held, a, b), events
 
     def explain(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> str:
         """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
         self._open("matmul")
         try:
-            return str(way_of(self.datapath, *self._matrices(a, b), self.backend))
+            return str(self._way(self.datapath, *self._matrices(a, b)))
         finally:
             self.calls -= 1  # draws nothing
 
@@ -258,13 +251,12 @@ class Machine:
         entered = self._entrance().enter(given, adder.a, "x", self._draws(Role.A))
         ones = Operand(self.backend.xp.ones((moved.shape[-1], 1), entered.values.dtype), ONE, 1.0)
         rows = replace(entered, values=entered.values.reshape(-1, moved.shape[-1]))
-        out = self.backend.xp.empty(len(rows.values), self._kind(rows, ones))
-        self._multiply(rows, ones, out, adder)
+        out, _ = self._product(rows, ones, adder)
         for operation, times in dot_operations(adder, moved.shape[-1]).items():
             if operation.kind != "mul":
                 self.ledger.count(operation, len(out) * times)
         self.ledger.move(_bits(adder.a, values.size) + _bits(adder.output, out.size))
-        out = self._hand_out(self._finish(out, rows, ones), adder.output, False, x)
+        out = self._hand_out(out, adder.output, False, x)
         return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
 
     def conv2d(self, x: ArrayLike, w: ArrayLike, stride: int = 1, padding: int = 0, held: bool = False) -> Any:
@@ -291,8 +283,8 @@ class Machine:
         self._count_dots(sums.size, kernels.values[0].size)
         self._move(images, kernels, sums.size)
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
-        out = self._finish(sums).reshape(shape).astype(self._kind(images, kernels), copy=False)
-        return self._hand_out(out, dp.output, held, x, w)
+        out = self._finish(sums, self._room(sums, images.values, kernels.values))
+        return self._hand_out(out.reshape(shape), dp.output, held, x, w)
 
     def spmv(self, matrix: Any, x: ArrayLike, held: bool = False) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
@@ -320,7 +312,8 @@ class Machine:
             + _bits(dp.b, y.values.size)
             + _bits(dp.output, out.size)
         )
-        return self._hand_out(self._finish(out), dp.output, held, x)
+        out = self._finish(out, self._room(out, rows.data, y.values))
+        return self._hand_out(out, dp.output, held, x)
 
     def _matrices(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> tuple[Operand, Operand]:
         """The operands of a matrix product, in their formats."""
@@ -331,37 +324,51 @@ class Machine:
         x = entrance.enter(a, dp.a, "A", self._draws(Role.A), -1)
         return x, entrance.enter(b, dp.b, "B", self._draws(Role.B), 0)
 
-    def _multiply(self, x: Operand, y: Operand, out: Any, datapath: Datapath | None = None) -> None:
-        """The accumulators' sums of x y, into a flat array."""
-        dp = datapath or self.datapath
-        way = way_of(dp, x, y, self.backend)
-        multiply(dp, x, y, out, self.backend, self._draw(), way)
+    def _way(self, datapath: Datapath, x: Operand, y: Operand) -> Way:
+        return way_of(datapath, x, y, self.backend)
+
+    def _product(self, x: Operand, y: Operand, dp: Datapath, observed: bool = False) -> tuple[Any, Events | None]:
+        """x y in the output format, flat; and the events, if it is observed."""
+        size, outer = len(x.values) * y.values.shape[1], x.outer * y.outer
+        out = self.backend.xp.empty(size, self._kind(dp.output, x.values, y.values))
+        sums = out if out.dtype == np.float64 or dp.output == dp.accumulator else self.backend.scratch("sums", size)
+        if observed:
+            events = observe(dp, x, y, sums, self.backend, self._draw())
+            return self._finish(sums, out, outer), events
+
+        def finish(part: Any, place: int) -> None:
+            self._finish(part, out[place : place + part.size], alone=True)
+
+        way = self._way(dp, x, y)
         self.ledger.ways[way.name] += x.values.size * y.values.shape[1]
+        by_parts = dp.output != dp.accumulator and not dp.output_rounding.random_bits and outer == 1.0
+        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=finish if by_parts else None):
+            self._finish(sums, out, outer)
+        return out, None
 
-    def _finish(self, sums: Any, x: Operand | None = None, y: Operand | None = None) -> Any:
+    def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False) -> Any:
         """Accumulators -> outputs: times the tensor scales, rounded once."""
-        dp, outer = self.datapath, (x.outer if x else 1.0) * (y.outer if y else 1.0)
+        dp, operands = self.datapath, [self.backend.array(sums)]
+        path, how = convert_path(dp.output, dp.output_rounding), Op.CONVERT
         if outer != 1.0:
-            scales = self.backend.xp.full(sums.size, outer)
-            t, path = (
-                target(dp.output, dp.output_rounding),
-                mac_path(dp.accumulator, FP64, ONE, dp.output, dp.output_rounding),
-            )
-            return self._compute(Op.MUL, (self.backend.array(sums), scales), t, path, Role.OUTPUT)
-        if dp.output == dp.accumulator:
-            return sums
-        t, path = target(dp.output, dp.output_rounding), convert_path(dp.output, dp.output_rounding)
-        if sums.dtype != np.float64:
-            return self._compute(Op.CONVERT, (self.backend.array(sums),), t, path, Role.OUTPUT).astype(sums.dtype)
-        return self._compute(Op.CONVERT, (sums,), t, path, Role.OUTPUT, sums)
+            operands.append(self.backend.array([outer]))
+            path, how = mac_path(dp.accumulator, FP64, ONE, dp.output, dp.output_rounding), Op.MUL
+        elif dp.output == dp.accumulator:
+            if out is not sums:
+                out[...] = sums
+            return out
+        t, drawn = target(dp.output, dp.output_rounding), self._draws(Role.OUTPUT)
+        return compute(self.backend, how, operands, t, path, drawn, out, alone=alone)
 
-    def _kind(self, x: Operand, y: Operand) -> Any:
-        """The type of a result."""
-        single = x.values.dtype == y.values.dtype == np.float32 and self.backend.name == "cpu"
-        held = all(
-            isinstance(f, Format) and fits_binary32(f) for f in (self.datapath.accumulator, self.datapath.output)
-        )
-        return np.float32 if single and held else np.float64
+    def _room(self, sums: Any, *operands: Any) -> Any:
+        """An array for the outputs: that of the sums, if it is of their type."""
+        kind = self._kind(self.datapath.output, *operands)
+        return sums if kind is np.float64 else self.backend.xp.empty(sums.size, kind)
+
+    def _kind(self, fmt: Format, *operands: Any) -> Any:
+        """The type of results in a format: float32 if all operands are and it holds them."""
+        single = all(x.dtype == np.float32 for x in operands) and self.backend.name == "cpu"
+        return np.float32 if single and fits_binary32(fmt) else np.float64
 
     # ---- inside --------------------------------------------------------------------------------------------
 
@@ -380,9 +387,6 @@ class Machine:
         quantizes, refuses = self.on_inexact == "quantize", self.on_nonfinite == "error"
         return Entrance(self.backend, quantizes, refuses, self.datapath.operand_rounding)
 
-    def _values(self, x: Any) -> Any:
-        return self.backend.array(numbers(x, self._operation, self.backend))
-
     def _hand_out(self, out: Any, fmt: Format, held: bool, *inputs: Any) -> Any:
         """A result: as an Operand, if it is to be held; else where the inputs are."""
         if held:
@@ -393,19 +397,15 @@ class Machine:
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
             return array.copy()
-        t = target(fmt, rounding, operand=role in (Role.A, Role.B, Role.C))
-        return self._compute(Op.CONVERT, (array.ravel(),), t, convert_path(fmt, rounding), role).reshape(array.shape)
-
-    def _compute(self, op: Op, operands: tuple[Any, ...], t: Target, path: Path, role: Role, out: Any = None) -> Any:
-        """An element-wise operation on flat arrays; ``out`` may be an operand."""
-        return compute(self.backend, op, operands, t, path, self._draws(role), out)
+        kind = self._kind(fmt, array)
+        t, path, out = target(fmt, rounding), convert_path(fmt, rounding), self.backend.xp.empty(array.size, kind)
+        given = (self.backend.array(array, kind).reshape(-1),)
+        return compute(self.backend, Op.CONVERT, given, t, path, self._draws(role), out).reshape(array.shape)
 
     def _operand(self, x: ArrayLike, fmt: Format | BlockFormat, role: Role) -> Any:
         if isinstance(fmt, BlockFormat):
             raise HalfulpError(f"{self._operation} works on single numbers; {fmt} is a block format.")
-        return self.backend.array(
-            self._entrance().enter(x, fmt, _NAMES[role], self._draws(role), measured=False).values
-        )
+        return self._entrance().enter(x, fmt, _NAMES[role], self._draws(role)).values
 
     def _elementwise(self, op: Op, operands: tuple[Any, ...], formats: tuple[Format, Format, Format]) -> Any:
         """``op`` on broadcast operands; ``formats`` are those of its a * b + c."""
@@ -416,6 +416,9 @@ class Machine:
             shapes = [str(v.shape) for v in operands]
             shown = f"{', '.join(shapes[:-1])} and {shapes[-1]}"
             raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
+        kind = self._kind(dp.output, *([v for v in operands if v.ndim] or operands))
+        kind = kind if all(map(fits_binary32, formats)) else np.float64  # plain numbers take the arrays' type
+        operands = tuple(self.backend.array(v, kind) for v in operands)
         t = target(dp.output, dp.output_rounding)
         path = mac_path(*formats, dp.output, dp.output_rounding)
         spread = math.prod(shape) > 1
@@ -423,7 +426,8 @@ class Machine:
             (v if v.shape == shape or (spread and v.size == 1) else xp.array(xp.broadcast_to(v, shape))).reshape(-1)
             for v in operands
         )
-        return self._compute(op, flat, t, path, Role.OUTPUT).reshape(shape)
+        out = xp.empty(math.prod(shape), kind)
+        return compute(self.backend, op, flat, t, path, self._draws(Role.OUTPUT), out).reshape(shape)
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():

@@ -26,7 +26,7 @@ from .target import target, target32
 _ANY = FloatFormat(5, 10)  #: where nothing is looked at in a Target
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Operand:
     """An array known to be of values of a format, tensor scale left out: what ``Machine.hold`` returns.
 
@@ -35,7 +35,7 @@ class Operand:
 
     values: Any
     fmt: Format | BlockFormat
-    top: float | None  #: no magnitude is larger, NaN if there is a NaN; None: not looked for yet
+    top: float | None  #: no magnitude is larger, NaN if there is a NaN; None: not looked for yet (``largest``)
     outer: float = 1.0  #: the tensor scale
     codes: Any = None  #: of a block format, the elements' codes
     axis: int | None = None  #: and the axis along which the blocks lie, from the front
@@ -50,6 +50,9 @@ class Operand:
             return replace(self, values=self.values.T)
         return replace(self, values=self.values.T, codes=self.codes.T, axis=self.values.ndim - 1 - (self.axis or 0))
 
+    def __repr__(self) -> str:
+        return f"<{' x '.join(map(str, self.shape)) or 'one'} of {alias(self.fmt)}, held>"
+
     @property
     def whole(self) -> Any:
         """The values, times the tensor scale."""
@@ -57,6 +60,12 @@ class Operand:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.whole, dtype) if copy else np.asarray(self.whole, dtype)
+
+    def largest(self, backend: Backend) -> float:
+        """``top``, looked for where it is not known yet."""
+        if self.top is None:
+            self.top = survey(self.values, FP64, backend).top
+        return self.top
 
     def fits(self, fmt: Format | BlockFormat, axis: int) -> bool:
         """Whether it is of a format, in blocks along an axis, if in any; a part of one with NaNs is looked at again."""
@@ -175,20 +184,18 @@ class Entrance(NamedTuple):
     refuses_specials: bool  #: infinities and NaNs
     rounding: Rounding  #: with which they are
 
-    def enter(
-        self, x: Any, fmt: Format | BlockFormat, name: str, drawn: Draws, axis: int = -1, measured: bool = True
-    ) -> Operand:
+    def enter(self, x: Any, fmt: Format | BlockFormat, name: str, drawn: Draws, axis: int = -1) -> Operand:
         """An operand: the values themselves, where its format holds them.
 
         x : real array, an Operand, or ``Blocks`` of a block format, whose blocks lie along ``axis``. name : what it is
-        called. measured : its largest magnitude is needed.
+        called.
         """
         if isinstance(x, Operand) and x.values.size == 0:
             raise HalfulpError(f"{name} got an empty array (shape {x.shape}).")
         if isinstance(x, Operand) and x.fits(fmt, axis):
             operand = x
-            if x.top is None and (measured or self.refuses_specials):
-                x.top = survey(x.values, FP64, self.backend).top
+            if self.refuses_specials:
+                x.largest(self.backend)
         elif isinstance(fmt, BlockFormat):
             operand = self._enter_blocks(x, fmt, name, axis)
         else:

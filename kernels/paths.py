@@ -66,9 +66,7 @@ def _fits_odd(fmt: Format, rounding: Rounding, flags: bool, highest: int, carrie
     return looked_at + rounding.random_bits + 2 <= carrier.precision and fits
 
 
-def product_is_exact(
-    a: Format, b: Format, carrier: Carrier = BINARY64, spans: tuple[Span, ...] | None = None
-) -> bool:
+def product_is_exact(a: Format, b: Format, carrier: Carrier = BINARY64, spans: tuple[Span, ...] | None = None) -> bool:
     """Whether every product of a value of ``a`` and one of ``b`` is a normal number of the carrier."""
     (low_a, high_a), (low_b, high_b) = spans or (exponents(a), exponents(b))
     normal = low_a + low_b >= 1 - carrier.emax and high_a + high_b + 3 <= carrier.emax

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
-from .backends import Backend, Work
-from .certificates import Certificate, certificate
+from .backends import Backend, Work, runs_across
+from .certificates import Certificate, certificate, certificate_of_all
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
 from .loops import FIELDS
@@ -22,6 +24,9 @@ _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its r
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _LOOKED = 16  #: products from which on it is worth to look at an operand's number again
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
+
+
+Finish = Callable[[Any, int], None]  #: takes a run of accumulators' sums, the first of which is at a place
 
 
 class Draw(NamedTuple):
@@ -57,16 +62,18 @@ class Way(NamedTuple):
 
 def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
     """How the product x y of matrices (M, K) and (K, N) is computed."""
-    length = x.values.shape[1]
-    assert x.top is not None and y.top is not None
-    if backend.name == "cpu":
-        found = certificate(datapath, length, x.top, y.top)
-        if found.dtype:
-            return Way("blas", found)
-    else:
-        found = Certificate(None, f"backend {backend.name} has kernels only")
-    narrow = backend.name == "cpu"
-    if datapath.order == Exact() and narrow and np.isfinite(x.top) and np.isfinite(y.top) and not datapath.in_blocks:
+    length, narrow = x.values.shape[1], backend.name == "cpu"
+    found = (
+        certificate_of_all(datapath, length)
+        if narrow
+        else Certificate(None, f"backend {backend.name} has kernels only")
+    )
+    tops = (x.largest(backend), y.largest(backend)) if narrow and not found.dtype else ()
+    if tops:  # these very numbers may be smaller
+        found = certificate(datapath, length, *tops)
+    if found.dtype:
+        return Way("blas", found)
+    if tops and datapath.order == Exact() and all(map(math.isfinite, tops)) and not datapath.in_blocks:
         parts = slicing(length, span(x), span(y))
         if parts:
             return Way("slices", found, slicing=parts)
@@ -88,8 +95,12 @@ def multiply(
     way: Way,
     first: int = 0,
     pitch: int | None = None,
-) -> None:
-    """The accumulators' sums of x y, at out[first + i * pitch + j]; those places are the elements' numbers, too."""
+    finish: Finish | None = None,
+) -> bool:
+    """The accumulators' sums of x y, at out[first + i * pitch + j]; those places are the elements' numbers, too.
+
+    finish : may be handed them all instead, while they are cached; it has been if True is returned.
+    """
     (rows, depth), columns = x.values.shape, y.values.shape[1]
     pitch = columns if pitch is None else pitch
     if way.engine == "kernel":
@@ -98,15 +109,19 @@ def multiply(
         if way.plan.levels[0].unit.with_least:
             matrices = with_least_exponents(datapath, x, y, backend)
         _by_kernel(*matrices, out, backend, draw, way.plan, (first, pitch, 1))
-        return
-    for panel in panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL):
+        return False
+    parts = list(panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL))
+    across = runs_across(rows, columns)
+    in_runs = (first, pitch) == (0, columns) and not across and parts[0].shape[1] == columns and not way.slicing
+    for panel in parts:
         a, b = x.values[panel.rows], y.values[:, panel.columns]
         place = first + panel.rows.start * pitch + panel.columns.start
         target = _places(out, place, pitch, panel.shape)
-        if way.slicing is None:
-            _by_blas(a, b, target, way.certificate.dtype, backend)
-        else:
+        if way.slicing:
             target[...] = add_slices(datapath, a, b, way.slicing, backend, draw.accumulator, place, pitch)
+        else:
+            _by_blas(a, b, target, way.certificate.dtype, backend, across, finish if in_runs else None, place)
+    return in_runs and finish is not None
 
 
 def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
@@ -115,22 +130,33 @@ def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
     return np.lib.stride_tricks.as_strided(out[place:], shape, (pitch * item, item))
 
 
-def _by_blas(a: Any, b: Any, out: Any, dtype: str | None, backend: Backend) -> None:
-    """out = a b by BLAS, zeros positive."""
-    x, y = (held if held.dtype == dtype else _typed(held, dtype, name, backend) for held, name in ((a, "A"), (b, "B")))
+def _by_blas(
+    a: Any, b: Any, out: Any, dtype: str | None, backend: Backend, across: bool, finish: Finish | None, place: int
+) -> None:
+    """out = a b by BLAS, zeros positive; or these sums to ``finish``, the first being at ``place``."""
+    converts = (b if across else a).dtype != dtype
+    x, y = (a, b) if not across else (_typed(a, dtype, "A", backend), b)
+    y = y if across else _typed(y, dtype, "B", backend)
 
     def part(rows: slice, columns: slice) -> None:
         target = sums = out[rows, columns]
-        if out.dtype != dtype:
-            sums = backend.scratch("sums", target.size, dtype).reshape(target.shape)
-        np.matmul(x[rows], y[:, columns], out=sums)
-        np.add(sums, 0.0, out=target, casting="same_kind")
+        if finish or out.dtype != dtype:
+            sums = backend.scratch("sums of BLAS", target.size, dtype).reshape(target.shape)
+        held = _typed(x[rows], dtype, "A", backend), _typed(y[:, columns], dtype, "B", backend)
+        np.matmul(*held, out=sums)
+        if finish:
+            sums += 0.0
+            finish(sums.reshape(-1), place + rows.start * out.shape[1])
+        else:
+            np.add(sums, 0.0, out=target, casting="same_kind")
 
-    backend.blas(part, a.shape[0], a.shape[1], b.shape[1])
+    backend.blas(part, a.shape[0], a.shape[1], b.shape[1], across, converts)
 
 
 def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:
-    """A matrix in scratch of another type, in its own memory order."""
+    """A matrix of a type: itself, or in scratch, in its own memory order."""
+    if x.dtype == dtype:
+        return x
     turned = not x.flags.c_contiguous and x.T.flags.c_contiguous
     given = x.T if turned else x
     held = backend.scratch(f"BLAS {name}", given.size, dtype).reshape(given.shape)

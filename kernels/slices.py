@@ -15,7 +15,7 @@ import numpy as np
 from ..emulator.datapath import Datapath
 from ..emulator.formats import FixedFormat
 from ..emulator.rounding import Mode
-from .backends import Backend
+from .backends import Backend, runs_across
 from .compute import compute
 from .paths import ONE, Op, Path, Span, mac_path
 from .structs import Draws, Layout
@@ -91,7 +91,7 @@ def add_slices(
             row = sums[weights.index(i * how.bits[0] + j * how.bits[1])].reshape(rows, columns)
             row[r, c] += first[i][r] @ second[j][:, c]
 
-    backend.blas(part, rows, a.shape[1], columns)
+    backend.blas(part, rows, a.shape[1], columns, runs_across(rows, columns))
     out = np.empty(rows * columns)
     t = target(datapath.accumulator, datapath.rounding)
     contiguous = pitch == columns or rows == 1

@@ -6,8 +6,8 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,8 +104,8 @@ class MLP:
         np.savez(buffer, **{f"weights_{i}": weight for i, weight in enumerate(self.weights)})  # type: ignore[arg-type]
         return buffer.getvalue()
 
-    def forward(self, x: np.ndarray, machine: Machine, stored: Format | None = None) -> list[np.ndarray]:
-        """Layer inputs and, last, the logits.
+    def forward(self, x: Any, machine: Machine, stored: Format | None = None) -> list[Any]:
+        """Layer inputs, held in format ``a``, and, last, the logits.
 
         Parameters
         ----------
@@ -113,21 +113,23 @@ class MLP:
 
         Returns
         -------
-        [(batch, inputs + 1), ..., (batch, outputs)]: every layer's input with its constant 1, then the logits.
+        [(batch, inputs + 1), ..., (batch, outputs)]: every layer's input with its constant 1, an Operand; then the
+        logits, an array.
         """
-        dp = machine.datapath
-        layers = []
+        dp, xp = machine.datapath, machine.backend.xp
+        one = float(quantize(1.0, dp.a, dp.operand_rounding))
+        layers: list[Any] = []
         held: Format = PIXELS
-        one = quantize(1.0, dp.a, dp.operand_rounding)
         for i in range(len(self.weights)):
-            x = machine.load(x, held, dp.a)
-            layers.append(np.hstack([x, np.full((len(x), 1), one)]))
+            x = machine.hold(machine.load(x, held, dp.a), dp.a)
+            layers.append(replace(x, values=xp.hstack([x.values, xp.full((len(x.values), 1), one)]), top=None))
             weight = machine.load(self._held(i, machine, stored or dp.b), stored or dp.b, dp.b)
-            x = machine.matmul(layers[-1], weight)
-            x, held = (x if i == len(self.weights) - 1 else np.maximum(x, 0.0)), dp.output
-        return [*layers, x]
+            x, held = machine.matmul(layers[-1], weight, held=True), dp.output
+            if i < len(self.weights) - 1:
+                xp.maximum(x.values, 0.0, out=x.values)
+        return [*layers, machine.backend.to_host(x.values)]
 
-    def backward(self, layers: list[np.ndarray], error: np.ndarray, machines: Machines) -> list[Operand]:
+    def backward(self, layers: list[Operand | np.ndarray], error: np.ndarray, machines: Machines) -> list[Operand]:
         """Gradients of the weights, summed over the batch, in ``grad_weight``'s output format.
 
         Parameters
@@ -145,16 +147,18 @@ class MLP:
             if i:
                 delta = grad_input.load(error, held, grad_input.datapath.a)
                 weight = grad_input.load(self._held(i, grad_input, stored)[:-1], stored, grad_input.datapath.b)
-                error = np.where(layers[i][:, :-1] > 0.0, grad_input.matmul(delta, weight.T), 0.0)
+                error = grad_input.matmul(delta, weight.T, held=True)
+                grad_input.backend.xp.copyto(error.values, 0.0, where=~(layers[i].values[:, :-1] > 0.0))
                 held = grad_input.datapath.output
         return gradients[::-1]
 
     def update(self, gradients: Sequence[np.ndarray | Operand], step: float, machine: Machine, stored: Format) -> None:
         """weights <- weights - step * gradients, one rounding per weight (``stored``: format of the gradients)."""
         dp = machine.datapath
+        back = machine.hold(-step, dp.a)
         for i, gradient in zip(range(len(self.weights)), gradients, strict=True):
             before = self._held(i, machine, dp.output)
-            held = machine.fma(-step, machine.load(gradient, stored, dp.b), before, held=True)
+            held = machine.fma(back, machine.load(gradient, stored, dp.b), before, held=True)
             self._keep(i, machine.backend.to_host(held.values), held)
 
 

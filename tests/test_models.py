@@ -105,7 +105,7 @@ def test_exp_is_within_two_ulp() -> None:
 
 def test_the_bias_input_is_rounded_like_any_operand() -> None:
     layers = MLP((3, 2)).forward(np.zeros((2, 3)), hu.Machine("q1.7/q16.14/q16.14", on_inexact="quantize"))
-    assert layers[0][0, -1] == 127 / 128
+    assert layers[0].values[0, -1] == 127 / 128
 
 
 def test_a_step_that_only_stochastic_rounding_can_hold_is_allowed() -> None:
