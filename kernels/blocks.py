@@ -89,20 +89,21 @@ def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str, thre
     return np.clip(powers, fmt.scale.min_subnormal, fmt.scale.max_finite)
 
 
-def with_least(values: np.ndarray, fmt: Format | BlockFormat, codes: np.ndarray | None, terms: int) -> np.ndarray:
-    """Columns of numbers, and after each ``terms`` of them a power of two more: whose exponent is the least that an
-    exponent field means there, emin and in blocks that of the scale, a power of two.
+def with_least(
+    values: np.ndarray, fmt: Format | BlockFormat, codes: np.ndarray | None, terms: int, grouped: bool = False
+) -> np.ndarray:
+    """Columns of numbers, and after each ``terms`` of them a power of two more, whose exponent is the least that an
+    exponent field means there: in blocks that of the scale, to which emin is added if they are not ``grouped``.
 
     codes : of a block format, the elements'; no ``terms`` numbers lie in two blocks.
     """
     starts = np.arange(0, len(values), terms)
-    least = np.full((len(starts), values.shape[1]), 1.0)
+    least = np.zeros((len(starts), values.shape[1]), np.int64)
     if codes is not None:
         assert isinstance(fmt, BlockFormat)
         elements = fmt.element.decode(codes)
-        there = np.isfinite(values) & (elements != 0)
+        there = np.isfinite(values) & (elements != 0)  # nothing is multiplied elsewhere
         scales = np.divide(values, elements, out=np.zeros(values.shape), where=there)
-        least = np.maximum.reduceat(scales, starts, 0)
-        least[least == 0] = 1.0  # nothing is multiplied there
-    emin = (fmt.element if isinstance(fmt, BlockFormat) else fmt).emin
-    return np.insert(values, [*starts[1:], len(values)], np.ldexp(least, emin), 0)
+        least = np.maximum(np.frexp(np.maximum.reduceat(scales, starts, 0))[1] - 1, fmt.scale.emin)
+    emin = 0 if grouped else (fmt.element if isinstance(fmt, BlockFormat) else fmt).emin
+    return np.insert(values, [*starts[1:], len(values)], np.ldexp(1.0, least + emin), 0)

@@ -18,7 +18,7 @@ from ..emulator.orders import Blocked, Exact, Fused, Fusing, Order, Systolic, Tr
 from ..emulator.rounding import RNE, Rounding
 from .backends import Backend
 from .blocks import with_least
-from .fused import ADDED, ALIGNED, INTEGER, LIMBS, NO_EXPONENT, SUMMED, TWO_STAGE
+from .fused import ADDED, ALIGNED, GROUPED, INTEGER, LIMBS, NO_EXPONENT, SUMMED, TWO_STAGE
 from .loops import EXACT
 from .operands import Operand
 from .paths import (
@@ -219,21 +219,27 @@ def _fused(
         if carrier is BINARY32:
             return None
         blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
-        if isinstance(order, Fused) and order.group:
-            raise HalfulpError(f"{order} on {datapath.name}: kernels have no fused units of groups yet.")
-        if blocks and not _within_blocks(datapath, order.terms, blocks):
+        grouped = isinstance(order, Fused) and order.group is not None
+        if blocks and not _within_blocks(datapath, order, grouped, blocks):
             raise HalfulpError(
                 f"{order} on {datapath.name}: kernels' fused units of block operands work within a block at a time, its"
-                " scales being powers of two."
+                " scales being powers of two, or on groups within one."
             )
         kept, width = aligned_width(datapath, order, fmt)
         if a.precision + b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {a.precision + b.precision}"
             raise HalfulpError(f"{order} on {datapath.name} needs {needed}; at most 62 are built.")
+        if grouped and (isinstance(fmt, FixedFormat) or not _groups_fit(datapath, order, kept)):
+            raise HalfulpError(
+                f"{order} on {datapath.name}: kernels have no such wide sums of groups, or into no floats."
+            )
         operands = int(not isinstance(fmt, FixedFormat)), a.precision, a.emin, b.precision, b.emin, fmt.emin
         if isinstance(order, TwoStage):
             sum_bits = fmt.precision + order.sum_guard_bits
             return FusedUnit(TWO_STAGE, kept, *operands, sum_bits=sum_bits, interleaved=int(order.interleaved))
+        if grouped:
+            floor = NO_EXPONENT if order.floor is None else order.floor
+            return FusedUnit(GROUPED, kept, *operands, floor, with_least=1, group=order.group)
         way = INTEGER if blocks or not aligns(datapath, order, fmt, rounding) else ALIGNED
         floor = NO_EXPONENT if order.floor is None else order.floor
         return FusedUnit(way, kept, *operands, floor, with_least=int(bool(blocks)))
@@ -243,20 +249,38 @@ def _fused(
     return None if carrier is BINARY32 else _limbs(datapath, fmt, terms)
 
 
-def _within_blocks(datapath: Datapath, terms: int, blocks: list[BlockFormat]) -> bool:
-    """Whether a step works on a part of one block, whose scale is a power of two."""
-    powers = all(fmt.scale.precision == 1 and fmt.size % terms == 0 for fmt in blocks)
-    return powers and not isinstance(datapath.order, Blocked)
+def _within_blocks(datapath: Datapath, order: Fused | TwoStage, grouped: bool, blocks: list[BlockFormat]) -> bool:
+    """Whether a step, or a group of one, works on a part of one block, whose scale must otherwise be a power of two."""
+    if not isinstance(order, Fused):
+        return False
+    size = order.group or order.terms
+    whole = not isinstance(datapath.order, Blocked) or datapath.order.length % size == 0
+    return whole and all((grouped or fmt.scale.precision == 1) and fmt.size % size == 0 for fmt in blocks)
+
+
+def _groups_fit(datapath: Datapath, order: Fused, kept: int) -> bool:
+    """Whether binary64 holds the sum of a group of products, and 62 bits those of all groups, aligned."""
+    width = above = order.terms.bit_length()
+    for fmt in (datapath.a, datapath.b):
+        assert isinstance(fmt, BlockFormat)
+        low, high = exponents(fmt.element)
+        width += high - low + 1 + fmt.scale.precision
+        above += high + 1 + min(fmt.scale.precision - 1, 1)
+    return width <= 53 and above + kept <= 61
 
 
 def with_least_exponents(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> tuple[Datapath, Any, Any]:
-    """The matrices of a fused unit of block operands with each step's least exponents as a term more of it, and the
-    datapath that adds so many."""
-    order = datapath.order
+    """The matrices of a fused unit of block operands with each step's, or group's, least exponents as a term more of
+    it, and the datapath that adds so many."""
+    order = datapath.inner_order
     assert isinstance(order, Fused)
-    a = with_least(backend.to_host(x.values).T, datapath.a, None if x.codes is None else x.codes.T, order.terms).T
-    b = with_least(backend.to_host(y.values), datapath.b, y.codes, order.terms)
-    return replace(datapath, order=replace(order, terms=order.terms + 1)), backend.array(a), backend.array(b)
+    size, grouped = order.group or order.terms, order.group is not None
+    a = with_least(backend.to_host(x.values).T, datapath.a, None if x.codes is None else x.codes.T, size, grouped).T
+    b = with_least(backend.to_host(y.values), datapath.b, y.codes, size, grouped)
+    longer: Order = replace(order, terms=order.terms + order.terms // size, group=None)
+    if isinstance(datapath.order, Blocked):
+        longer = replace(datapath.order, length=datapath.order.length // size * (size + 1), order=longer)
+    return replace(datapath, order=longer), backend.array(a), backend.array(b)
 
 
 def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:
@@ -323,6 +347,7 @@ def _words(datapath: Datapath, levels: list[Level], carrier: Carrier) -> str:
         INTEGER: "62-bit",
         LIMBS: "limbs",
         TWO_STAGE: "two-stage 62-bit",
+        GROUPED: "grouped 62-bit",
     }
     fused = fuses(datapath)
     last = names[levels[-1].unit.way] if fused else Path(levels[-1].path).name

@@ -28,8 +28,8 @@ from .wide import LIMB, exponent, is_special, round_wide, significand, special_r
 
 #: Ways. ALIGNED: in binary64, which holds every product and aligned sum. SUMMED: exact products add up without error in
 #: the carrier; ADDED: and the processor adds their sum. INTEGER: aligned sums of up to 62 bits. LIMBS: exact sums of
-#: any width. TWO_STAGE: the sums of ``TwoStage``, of up to 62 bits.
-ALIGNED, SUMMED, ADDED, INTEGER, LIMBS, TWO_STAGE = range(6)
+#: any width. TWO_STAGE: the sums of ``TwoStage``, of up to 62 bits. GROUPED: aligned sums of groups, of up to 62 bits.
+ALIGNED, SUMMED, ADDED, INTEGER, LIMBS, TWO_STAGE, GROUPED = range(7)
 NO_EXPONENT = -1000000
 FAR = 500  #: magnitudes of exponents beyond it are none of a finite product's that is aligned here
 
@@ -167,6 +167,50 @@ def aligned_step(
 
 
 @device_call
+def grouped_step(
+    total: f64, x: f64s, terms: i64, y: f64s, stride: i64, unit: FusedUnit, t: Target, u: f64
+) -> tuple[f64, i64]:
+    """``total`` and the sums of groups of products x[k] * y[k * stride], k < terms, aligned by their scales' exponents,
+    which a pair after each group tells, in 62-bit integers, and rounded once; and the flags of that rounding."""
+    largest = NO_EXPONENT
+    outcome = total if is_special(total) else 0.0  # of the infinities and NaNs among the terms
+    found = is_special(total)
+    if not found and total != 0.0:
+        largest = stored_exponent(total, unit.emin_total)
+    start = 0
+    while start < terms:
+        last = min(start + unit.group, terms - 1)
+        place = exponent(bits_of(like(x[last], 0.0))) + exponent(bits_of(like(y[last * stride], 0.0))) + 104
+        for k in range(start, last):
+            xk = like(x[k], 0.0)
+            yk = like(y[k * stride], 0.0)
+            if is_special(xk) or is_special(yk):
+                found = True
+                outcome = outcome + xk * yk
+            elif xk != 0.0 and yk != 0.0:
+                largest = max(largest, place)
+        start = last + 1
+    if found:
+        return special_result(outcome, False, t)
+    if largest == NO_EXPONENT:
+        return limited(0.0, t), 0
+    quantum = max(largest, unit.floor) - unit.kept_bits
+    s = aligned(total, 1.0, 53, 1, quantum)
+    start = 0
+    while start < terms:
+        last = min(start + unit.group, terms - 1)
+        summed = 0.0
+        for k in range(start, last):
+            summed = summed + like(x[k], 0.0) * like(y[k * stride], 0.0)
+        s = s + aligned(summed, 1.0, 53, 1, quantum)
+        start = last + 1
+    if s == 0:
+        return limited(0.0, t), 0
+    m = max(s, 0 - s)
+    return round_wide(s < 0, m >> 60, m & LIMB, quantum, t, u)
+
+
+@device_call
 def floored(m: i64, shift: i64) -> i64:
     """m / 2^shift, floored."""
     if m == 0:
@@ -293,6 +337,8 @@ def fuse(
             y = b[j : (terms - 1) * width + j + 1]
             if unit.way == INTEGER:
                 c[j], _flags = aligned_step(total, a, terms, y, width, unit, wide, drawn)
+            elif unit.way == GROUPED:
+                c[j], _flags = grouped_step(total, a, terms, y, width, unit, wide, drawn)
             elif unit.way == TWO_STAGE:
                 c[j], _flags = two_stage_step(total, a, terms, y, width, unit, wide, drawn)
             else:

@@ -106,7 +106,7 @@ def multiply(
     if way.engine == "kernel":
         assert way.plan is not None
         matrices = datapath, x.values, y.values
-        if way.plan.levels[0].unit.with_least:
+        if way.plan.levels[-1].unit.with_least:
             matrices = with_least_exponents(datapath, x, y, backend)
         _by_kernel(*matrices, out, backend, draw, way.plan, (first, pitch, 1))
         return False

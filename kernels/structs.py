@@ -105,6 +105,7 @@ class FusedUnit(NamedTuple):
     sum_bits: i64 = 0  #: TWO_STAGE: bits kept of the products' sum below the largest exponent
     interleaved: i64 = 0  #: and 1 if even and odd products are summed apart
     with_least: i64 = 0  #: INTEGER: 1 if a step's last pair of numbers tells emin_x and emin_y (``blocks.with_least``)
+    group: i64 = 0  #: GROUPED: products that are summed before; the pair after them tells their scales' exponents
 
 
 class Layout(NamedTuple):

@@ -58,9 +58,11 @@ def blocks_of(fmt, rng, rows, length):
     """Blocks of any elements, few of them infinities or NaNs, and scales that lie close together, or do not."""
     codes = rng.integers(0, 1 << fmt.element.bits, (rows, length), np.uint8)
     codes[~np.isfinite(fmt.element.decode(codes)) & (rng.random(codes.shape) < 0.98)] = 0
-    spread = rng.choice([0, 3, 40, 127], (rows, 1))
-    scales = rng.integers(127 - spread, 128 + spread, (rows, -(-length // fmt.size))).astype(np.uint8)
-    return hu.Blocks(codes, scales, None, 1)
+    middle, spreads = (127, [0, 3, 40, 127]) if fmt.scale.precision == 1 else (64, [0, 3, 40, 63])
+    spread = rng.choice(spreads, (rows, 1))
+    scales = rng.integers(middle - spread, middle + 1 + spread, (rows, -(-length // fmt.size))).astype(np.uint8)
+    one = None if fmt.tensor_scale is None else int(fmt.tensor_scale.encode(np.ones(1))[0])
+    return hu.Blocks(codes, scales, one, 1)
 
 
 def as_blocks(fmt, held, row):
@@ -69,8 +71,10 @@ def as_blocks(fmt, held, row):
     return [Block(tuple(elements[i * fmt.size : (i + 1) * fmt.size]), scale) for i, scale in enumerate(scales)]
 
 
-IN_BLOCKS = [text for text in EXPRESSED if in_blocks(text) and not hu.Datapath.parse(text).order.group]
+IN_BLOCKS = [text for text in EXPRESSED if in_blocks(text)]
 IN_BLOCKS += ["mxfp6_e2m3/fp32@SR5:fused8g1", "mxint8*mxfp6_e3m2/bf16@RTN:fused16", "mxfp4*bf16/fp32:fused32g9"]
+IN_BLOCKS += ["mxfp4x16/fp32@SR7:fused32x8g1e-30", "nvfp4/bf16:fused16x16e0n", "nvfp4*mxfp4x16/e8m9@RTN:fused8x4e-200"]
+IN_BLOCKS += ["mxfp4/fp32:blocked64(fp32:fused32g2)", "nvfp4/fp32@SR4:blocked48(e8m13@RTZ:fused32x16g2)"]
 
 
 @pytest.mark.parametrize("backend", ["cpu", "cxx"])
@@ -82,7 +86,7 @@ def test_those_in_blocks_do_so_too(text, backend):
         if isinstance(dp.b, BlockFormat):
             y = blocks_of(dp.b, rng, 4, length)
             columns = [as_blocks(dp.b, y, j) for j in range(4)]
-            y = hu.Blocks(np.ascontiguousarray(y.codes.T), np.ascontiguousarray(y.scales.T), None, 0)
+            y = y._replace(codes=np.ascontiguousarray(y.codes.T), scales=np.ascontiguousarray(y.scales.T), axis=0)
         else:
             columns = [[choice(directed_codes(dp.b), rng) for _ in range(length)] for _ in range(4)]
             y = values(dp.b, columns).T
@@ -100,9 +104,9 @@ def test_those_in_blocks_do_so_too(text, backend):
 
 
 def test_steps_beyond_a_block_are_refused():
-    with pytest.raises(hu.HalfulpError, match="no fused units of groups yet"):
-        hu.Machine(hu.unit("B200", "nvfp4"))
-    for text in ("mxfp8_e4m3/fp32:fused64", "nvfp4/fp32:fused16", "mxfp4/fp32:blocked64(fp32:fused32)"):
+    with pytest.raises(hu.HalfulpError, match="no such wide sums of groups"):
+        hu.Machine("mxfp8_e5m2/fp32:fused32x16g20")
+    for text in ("mxfp8_e4m3/fp32:fused64", "nvfp4/fp32:fused16", "mxfp4/fp32:blocked48(fp32:fused32)"):
         with pytest.raises(hu.HalfulpError, match="work within a block at a time"):
             hu.Machine(text)
 
