@@ -34,6 +34,7 @@ _GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 200_000
 _BLAS_SPEED = 16  #: multiplications of BLAS in the time of such a step
+_LARGE = 1 << 27  #: multiplications of a product that takes BLAS some milliseconds
 _held = threading.local()
 _SUMS = 1 << 17  #: numbers of a part that BLAS works on: they are cached when they are looked at again
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
@@ -71,6 +72,11 @@ class Work(NamedTuple):
 def runs_across(rows: int, columns: int) -> bool:
     """Whether a product of matrices is shared out by its columns, not by its rows."""
     return columns > 2 * rows
+
+
+def runs_at_once(rows: int, depth: int, columns: int) -> bool:
+    """Whether a product of matrices is so large that BLAS's own threads do it, though they wait busily afterwards."""
+    return rows * depth * columns >= _LARGE
 
 
 class Backend:
@@ -119,9 +125,13 @@ class Backend:
     ) -> None:
         """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
-        BLAS's own threads would be waiting, busily, for its next call while the kernels run. across : the columns are
-        shared out, not the rows. converts : the part also converts the operand that is cut.
+        BLAS's own threads would be waiting, busily, for its next call while the kernels run; only large products are
+        theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut.
         """
+        if runs_at_once(rows, depth, columns):
+            with _blas_controller().limit(limits=self.threads, user_api="blas"):
+                part(slice(0, rows), slice(0, columns))
+            return
         count, each = (columns, rows) if across else (rows, columns)
         parts = -(-count * max(each, depth if converts else 0) // (_SUMS * self.threads))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
-from .backends import Backend, Work, runs_across
+from .backends import Backend, Work, runs_across, runs_at_once
 from .certificates import Certificate, certificate, certificate_of_all
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
@@ -112,7 +112,8 @@ def multiply(
         return False
     parts = list(panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL))
     across = runs_across(rows, columns)
-    in_runs = (first, pitch) == (0, columns) and not across and parts[0].shape[1] == columns and not way.slicing
+    height, width = parts[0].shape
+    in_runs = (first, pitch, width) == (0, columns, columns) and not (across or runs_at_once(height, depth, width))
     for panel in parts:
         a, b = x.values[panel.rows], y.values[:, panel.columns]
         place = first + panel.rows.start * pitch + panel.columns.start
@@ -121,7 +122,7 @@ def multiply(
             target[...] = add_slices(datapath, a, b, way.slicing, backend, draw.accumulator, place, pitch)
         else:
             _by_blas(a, b, target, way.certificate.dtype, backend, across, finish if in_runs else None, place)
-    return in_runs and finish is not None
+    return in_runs and finish is not None and way.slicing is None
 
 
 def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
