@@ -219,8 +219,8 @@ def _fused(
         if carrier is BINARY32:
             return None
         blocks = [fmt for fmt in (datapath.a, datapath.b) if isinstance(fmt, BlockFormat)]
-        grouped = isinstance(order, Fused) and order.group is not None
-        if blocks and not _within_blocks(datapath, order, grouped, blocks):
+        group = order.group if isinstance(order, Fused) else None
+        if blocks and not _within_blocks(datapath, order, blocks):
             raise HalfulpError(
                 f"{order} on {datapath.name}: kernels' fused units of block operands work within a block at a time, its"
                 " scales being powers of two, or on groups within one."
@@ -229,7 +229,7 @@ def _fused(
         if a.precision + b.precision > 62 or width > 62:
             needed = f"aligned sums of {width} bits and products of {a.precision + b.precision}"
             raise HalfulpError(f"{order} on {datapath.name} needs {needed}; at most 62 are built.")
-        if grouped and (isinstance(fmt, FixedFormat) or not _groups_fit(datapath, order, kept)):
+        if group and (isinstance(fmt, FixedFormat) or not _groups_fit(datapath, order.terms, kept)):
             raise HalfulpError(
                 f"{order} on {datapath.name}: kernels have no such wide sums of groups, or into no floats."
             )
@@ -237,30 +237,28 @@ def _fused(
         if isinstance(order, TwoStage):
             sum_bits = fmt.precision + order.sum_guard_bits
             return FusedUnit(TWO_STAGE, kept, *operands, sum_bits=sum_bits, interleaved=int(order.interleaved))
-        if grouped:
-            floor = NO_EXPONENT if order.floor is None else order.floor
-            return FusedUnit(GROUPED, kept, *operands, floor, with_least=1, group=order.group)
         way = INTEGER if blocks or not aligns(datapath, order, fmt, rounding) else ALIGNED
         floor = NO_EXPONENT if order.floor is None else order.floor
-        return FusedUnit(way, kept, *operands, floor, with_least=int(bool(blocks)))
+        way = GROUPED if group else way
+        return FusedUnit(way, kept, *operands, floor, with_least=int(bool(blocks)), group=group or 0)
     path = _adds(fmt, rounding, carrier)
     if path is not Path.WIDE and _sums(datapath, order, carrier, terms, spans):
         return FusedUnit(ADDED if path is Path.NATIVE else SUMMED)
     return None if carrier is BINARY32 else _limbs(datapath, fmt, terms)
 
 
-def _within_blocks(datapath: Datapath, order: Fused | TwoStage, grouped: bool, blocks: list[BlockFormat]) -> bool:
+def _within_blocks(datapath: Datapath, order: Fused | TwoStage, blocks: list[BlockFormat]) -> bool:
     """Whether a step, or a group of one, works on a part of one block, whose scale must otherwise be a power of two."""
     if not isinstance(order, Fused):
         return False
     size = order.group or order.terms
     whole = not isinstance(datapath.order, Blocked) or datapath.order.length % size == 0
-    return whole and all((grouped or fmt.scale.precision == 1) and fmt.size % size == 0 for fmt in blocks)
+    return whole and all((order.group or fmt.scale.precision == 1) and fmt.size % size == 0 for fmt in blocks)
 
 
-def _groups_fit(datapath: Datapath, order: Fused, kept: int) -> bool:
+def _groups_fit(datapath: Datapath, terms: int, kept: int) -> bool:
     """Whether binary64 holds the sum of a group of products, and 62 bits those of all groups, aligned."""
-    width = above = order.terms.bit_length()
+    width = above = terms.bit_length()
     for fmt in (datapath.a, datapath.b):
         assert isinstance(fmt, BlockFormat)
         low, high = exponents(fmt.element)
@@ -277,10 +275,11 @@ def with_least_exponents(datapath: Datapath, x: Operand, y: Operand, backend: Ba
     size, grouped = order.group or order.terms, order.group is not None
     a = with_least(backend.to_host(x.values).T, datapath.a, None if x.codes is None else x.codes.T, size, grouped).T
     b = with_least(backend.to_host(y.values), datapath.b, y.codes, size, grouped)
-    longer: Order = replace(order, terms=order.terms + order.terms // size, group=None)
+    inner = replace(order, terms=order.terms + order.terms // size, group=None)
+    outer: Order = inner
     if isinstance(datapath.order, Blocked):
-        longer = replace(datapath.order, length=datapath.order.length // size * (size + 1), order=longer)
-    return replace(datapath, order=longer), backend.array(a), backend.array(b)
+        outer = replace(datapath.order, length=datapath.order.length // size * (size + 1), order=inner)
+    return replace(datapath, order=outer), backend.array(a), backend.array(b)
 
 
 def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:

@@ -208,7 +208,9 @@ class Machine:
 
     def observe(self, a: ArrayLike, b: ArrayLike) -> tuple[Any, Events]:
         """``matmul``, bit for bit, and what went on inside (``kernels.observation``), 2 to 200 times slower."""
-        return self._contract(a, b, observed=True)
+        out, events = self._contract(a, b, observed=True)
+        assert events is not None
+        return out, events
 
     def _contract(self, a: Any, b: Any, held: bool = False, observed: bool = False) -> tuple[Any, Events | None]:
         """A product of matrices and, if it is observed, what went on inside."""

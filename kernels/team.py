@@ -33,7 +33,7 @@ def _read(typing, address):
 @compiled
 def _differs(address: int, seen: int, looks: int) -> bool:
     """Whether the integer at an address differs from ``seen``, after so many looks at most."""
-    for _ in range(looks):
+    for _ in range(looks):  # noqa: SIM110  (Numba's)
         if _read(address) != seen:  # type: ignore[call-arg]
             return True
     return False

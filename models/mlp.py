@@ -129,7 +129,7 @@ class MLP:
                 xp.maximum(x.values, 0.0, out=x.values)
         return [*layers, machine.backend.to_host(x.values)]
 
-    def backward(self, layers: list[Operand | np.ndarray], error: np.ndarray, machines: Machines) -> list[Operand]:
+    def backward(self, layers: list[Any], error: Any, machines: Machines) -> list[Operand]:
         """Gradients of the weights, summed over the batch, in ``grad_weight``'s output format.
 
         Parameters

@@ -29,7 +29,8 @@ from .bench_cases import operands, values
 PEERS = tuple(peer_worker.ADAPTERS)
 RAISING_FLAGS = ("verifloat",)  #: compared with ours with flags
 SAMPLE = 1 << 16  #: results that are compared
-SIDE = 192  #: of the matrices, unless they are smaller: peers are slow
+SIDE = 512  #: of the matrices, unless they are smaller
+SLOW_SIDE = 192  #: where SR's random bits take peers seconds
 DATAPATHS = (  #: of the products of matrices
     *("fp16", "fp16@RTZ", "fp16@SR8", "bf16", "fp8_e4m3/fp16@RTZ"),
     *("fp16:product=fp16", "fp16@RTZ:product=fp16@RTZ", "fp16@SR8:product=fp16@SR8", "fp16:tree:product=fp16"),
@@ -75,7 +76,8 @@ class Comparison:
         """Random values of the format, unless it is quantized; of matrices standard normal, so that sums of floats
         do not overflow, which some peers take long for."""
         if self.contracts:
-            side, dp = min(plan.side, SIDE), Datapath.parse(self.format)
+            dp = Datapath.parse(self.format)
+            side = min(plan.side, SLOW_SIDE if dp.rounding.random_bits else SIDE)
             drawn = np.random.default_rng(0).standard_normal((2, side, side))
             return [arrays.quantize(x, fmt) for x, fmt in zip(drawn, (dp.a, dp.b), strict=True)]
         if self.operation == "quantize":

@@ -322,7 +322,8 @@ def test_a_product_of_matrices_is_asked_for_in_the_parts_of_its_datapath(monkeyp
         assert dp.a == dp.b and dp.rounding == dp.output_rounding  # one of each is told
         assert dp.product is None or dp.product_rounding == dp.rounding
         each = peers.Comparison("matmul", name, "", "float64")
-        assert each.label == f"matmul {name} float64" and each.operands(Plan())[1].shape == (peers.SIDE,) * 2
+        side = peers.SLOW_SIDE if "SR" in name else peers.SIDE
+        assert each.label == f"matmul {name} float64" and each.operands(Plan())[1].shape == (side, side)
         peer_worker.Worker().prepare(peer="stub", operands=[], **each.task())
     fp16, fp32 = peer_worker.parsed("e5m10"), peer_worker.parsed("e8m23")
     tasks = dict(zip(peers.DATAPATHS, asked, strict=True))
@@ -396,3 +397,13 @@ def test_the_measured_contractions_are_quoted_as_they_are_missed_ones_included()
     rows = [line.split("|") for line in readme.splitlines() if re.search(r"\| \d of \d \|$", line)]
     quoted = sorted((row[-3].strip(), row[-2].strip()) for row in rows)
     assert quoted == sorted((row["least found"], row["met"]) for row in bench.summary(figures))
+
+
+def test_the_measured_peers_are_quoted_as_they_are() -> None:
+    (file,) = (ROOT / "reports" / "measured").glob("peers-*.json")
+    figures = [peers.Rival(**row) for row in json.loads(file.read_text())["peers"]["figures"]]
+    least, *others = sorted(rival.faster for rival in figures)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"reports/measured/{file.name}" in readme
+    assert f"{others[0]:.1f} to {others[-1]:.0f} times as fast in {len(others)} of {len(figures)} comparisons" in readme
+    assert f"is {least:.1f} times slower" in readme
