@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..emulator.arithmetic import Flags
+from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
@@ -22,6 +23,7 @@ from ..emulator.rounding import Rounding
 from .arrays import mul
 from .backends import Backend
 from .backends import backend as make_backend
+from .blocks import with_least
 from .compute import compute
 from .contraction import integer_unit
 from .events import Events
@@ -52,14 +54,12 @@ _INEXACT, _UNDERFLOW, _OVERFLOW, _INVALID = map(int, (Flags.INEXACT, Flags.UNDER
 
 def observe(datapath: Datapath, x: Operand, y: Operand, out: Any, backend: Backend, draw: Draw) -> Events:
     """The events of a product of matrices (M, K) and (K, N); the accumulators' sums go to ``out``, flat."""
-    if datapath.in_blocks:
-        raise HalfulpError(f"observe on {datapath.name}: units of block operands are not observed yet.")
-    if isinstance(datapath.inner_order, TwoStage):
-        raise HalfulpError(f"observe on {datapath.name}: units of two stages are not observed yet.")
+    if isinstance(datapath.inner_order, TwoStage) or getattr(datapath.inner_order, "group", None):
+        raise HalfulpError(f"observe on {datapath.name}: units of two stages, or of groups, are not observed yet.")
     host = backend if backend.name == "cpu" else make_backend("cpu", backend.threads)
-    a, b = (np.require(backend.to_host(operand.values), np.float64, ["C", "W"]) for operand in (x, y))
+    a, b = (_Side.of(operand, fmt, backend) for operand, fmt in ((x, datapath.a), (y, datapath.b)))
     run = _Run(datapath, a, b, host, draw)
-    (rows, _depth), columns = a.shape, b.shape[1]
+    (rows, _depth), columns = a.values.shape, b.values.shape[1]
     height = max(_PANEL // columns, 1)
     for first in range(0, rows, height):
         last = min(first + height, rows)
@@ -166,16 +166,40 @@ def _below(fmt: Format) -> int:
     return (fmt.emin if isinstance(fmt, FixedFormat) else fmt.emin - fmt.precision + 1) - 1
 
 
+class _Side(NamedTuple):
+    """An operand: its numbers, and what its registers hold, in blocks elements."""
+
+    values: np.ndarray
+    terms: Terms
+    units: np.ndarray  #: significands in [1, 2)
+    codes: np.ndarray
+    significands: np.ndarray  #: as a multiplier gets them
+    places: np.ndarray  #: exponents as a fused unit aligns them, with those of scales
+    block_codes: np.ndarray | None
+
+    @classmethod
+    def of(cls, operand: Operand, fmt: Format | BlockFormat, backend: Backend) -> _Side:
+        values = np.require(backend.to_host(operand.values), np.float64, ["C", "W"])
+        terms = elements = apart(values)
+        element, codes = fmt, operand.codes
+        if isinstance(fmt, BlockFormat):
+            element, codes = fmt.element, np.ascontiguousarray(operand.codes)
+            elements = apart(np.asarray(fmt.element.decode(codes), np.float64))
+        assert not isinstance(element, BlockFormat)
+        units = np.ldexp(np.abs(np.where(terms.some, values, 0.0)), -np.where(terms.some, terms.exponent, 0))
+        places = np.maximum(elements.exponent, element.emin) + np.where(
+            terms.some, terms.exponent - elements.exponent, 0
+        )
+        found = codes_of(values, element) if codes is None else codes.astype(np.int64)
+        return cls(values, terms, units, found, significands(elements, element), places, codes)
+
+
 class _Run:
     """A call under observation, a panel of results at a time."""
 
-    def __init__(self, datapath: Datapath, a: np.ndarray, b: np.ndarray, backend: Backend, draw: Draw) -> None:
-        self.datapath, self.a, self.b, self.backend, self.draw = datapath, a, b, backend, draw
-        self.terms_a, self.terms_b = apart(a), apart(b)
-        self.units_a, self.units_b = (
-            np.ldexp(np.abs(np.where(terms.some, x, 0.0)), -np.where(terms.some, terms.exponent, 0))
-            for x, terms in ((a, self.terms_a), (b, self.terms_b))
-        )
+    def __init__(self, datapath: Datapath, x: _Side, y: _Side, backend: Backend, draw: Draw) -> None:
+        self.datapath, self.x, self.y, self.backend, self.draw = datapath, x, y, backend, draw
+        self.a, self.b = a, b = x.values, y.values
         self.random = np.empty(a.shape[0] * b.shape[1])
         self.levels = [_Level(fmt, rounding) for fmt, rounding in datapath.accumulators]
         if getattr(datapath.inner_order, "tensor_core", False):
@@ -213,17 +237,15 @@ class _Run:
 
     def _operands(self) -> Events:
         """What does not depend on the order."""
-        dp, rows, (depth, columns) = self.datapath, self.last - self.first, self.b.shape
+        rows, (depth, columns) = self.last - self.first, self.b.shape
         a = self.a[self.first : self.last]
         changed = {}
-        for name, x, fmt, times in (("a", a, dp.a, columns), ("b", np.ascontiguousarray(self.b.T), dp.b, rows)):
-            codes = codes_of(x, fmt)
+        part = slice(self.first, self.last)
+        for name, codes, times in (("a", self.x.codes[part], columns), ("b", self.y.codes.T.copy(), rows)):
             before = np.zeros_like(codes)
             before[:, 1:] = codes[:, :-1]
             changed[name] = times * code_changes(codes.reshape(-1), before.reshape(-1))
-        x = significands(Terms(*(v[self.first : self.last] for v in self.terms_a)), dp.a)
-        y = np.ascontiguousarray(significands(self.terms_b, dp.b).T)
-        changed["product"] = product_changes(x, y)
+        changed["product"] = product_changes(self.x.significands[part], self.y.significands.T.copy())
         pairs = np.count_nonzero(a != 0, axis=0).astype(object) * np.count_nonzero(self.b != 0, axis=1)
         zeros = self.size * depth - int(pairs.sum())
         return Events(zero_operands=zeros, toggled=changed, steps=dict.fromkeys(changed, self.size * depth))
@@ -256,11 +278,11 @@ class _Run:
 
     def _product(self, k: int) -> Terms:
         """The exact products of operands k, taken apart."""
-        x = Terms(*(v[self.first : self.last, k, None] for v in self.terms_a))
-        y = Terms(*(v[k] for v in self.terms_b))
+        x = Terms(*(v[self.first : self.last, k, None] for v in self.x.terms))
+        y = Terms(*(v[k] for v in self.y.terms))
         some = x.some & y.some
-        units_a, units_b = self.units_a[self.first : self.last, k, None], self.units_b[k]
-        narrow = self.datapath.a.precision + self.datapath.b.precision <= 53
+        units_a, units_b = self.x.units[self.first : self.last, k, None], self.y.units[k]
+        narrow = sum(map(_width, (self.datapath.a, self.datapath.b))) <= 53
         carries = (units_a * units_b if narrow else mul(units_a, units_b, "fp64", "RTZ")) >= 2.0
         exponent = np.where(some, x.exponent + y.exponent + carries, -NONE)
         low = np.where(some, x.low + y.low, NONE)
@@ -321,10 +343,17 @@ class _Run:
         order, unit = dp.inner_order, integer_unit(dp, self.a.shape[1])
         before, terms = self.registers.get(step.register, self.cleared)
         a = np.ascontiguousarray(self.a[self.first : self.last, step.first : step.last])
-        b = self.b[step.first : step.last].reshape(-1)
+        b = np.ascontiguousarray(self.b[step.first : step.last])
+        x, y = a, b
+        if unit.with_least:
+            one, other = (None if side.block_codes is None else side.block_codes for side in (self.x, self.y))
+            one = None if one is None else one[self.first : self.last, step.first : step.last].T
+            other = None if other is None else other[step.first : step.last]
+            x = with_least(a.T, dp.a, one, a.shape[1]).T.copy()
+            y = with_least(b, dp.b, other, len(b))
         value, flags = before.copy(), np.zeros(self.size, np.uint8)
         u = self._drawn(self.draw.accumulator, step.draw, level.target)
-        _fuse(a, b, value, flags, columns, u, unit, np.zeros(unit.limbs + 1, np.int64), level.target)
+        _fuse(x, y.reshape(-1), value, flags, columns, u, unit, np.zeros(unit.limbs + 1, np.int64), level.target)
 
         aligned = isinstance(order, Fused)
         largest = self._aligned(terms) if aligned else terms.exponent
@@ -374,10 +403,14 @@ class _Run:
 
     def _aligned_product(self, k: int) -> np.ndarray:
         """And of products: the sums of the operands' exponents."""
-        x = np.maximum(self.terms_a.exponent[self.first : self.last, k, None], self.datapath.a.emin)
-        y = np.maximum(self.terms_b.exponent[k], self.datapath.b.emin)
-        some = self.terms_a.some[self.first : self.last, k, None] & self.terms_b.some[k]
-        return np.where(some, x + y, -NONE).reshape(-1)
+        some = self.x.terms.some[self.first : self.last, k, None] & self.y.terms.some[k]
+        places = self.x.places[self.first : self.last, k, None] + self.y.places[k]
+        return np.where(some, places, -NONE).reshape(-1)
+
+
+def _width(fmt: Format | BlockFormat) -> int:
+    """Significant bits of an operand's numbers, with those of scales."""
+    return fmt.precision + (fmt.scale.precision if isinstance(fmt, BlockFormat) else 0)
 
 
 def _fraction(operands: tuple[np.ndarray, ...], i: int) -> Fraction:

@@ -14,6 +14,7 @@ from cases import rng
 from halfulp.emulator import alignment
 from halfulp.emulator import datapath as definition
 from halfulp.emulator.arithmetic import Flags, exact_product, exact_sum, round_pack
+from halfulp.emulator.blocks import Block, BlockFormat
 from halfulp.emulator.formats import Kind
 from halfulp.emulator.orders import Do, Exact, Fused, program
 from halfulp.emulator.random import Philox, Role, stream
@@ -177,9 +178,23 @@ def integer(datum, fmt):
     return int(value / Fraction(2) ** (max(log2(value), fmt.emin) - fmt.precision + 1))
 
 
+def in_blocks(fmt):
+    return isinstance(fmt, BlockFormat)
+
+
+def blocks(held, fmt, row):
+    """A row of blocks as the definition takes it."""
+    elements = [fmt.element.unpack(int(code)) for code in held.codes[row]]
+    scales = [fmt.scale.unpack(int(code)) for code in held.scales[row]]
+    return [Block(tuple(elements[i * fmt.size : (i + 1) * fmt.size]), scale) for i, scale in enumerate(scales)]
+
+
 def recount(dp, a, b, call=1):
     """The counts of every dot product, merged, by level."""
-    codes_a, codes_b = dp.a.encode(a), dp.b.encode(b.T)
+    held = [hu.encode_blocks(x, f, -1) if in_blocks(f) else None for x, f in ((a, dp.a), (b.T, dp.b))]
+    codes_a, codes_b = (
+        f.encode(x) if one is None else one.codes for x, f, one in zip((a, b.T), (dp.a, dp.b), held, strict=True)
+    )
     levels = None
     for i, row in enumerate(codes_a.tolist()):
         for j, column in enumerate(codes_b.tolist()):
@@ -188,13 +203,21 @@ def recount(dp, a, b, call=1):
             def random(role, step, k, element=element):
                 return Philox().random_bits(SEED, stream(call, role, 0), element, step, k)
 
-            unit = Recount(dp, definition.operands(dp.a, row), definition.operands(dp.b, column), random)
+            rows = [
+                codes if one is None else blocks(one, f, at)
+                for codes, one, f, at in zip((row, column), held, (dp.a, dp.b), (i, j), strict=True)
+            ]
+            unit = Recount(dp, *map(definition.operands, (dp.a, dp.b), rows), random)
+            elements = [
+                [q.datum for q in operands] if one is None else [x for block in part for x in block.elements]
+                for operands, one, part in zip((unit.x, unit.y), held, rows, strict=True)
+            ]
             for step in program(dp.order, len(row)):
                 unit.do(step)
             outer, x_before, y_before, product_before = unit.levels[0], 0, 0, 0
-            for x, y, p, q in zip(row, column, unit.x, unit.y, strict=True):
-                product = integer(p.datum, dp.a) * integer(q.datum, dp.b)
-                outer["zero_operands"] += p.datum.is_zero or q.datum.is_zero
+            for x, y, p, q in zip(row, column, *elements, strict=True):
+                product = integer(p, getattr(dp.a, "element", dp.a)) * integer(q, getattr(dp.b, "element", dp.b))
+                outer["zero_operands"] += p.is_zero or q.is_zero
                 outer["toggled"]["a"] += bin(x ^ x_before).count("1")
                 outer["toggled"]["b"] += bin(y ^ y_before).count("1")
                 outer["toggled"]["product"] += bin(product ^ product_before).count("1")
@@ -214,19 +237,19 @@ def matrices(name, key, shape=(3, 11, 4), specials=True):
     draw = rng("events", name, key)
     m, k, n = shape
 
-    def matrix(fmt, rows, columns):
+    def matrix(fmt, rows, columns, axis):
         values = []
         for _ in range(rows * columns):
             kind = draw.random()
             if kind < 0.1:
                 values.append(0.0)
-            elif kind < 0.13 and specials:
+            elif kind < 0.13 and specials and not in_blocks(fmt):
                 values.append(float(fmt.unpack(draw.getrandbits(fmt.bits))))
             else:
                 values.append(draw.choice([-1, 1]) * draw.random() * 2.0 ** draw.randint(-3, 2))
-        return hu.quantize(np.reshape(values, (rows, columns)), fmt)
+        return hu.quantize(np.reshape(values, (rows, columns)), fmt, axis=axis)
 
-    return dp, matrix(dp.a, m, k), matrix(dp.b, k, n)
+    return dp, matrix(dp.a, m, k, 1), matrix(dp.b, k, n, 0)
 
 
 DATAPATHS = [
@@ -241,6 +264,10 @@ DATAPATHS = [
     "fp16/fp32:blocked4(fp16@RTZ)", "fp16@SR3:blocked3(e8m9@SR5:tree4)", "fp8_e4m3/e8m9:blocked4(e5m6@RTZ:fused2g1)",
     "fp16/fp32@RTZ:blocked5(fp16:exact2)", "q4.4/q6.4:blocked4(q4.3w:systolic2)",
 ]  # fmt: skip
+IN_BLOCKS = [
+    "mxfp8_e5m2x4/e8m9", "mxfp4x8/e6m5@RTZ:exact", "mxint8x4*mxfp6_e3m2x4/fp16@SR6:fused4g1", "nvfp4x4/e8m4@SR3",
+    "mxfp8_e4m3x4/e8m5:fused2", "mxfp4x8*fp8_e4m3/e8m7@RTZ:fused4g2n", "mxfp4x4/e8m7:blocked8(e8m5@RTZ)",
+]  # fmt: skip
 
 
 def same_bits(x, y):
@@ -249,7 +276,7 @@ def same_bits(x, y):
     )
 
 
-@pytest.mark.parametrize("name", DATAPATHS)
+@pytest.mark.parametrize("name", [*DATAPATHS, *IN_BLOCKS])
 def test_the_bits_are_matmuls_and_the_counts_those_of_the_definition(name):
     for key in range(2):
         dp, a, b = matrices(name, key)
@@ -325,12 +352,22 @@ def test_events_merge_and_are_json():
         whole + 1
 
 
+@pytest.mark.parametrize("name", ["mxfp4/fp32", "mxfp8_e4m3/fp32@RTZ:fused32g2", "nvfp4/fp32:exact"])
+def test_the_smallest_accumulator_of_blocks(name):
+    dp = hu.Datapath.parse(name)
+    x = np.random.default_rng(SEED).choice([-4.0, -1.0, 0.0, 0.5, 2.0, 6.0], (2, 8, 64))
+    a, b = hu.encode_blocks(x[0], dp.a, 1), hu.encode_blocks(x[1].T, dp.b, 0)
+    wanted, events = hu.Machine(dp).observe(a, b)
+    small = hu.minimal_accumulator(dp, events)
+    assert small.bits < 24
+    found = hu.Machine(replace(dp, accumulator=small, output=dp.accumulator)).matmul(a, b)
+    assert same_bits(found, wanted)
+
+
 def test_what_is_not_observed_is_told():
-    machine = hu.Machine("mxfp8_e4m3/fp32")
-    with pytest.raises(hu.HalfulpError, match="block operands are not observed"):
-        machine.observe(np.ones((2, 32)), np.ones((32, 2)))
-    with pytest.raises(hu.HalfulpError, match="two stages are not observed"):
-        hu.Machine(hu.unit("MI300X", "fp16")).observe(np.ones((2, 3)), np.ones((3, 2)))
+    for device, fmt in (("MI300X", "fp16"), ("B200", "nvfp4")):
+        with pytest.raises(hu.HalfulpError, match="two stages, or of groups, are not observed"):
+            hu.Machine(hu.unit(device, fmt)).observe(np.zeros((2, 16)), np.zeros((16, 2)))
     events = hu.Machine("fp16").observe(np.ones((2, 3)), np.ones((3, 2)))[1]
     with pytest.raises(hu.HalfulpError, match="no accumulator of level 1"):
         hu.minimal_accumulator("fp16", events, level=1)
