@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import lru_cache
 from itertools import count
+from numbers import Integral
 from typing import NamedTuple
 
 from . import names
@@ -37,6 +38,15 @@ class Step(NamedTuple):
     last: int = 0
     level: int = 0  #: which accumulator rounds: 0 the datapath's, 1 the inner one of ``Blocked``
     draw: int = 0  #: number of the (first) rounding, by which it draws its random bits
+
+
+def _check_integers(order: object) -> None:
+    """Refuse what is no integer where one is needed."""
+    for field in fields(order):  # type: ignore[arg-type]
+        value, kind = getattr(order, field.name), str(field.type)
+        whole = isinstance(value, Integral) or (value is None and kind == "int | None")
+        if kind.startswith("int") and not whole:
+            raise HalfulpError(f"the {field.name} of an order {type(order).__name__} is an integer, not {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Fused:
     group: int | None = None
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= 32:
             raise HalfulpError(f"{self}: terms must lie in 1...4096, guard_bits in 0...32.")
         if self.group is not None and (self.group < 1 or self.terms % self.group):
@@ -125,6 +136,7 @@ class TwoStage:
     interleaved: bool = False
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         if not 1 <= self.terms <= 4096 or not 0 <= self.guard_bits <= self.sum_guard_bits <= 32:
             raise HalfulpError(f"{self}: terms must lie in 1...4096, guard_bits in 0...sum_guard_bits, that in 0...32.")
 
@@ -152,6 +164,7 @@ class Exact:
     terms: int | None = None
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         if self.terms is not None and not 1 <= self.terms <= 4096:
             raise HalfulpError(f"exact({self.terms}): terms must lie in 1...4096, or be left out.")
 
@@ -177,6 +190,7 @@ class Tree:
     terms: int | None = None
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         if self.terms is not None and not 2 <= self.terms <= 4096:
             raise HalfulpError(f"tree({self.terms}): terms must lie in 2...4096, or be left out.")
 
@@ -202,6 +216,7 @@ class Systolic:
     lanes: int
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         if not 2 <= self.lanes <= 256:
             raise HalfulpError(f"systolic({self.lanes}): lanes must lie in 2...256.")
 
@@ -234,6 +249,7 @@ class Blocked:
     order: Sequential | Fused | TwoStage | Exact | Tree | Systolic = Sequential()
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         object.__setattr__(self, "accumulator", names.scalar_format(self.accumulator))
         object.__setattr__(self, "rounding", Rounding.parse(self.rounding))
         if not 1 <= self.length <= 1 << 20:

@@ -51,6 +51,7 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_blas_lock = threading.Lock()  #: BLAS has one number of threads for all
 _blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
 
 
@@ -129,7 +130,7 @@ class Backend:
         theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut.
         """
         if runs_at_once(rows, depth, columns):
-            with _blas_controller().limit(limits=self.threads, user_api="blas"):
+            with _blas_lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
                 part(slice(0, rows), slice(0, columns))
             return
         count, each = (columns, rows) if across else (rows, columns)
@@ -139,7 +140,7 @@ class Backend:
             cut = slice(begin, end)
             part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
-        with _blas_controller().limit(limits=1, user_api="blas"):
+        with _blas_lock, _blas_controller().limit(limits=1, user_api="blas"):
             self.share(run, count, depth * each // _BLAS_SPEED, grain=8, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
@@ -168,8 +169,12 @@ class Backend:
         left = iter([(begin, end) for begin, end in itertools.pairwise(cuts) if end > begin])
 
         def drain() -> None:
-            for begin, end in left:
-                part(begin, end)
+            try:
+                for begin, end in left:
+                    part(begin, end)
+            except BaseException:
+                list(left)  # nobody goes on
+                raise
 
         try:
             work_together(drain, threads - 1)

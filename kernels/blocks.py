@@ -50,19 +50,58 @@ def encode_blocks(
     amax = np.where(finite, amax, 0.0)
     if tensor_scale is None:
         tensor_scale = choose_tensor_scale([Fraction(float(amax.max()))], fmt)
-    outer = float(tensor_scale_value(tensor_scale, fmt))
-    scales = _scales(amax, outer, fmt, backend, threads)
+    scales = _scales(amax, float(tensor_scale_value(tensor_scale, fmt)), fmt, backend, threads)
+    blocks = _under(array, scales, tensor_scale, fmt, axis, rounding, seed, backend, threads)
+    if not finite.all():
+        blocks.codes[~np.take(finite, np.arange(array.shape[axis]) // fmt.size, axis)] = 0
+        blocks.scales[~finite] = fmt.nan_scale
+    return blocks
 
+
+def _under(
+    array: np.ndarray,
+    scales: np.ndarray,
+    tensor_scale: int | None,
+    fmt: BlockFormat,
+    axis: int,
+    rounding: Rounding | str,
+    seed: int = 0,
+    backend: str = "cpu",
+    threads: int | None = None,
+) -> Blocks:
+    """Values as elements under given scales."""
     within = np.arange(array.shape[axis]) // fmt.size  # the block of each place
-    divisors = np.take(scales * outer, within, axis)
+    divisors = np.take(scales * float(tensor_scale_value(tensor_scale, fmt)), within, axis)
     nothing = (divisors == 0) | ~np.isfinite(array)
     divided = np.where(nothing, np.copysign(0.0, array), array), np.where(nothing, 1.0, divisors)
     elements = div(*divided, saturating(fmt.element), rounding, seed, backend, threads=threads)
-    codes, scale_codes = encode(elements, fmt.element, threads), fmt.scale.encode(scales)
-    if not finite.all():
-        codes[~np.take(finite, within, axis)] = 0
-        scale_codes[~finite] = fmt.nan_scale
-    return Blocks(codes, scale_codes, tensor_scale, axis, fmt)
+    return Blocks(encode(elements, fmt.element, threads), fmt.scale.encode(scales), tensor_scale, axis, fmt)
+
+
+def held_blocks(values: np.ndarray, fmt: BlockFormat, axis: int, rounding: Rounding) -> tuple[Blocks, bool]:
+    """Values put into blocks, and whether those hold these very values: under the scales that the rule picks, or under
+    twice or half of one, as may be of values that were rounded under it before."""
+    found = encode_blocks(values, fmt, axis, rounding)
+    within = np.arange(values.shape[axis]) // fmt.size
+
+    def lacking(blocks: Blocks) -> np.ndarray:
+        """The blocks that hold other values."""
+        same = fmt.decode(blocks)
+        other = ~((same == values) | ((same != same) & (values != values)))
+        return np.logical_or.reduceat(other, np.arange(0, values.shape[axis], fmt.size), axis)
+
+    wrong = lacking(found)
+    for factor in (2.0, 0.5):
+        scales = np.asarray(fmt.scale.decode(found.scales), np.float64) * factor
+        if not wrong.any() or not np.isfinite(values).all():
+            break
+        scales = quantize(scales, saturating(fmt.scale), RNE)
+        tried = _under(values, scales, found.tensor_scale, fmt, axis, rounding)
+        better = wrong & ~lacking(tried)
+        codes = np.where(np.take(better, within, axis), tried.codes, found.codes)
+        found = found._replace(codes=codes, scales=np.where(better, tried.scales, found.scales))
+        wrong = wrong & ~better
+    return found, not wrong.any()
 
 
 def _scales(amax: np.ndarray, outer: float, fmt: BlockFormat, backend: str, threads: int | None) -> np.ndarray:

@@ -79,23 +79,21 @@ def plan(datapath: Datapath, length: int, narrow: bool = True, spans: tuple[Span
     narrow : binary32 carriers may be used. spans : of the operands' numbers, if narrower than their formats'; of blocks
     those of the elements, without scales.
     """
-    if isinstance(datapath.inner_order, Exact):
-        length = min(datapath.inner_order.terms or length, length)  # type: ignore[union-attr]
     formats = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (datapath.a, datapath.b))
     first, second = spans or map(exponents, formats)
     return _plan(datapath, length, narrow, (first, second))
 
 
 @lru_cache(maxsize=1024)
-def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]) -> Plan:
+def _plan(datapath: Datapath, length: int, narrow: bool, spans: tuple[Span, Span]) -> Plan:
     formats = (datapath.a, datapath.b, *(fmt for fmt, _ in datapath.accumulators))
     formats += (datapath.product,) if datapath.product else ()
     for carrier in (BINARY32, BINARY64):
         if carrier is BINARY32 and not (narrow and all(_fits32(fmt) for fmt in formats)):
             continue
         single = carrier is BINARY32
-        ways = [_adding(datapath, level, carrier, terms, spans) for level in range(len(datapath.accumulators))]
-        product_path = _product_path(datapath, carrier, terms, spans)
+        ways = [_adding(datapath, level, carrier, length, spans) for level in range(len(datapath.accumulators))]
+        product_path = _product_path(datapath, carrier, spans)
         found = [way for way in ways if way is not None and not (single and way[0] is Path.WIDE)]
         if len(found) < len(ways) or (single and product_path is Path.WIDE):
             continue
@@ -118,6 +116,10 @@ def _plan(datapath: Datapath, terms: int, narrow: bool, spans: tuple[Span, Span]
     raise AssertionError("binary64 has a way, or has refused")
 
 
+def _wraps(fmt: Format) -> bool:
+    return isinstance(fmt, FixedFormat) and fmt.wrap
+
+
 def _fits32(fmt: Format | BlockFormat) -> bool:
     return not isinstance(fmt, BlockFormat) and fits_binary32(fmt)
 
@@ -128,7 +130,7 @@ def _target(fmt: Format, rounding: Rounding, path: Path | None, single: bool) ->
     return (target32(fmt, rounding, False) if path is Path.ODD else None) or _ANY32
 
 
-def _product_path(datapath: Datapath, carrier: Carrier, terms: int, spans: tuple[Span, Span]) -> Path | None:
+def _product_path(datapath: Datapath, carrier: Carrier, spans: tuple[Span, Span]) -> Path | None:
     """The path of rounded products; None where they are exact."""
     fmt, rounding = datapath.product, datapath.product_rounding
     if fmt is None:
@@ -143,24 +145,25 @@ def _numbers(datapath: Datapath, spans: tuple[Span, Span]) -> tuple[Span, Span]:
     return (exponents(datapath.a), exponents(datapath.b)) if datapath.in_blocks else spans
 
 
-def _reach(datapath: Datapath, terms: int, spans: tuple[Span, Span], fmt: Format) -> Span:
-    """Exponents of the lowest and the highest bit that ``fmt``'s numbers have in a sum of ``terms`` products.
+def _reach(datapath: Datapath, length: int, spans: tuple[Span, Span], fmt: Format) -> Span:
+    """Exponents of the lowest and the highest bit that ``fmt``'s numbers have in a sum of ``length`` products.
 
     All are multiples of the products' lowest bit, as rounding only cuts bits off. Unless something underflows, which
-    that lowest bit tells, a rounding adds at most 2^(1 - p) of a number; a sum has at most 2 ``terms`` + 2 in a row.
+    that lowest bit tells, a rounding adds at most 2^(1 - p) of a number; a sum has at most 2 ``length`` + 2 in a row.
+    Saturating and wrapping make magnitudes smaller, but in unsigned formats that wrap.
     """
     (low_a, high_a), (low_b, high_b) = _numbers(datapath, spans)
     rounded = [held for held, _ in datapath.accumulators] + ([datapath.product] if datapath.product else [])
     least, (low, high) = low_a + low_b, exponents(fmt)
-    if any(exponents(held)[0] > least for held in rounded):
+    if any(exponents(held)[0] > least or (_wraps(held) and held.min_finite == 0) for held in rounded):
         return max(low, least), high
     growing = max((2.0 ** (1 - held.precision) for held in rounded if isinstance(held, FloatFormat)), default=0.0)
-    growth = math.ceil(math.log2(max(terms, 1)) + (2 * terms + 2) * growing * math.log2(math.e))
+    growth = math.ceil(math.log2(max(length, 1)) + (2 * length + 2) * growing * math.log2(math.e))
     return max(low, least), min(high, high_a + high_b + 2 + growth)
 
 
 def _adding(
-    datapath: Datapath, level: int, carrier: Carrier, terms: int, spans: tuple[Span, Span]
+    datapath: Datapath, level: int, carrier: Carrier, length: int, spans: tuple[Span, Span]
 ) -> tuple[Path, FusedUnit] | None:
     """The path of an accumulator's additions and its fused unit; None where the carrier has no way."""
     held = datapath.accumulators
@@ -174,15 +177,16 @@ def _adding(
 
     def adds(x: Format | None) -> Path:
         """The path of adding a number of a format, or for None an exact product."""
-        ours = _reach(datapath, terms, spans, fmt)
+        ours = _reach(datapath, length, spans, fmt)
         if x is None:
             return mac_path(a, b, fmt, fmt, rounding, carrier=carrier, spans=(*numbers, ours))  # type: ignore[arg-type]
-        met = (_reach(datapath, terms, spans, x), exponents(ONE), ours)
+        met = (_reach(datapath, length, spans, x), exponents(ONE), ours)
         return mac_path(x, ONE, fmt, fmt, rounding, carrier=carrier, spans=met)
 
     if not innermost:
         ways.append(adds(held[-1][0]))
     elif isinstance(order, Fusing):
+        terms = min(getattr(order, "terms", None) or length, length)
         found = _fused(datapath, order, fmt, rounding, carrier, terms, spans)
         if found is None:
             return None
@@ -286,7 +290,7 @@ def _limbs(datapath: Datapath, fmt: Format, terms: int) -> FusedUnit:
     """The unit that holds every sum of ``terms`` products and an accumulator, or of 2^30 for 0."""
     (low_a, high_a), (low_b, high_b), (low, high) = *map(exponents, (datapath.a, datapath.b)), exponents(fmt)
     base = min(low_a + low_b, low)
-    base = min(base, low - 112) if isinstance(fmt, FixedFormat) and fmt.wrap else base
+    base = min(base, low - 112) if _wraps(fmt) else base
     top = max(high_a + high_b + 2 + (terms or 1 << 30).bit_length(), high + 2)
     return FusedUnit(LIMBS, base=base, limbs=(top - base) // 32 + 5)
 
@@ -308,7 +312,7 @@ def _adds(fmt: Format, rounding: Rounding, carrier: Carrier) -> Path:
 
     What one of them has below the other's 53 bits is folded to odd, which a wrapping format would have to see.
     """
-    if isinstance(fmt, FixedFormat) and fmt.wrap:
+    if _wraps(fmt):
         return Path.WIDE
     path = mac_path(fmt, ONE, fmt, fmt, rounding, carrier=carrier)
     lacking = carrier is BINARY32 and path is Path.ODD and target32(fmt, rounding, False) is None

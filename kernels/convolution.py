@@ -14,6 +14,7 @@ from .operands import Operand
 from .products import Draw, Way, multiply, way_of
 from .structs import Window
 
+_FAR = 1 << 16  #: strides and paddings, at most
 _PANEL = 1 << 21  #: numbers of unfolded patches at a time, at most (but those of one image)
 
 
@@ -21,8 +22,9 @@ def window(x: tuple[int, ...], w: tuple[int, ...], stride: int, padding: int) ->
     """The geometry of a convolution of (N, C, H, W) with (O, C, kh, kw)."""
     if len(x) != 4 or len(w) != 4 or x[1] != w[1]:
         raise HalfulpError(f"conv2d needs shapes (N, C, H, W) and (O, C, kh, kw), not {x} and {w}.")
-    if not all(isinstance(n, (int, np.integer)) for n in (stride, padding)) or stride < 1 or padding < 0:
-        raise HalfulpError(f"conv2d needs a stride of at least 1 and a padding of at least 0, not {stride}, {padding}.")
+    whole = all(isinstance(n, (int, np.integer)) for n in (stride, padding))
+    if not whole or not 1 <= stride <= _FAR or not 0 <= padding <= _FAR:
+        raise HalfulpError(f"conv2d needs a stride of 1...{_FAR} and a padding of 0...{_FAR}, not {stride}, {padding}.")
     height, width = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x[2:], w[2:], strict=True))
     if height < 1 or width < 1 or 0 in x or 0 in w:
         raise HalfulpError(f"conv2d of {x} with {w}, stride {stride} and padding {padding}, has no results.")
@@ -39,7 +41,9 @@ def convolve(
     images, outputs = len(x.values), len(w.values)
     pixels, depth = geometry.out_height * geometry.out_width, w.values[0].size
     rows = replace(w, values=w.values.reshape(outputs, depth), fmt=datapath.b)
-    way = way_of(swapped, rows, replace(x, fmt=datapath.a), backend)  # the numbers of the patches are those of x
+    way = way_of(
+        swapped, rows, replace(x, fmt=datapath.a), backend, images * pixels
+    )  # the numbers of the patches are those of x
     kind = _carrier(way, backend)
     rows = replace(rows, values=rows.values.astype(kind, copy=False))
     draws = any(rounding.random_bits for _, rounding in datapath.accumulators) or datapath.product_rounding.random_bits

@@ -43,6 +43,8 @@ class Machine:
     ``operand_rounding`` (not counted in the ledger; use ``quantize`` for conversions that hardware performs). What is
     used often need be looked at only once: ``hold``; results of calls with ``held=True`` are such operands already.
 
+    A Machine is one thread's: calls are numbered as they come, and their numbers choose the random bits.
+
     Parameters
     ----------
     datapath : Datapath, or its text form (``"bf16/fp32@RNE"``).
@@ -76,7 +78,7 @@ class Machine:
         self.on_inexact, self.on_nonfinite = on_inexact, on_nonfinite
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
             raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
-        if not 0 <= unit < 16:
+        if not isinstance(unit, (int, np.integer)) or not 0 <= unit < 16:
             raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
         self.datapath = dp = Datapath.parse(datapath)
         self.backend = make_backend(backend, threads)
@@ -202,7 +204,7 @@ class Machine:
         Returns
         -------
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
-        float64, or float32 where both operands are and binary32 holds the output format.
+        float64, or float32 where both operands are arrays of it, not blocks, and binary32 holds the output format.
         """
         return self._contract(a, b, held)[0]
 
@@ -398,7 +400,7 @@ class Machine:
 
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
-            return array.copy()
+            return array.astype(np.float64)
         kind = self._kind(fmt, array)
         t, path, out = target(fmt, rounding), convert_path(fmt, rounding), self.backend.xp.empty(array.size, kind)
         given = (self.backend.array(array, kind).reshape(-1),)

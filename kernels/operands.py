@@ -16,7 +16,7 @@ from ..emulator.rounding import RNE, RTZ, Rounding
 from . import posits
 from .backends import Backend, Work
 from .backends import backend as make_backend
-from .blocks import encode_blocks
+from .blocks import held_blocks
 from .compute import compute
 from .paths import FP32, FP64, Op, Path, Span, convert_path
 from .structs import GIVEN_DRAWS, Draws
@@ -92,6 +92,8 @@ def numbers(x: Any, what: str, backend: Backend) -> Any:
     x = x.whole if isinstance(x, Operand) else x
     if hasattr(x, "tocsr"):
         raise HalfulpError(f"{what} is a sparse matrix; spmv takes those, in CSR form.")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise HalfulpError(f"{what} got a masked array: fill what is masked first, as in x.filled(0).")
     if backend.xp is not np and backend.is_native(x) and x.dtype.kind == "f":
         array = x.astype(np.float64, copy=False)
     else:
@@ -255,9 +257,8 @@ class Entrance(NamedTuple):
             if values.ndim == 0:
                 raise HalfulpError(f"{name} is of {alias(fmt)}, which needs an axis to cut into blocks.")
             self._refuse(float(abs(values).max()), name)
-            x = encode_blocks(values, fmt, axis, self.rounding)
-            same = fmt.decode(x)
-            if not self.quantizes and not ((same == values) | ((same != same) & (values != values))).all():
+            x, same = held_blocks(values, fmt, axis, self.rounding)
+            if not self.quantizes and not same:
                 raise HalfulpError(
                     f"{name} does not hold values of {alias(fmt)} in blocks along axis {axis}: quantize it first"
                     " (hu.quantize(x, format, axis=...)), as Blocks (hu.encode_blocks), or let the machine do so"

@@ -60,8 +60,8 @@ class Way(NamedTuple):
         return f"the {self.plan.ways}: {self.certificate.reason}."
 
 
-def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
-    """How the product x y of matrices (M, K) and (K, N) is computed."""
+def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend, columns: int | None = None) -> Way:
+    """How the product x y of matrices (M, K) and (K, N) is computed; columns : N, where y is of another shape."""
     length, narrow = x.values.shape[1], backend.name == "cpu"
     found = (
         certificate_of_all(datapath, length)
@@ -79,7 +79,8 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Way:
             return Way("slices", found, slicing=parts)
     chosen = plan(datapath, length, narrow)
     best = plan(datapath, length, narrow, ((0, 0), (0, 0)))
-    worth = x.values.shape[0] * y.values.shape[1] >= _LOOKED * (x.values.shape[0] + y.values.shape[1])
+    rows, columns = x.values.shape[0], columns or y.values.shape[1]
+    worth = rows * columns >= _LOOKED * (rows + columns)
     if any(level.unit.way == LIMBS for level in chosen.levels) or (best.carrier is not chosen.carrier and worth):
         chosen = plan(datapath, length, narrow, (span(x), span(y)))  # these very numbers may be sparser
     return Way("kernel", found, chosen)

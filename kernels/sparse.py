@@ -54,7 +54,8 @@ class Rows:
 def enter_rows(matrix: Any, fmt: Format | BlockFormat, entrance: Entrance, drawn: Draws, at_once: bool = False) -> Rows:
     """A sparse matrix, its entries in a format. They are looked at later, by the kernel that reads them, where that
     costs least, if not ``at_once``."""
-    if getattr(matrix, "format", None) != "csr":
+    parts = all(hasattr(matrix, name) for name in ("data", "indices", "indptr", "shape"))
+    if not parts or getattr(matrix, "format", "csr") != "csr":
         given = f"{getattr(matrix, 'format', type(matrix).__name__)} {getattr(matrix, 'shape', '')}"
         raise HalfulpError(f"spmv needs a CSR matrix (M, N), not {given}.")
     if isinstance(fmt, BlockFormat):
@@ -62,6 +63,8 @@ def enter_rows(matrix: Any, fmt: Format | BlockFormat, entrance: Entrance, drawn
     if isinstance(matrix, Rows) and matrix.fmt == fmt and matrix.checked and not entrance.refuses_specials:
         return matrix
     backend, (height, width) = entrance.backend, matrix.shape
+    if any(getattr(x, "dtype", np.dtype(object)).kind not in "iu" for x in (matrix.indices, matrix.indptr)):
+        raise HalfulpError("spmv needs a CSR matrix whose indices and indptr are arrays of integers.")
     columns = _indices(matrix.indices, backend)
     starts = np.require(_host(matrix.indptr), requirements=["C", "W"])
     flat = starts.shape == (height + 1,) and columns.ndim == matrix.data.ndim == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from llvmlite import ir
@@ -51,6 +51,10 @@ class Signal:
         self._bell = threading.Semaphore(0)
         self.error: BaseException | None = None  #: what comes with it
 
+    @property
+    def given(self) -> int:
+        return int(self._given[0])
+
     def give(self) -> None:
         with self._guard:
             self._given[0] += 1
@@ -74,28 +78,35 @@ class Helper:
         self.free = threading.Lock()  #: held by whoever orders a job, until that is done
         self._ordered = Signal()
         self._job: Callable[[], None] | None = None
-        self._done = Signal()
+        self._done: Signal | None = None
         threading.Thread(target=self._run, name="halfulp", daemon=True).start()
 
     def start(self, job: Callable[[], None]) -> Signal:
         """Run a job; the signal is given when it is done. The caller has acquired ``free``."""
         self._job, self._done = job, Signal()
-        done = self._done
-        self._ordered.give()
+        done, before = self._done, self._ordered.given
+        try:
+            self._ordered.give()
+        except BaseException:  # Ctrl-C, say
+            if self._ordered.given == before:
+                self.free.release()
+            raise
         return done
 
     def _run(self) -> None:
         while True:
             self._ordered.take()
-            assert self._job is not None
-            done = self._done
+            job, done = self._job, self._done
+            self._job = self._done = None
+            assert job is not None and done is not None
             try:
-                self._job()
+                job()
             except BaseException as error:  # whoever waits for it raises it
                 done.error = error
-            self._job = None
+            del job  # and the arrays in it
             self.free.release()
             done.give()
+            del done
 
 
 _helpers: list[Helper] = []
@@ -103,22 +114,26 @@ if hasattr(os, "register_at_fork"):  # a child process has none of these threads
     os.register_at_fork(after_in_child=_helpers.clear)
 
 
-def free_helpers(count: int) -> list[Helper]:
-    """Up to so many helpers that nobody else has, acquired: none at all while others have them."""
-    found = [helper for helper in _helpers[:count] if helper.free.acquire(blocking=False)]
-    while len(_helpers) < count:
-        helper = Helper()
-        helper.free.acquire()
-        _helpers.append(helper)
-        found.append(helper)
-    return found
+def free_helpers(count: int) -> Iterator[Helper]:
+    """Up to so many helpers that nobody else has, acquired one by one."""
+    for i in range(count):
+        if i == len(_helpers):
+            _helpers.append(Helper())
+        if _helpers[i].free.acquire(blocking=False):
+            yield _helpers[i]
 
 
 def work_together(job: Callable[[], None], helpers: int) -> None:
-    """``job()`` on this thread and, at the same time, on up to so many helpers; an error of one of them is raised."""
+    """``job()`` on this thread and, at the same time, on up to so many helpers; all have ended when an error of one of
+    them is raised."""
     signals = [helper.start(job) for helper in free_helpers(helpers)]
-    job()
+    errors: list[BaseException] = []
+    try:
+        job()
+    except Exception as error:
+        errors.append(error)
     for signal in signals:
         signal.take()
-        if signal.error is not None:
-            raise signal.error
+        errors += [signal.error] if signal.error is not None else []
+    if errors:
+        raise errors[0]

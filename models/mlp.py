@@ -122,7 +122,9 @@ class MLP:
         held: Format = PIXELS
         for i in range(len(self.weights)):
             x = machine.hold(machine.load(x, held, dp.a), dp.a)
-            layers.append(replace(x, values=xp.hstack([x.values, xp.full((len(x.values), 1), one)]), top=None))
+            layers.append(
+                replace(x, values=xp.hstack([x.values, xp.full((len(x.values), 1), one, x.values.dtype)]), top=None)
+            )
             weight = machine.load(self._held(i, machine, stored or dp.b), stored or dp.b, dp.b)
             x, held = machine.matmul(layers[-1], weight, held=True), dp.output
             if i < len(self.weights) - 1:

@@ -57,6 +57,33 @@ def test_float32_operands_give_float32_results_of_the_same_values():
         assert found.dtype == (np.float64 if "mx" in name or "int32" in name else np.float32), name
 
 
+class Csr:
+    """All that a CSR matrix needs to have."""
+
+    def __init__(self, data, indices, indptr):
+        self.data, self.indices, self.indptr, self.shape = data, np.array(indices), np.array(indptr), (2, 2)
+
+
+def test_spmv_of_any_object_with_the_arrays_of_a_csr_matrix():
+    machine = hu.Machine("fp16")
+    assert machine.spmv(Csr(np.array([1.0, 2.0]), [1, 0], [0, 1, 2]), np.array([3.0, 5.0])).tolist() == [5.0, 6.0]
+
+
+@pytest.mark.parametrize("name", ["mxint8", "mxfp4+amax", "mxfp4", "mxfp8_e4m3", "mxfp6_e3m2+ceil", "msfp16"])
+def test_blocks_that_were_rounded_are_blocks_again(name):
+    """Though the rule would pick another scale for what some have become."""
+    fmt = hu.Datapath.parse(f"{name}/fp32").a
+    ones = hu.quantize(np.ones((3 * fmt.size, 1)), fmt, axis=0)
+    for seed in range(40):
+        x = hu.quantize(np.random.default_rng(seed).standard_normal((2, 3 * fmt.size)), fmt)
+        found = hu.Machine(f"{name}/fp64/fp64").matmul(x, ones)
+        assert found[:, 0].tolist() == [sum(row) * ones[0, 0] for row in x.tolist()]
+
+
+def test_quantize_into_fp64_gives_float64():
+    assert hu.Machine("fp16").quantize(np.ones(3, np.float32), "fp64").dtype == np.float64
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("call", "said"),
@@ -87,6 +114,15 @@ def test_float32_operands_give_float32_results_of_the_same_values():
         (lambda m: m.spmv(scipy.sparse.csr_array(np.ones((2, 2))), np.ones(3)), "needs a vector (2,), not (3,)"),
         (lambda m: m.spmv(scipy.sparse.csr_array([[0.1, 0.0]]), np.ones(2)), "the matrix's data[0] = 0.1"),
         (lambda m: m.spmv(scipy.sparse.csr_array(np.eye(2)), [1.0, 0.1]), "x[1] = 0.1"),
+        (lambda m: m.spmv(Csr(np.ones(2), [0.7, 1.2], [0, 1, 2]), np.ones(2)), "indptr are arrays of integers"),
+        (lambda m: m.matmul(np.ma.masked_array([[1.0, 2.0]], [[0, 1]]), np.ones((2, 1))), "A got a masked array"),
+        (lambda m: m.conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), padding=10**9), "padding of 0...65536"),
+        (lambda m: m.conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), stride=10**30), "stride of 1...65536"),
+        (lambda m: hu.Machine("fp16", unit="a"), "unit must lie in 0...15, not a"),
+        (lambda m: hu.fused("a"), "the terms of an order Fused is an integer, not 'a'"),
+        (lambda m: hu.fused(2.5), "not 2.5"),
+        (lambda m: hu.systolic(None), "the lanes of an order Systolic"),
+        (lambda m: hu.blocked("a", "fp32"), "the length of an order Blocked"),
     ],
 )
 def test_what_is_refused(call, said, backend):

@@ -521,3 +521,13 @@ def test_sums_aligned_in_binary64_are_those_aligned_in_integers(unit, rounding):
             for way in (chosen, chosen._replace(levels=(whole, whole)))
         )
         assert_same_bits(found, wanted)
+
+
+def test_the_outer_accumulator_of_exact_blocks_grows_with_all_of_them():
+    """Its sums leave binary32's range, which each block's would not."""
+    dp = hu.Datapath.parse("bf16/e8m1sat@RTP:blocked1(e7m5@RTP:exact1)")
+    twos = np.full((40, 400), 2.0), np.full((400, 40), 2.0)
+    chosen = plan(dp, 400, True, ((1, 1), (1, 1)))
+    assert chosen.carrier is np.float64
+    found = hu.Machine(dp).matmul(*twos)
+    assert_same_bits(found.ravel(), by_plan(dp, *twos, plan(dp, 400, False)))
