@@ -301,10 +301,10 @@ def integer_unit(datapath: Datapath, length: int) -> FusedUnit:
     order = datapath.inner_order
     if isinstance(order, Exact):
         return _limbs(datapath, fmt, min(order.terms or length, length))
-    assert isinstance(order, Fused)
+    assert isinstance(order, Fused | TwoStage)
     unit = _fused(datapath, order, fmt, rounding, BINARY64, 0, ((0, 0), (0, 0)))
     assert unit is not None
-    return unit._replace(way=INTEGER)
+    return unit._replace(way=INTEGER) if unit.way == ALIGNED else unit
 
 
 def _adds(fmt: Format, rounding: Rounding, carrier: Carrier) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, FloatFormat
-from ..emulator.orders import Fused
+from ..emulator.orders import Fused, TwoStage
 from .target import has_kernels
 
 
@@ -23,6 +23,8 @@ def _least() -> Any:
 @dataclass(frozen=True)
 class Events:
     """What happened in an accumulator during a call, or in several, merged by ``+``.
+
+    The terms of a unit of groups are the groups' sums; of one of two stages, products are aligned within their group.
 
     Of ``blocked`` orders these are the outer accumulator's; ``inner`` has the inner one's. An addition is that of two
     registers, or of a product to a register; a fused or exact step adds all its products, but rounds once. Exponents
@@ -57,6 +59,7 @@ class Events:
     lowest_bit: int | None = _least()  #: exponent of the lowest bit of any finite sum before its rounding
     lowest_held: int | None = _least()  #: of any number held
     lowest_term: int | None = _least()  #: of any term of a fused or exact step
+    highest_term: int | None = _most(None)  #: of the highest of any product in a unit of two stages
     least_inexact: int | None = _least()  #: 2^it is at most the smallest sum that was rounded and did not overflow
     widest: int = _most(0)  #: most bits of a number held, from the leading to the last one set
     reach: int = _most(0)  #: most bits from the largest exponent of a fused or exact step down to a term's lowest bit
@@ -116,7 +119,7 @@ def minimal_accumulator(datapath: Datapath | str, events: Events, level: int = 0
     fmt, order = held[level][0], datapath.inner_order
     if seen.saturation or seen.wrapped:
         return fmt  # type: ignore[return-value]
-    guard_bits = order.guard_bits if isinstance(order, Fused) and level == len(held) - 1 else None
+    guard_bits = order.guard_bits if isinstance(order, Fused | TwoStage) and level == len(held) - 1 else None
     if isinstance(fmt, FixedFormat):
         return _minimal_fixed(fmt, seen, guard_bits)
     assert isinstance(fmt, FloatFormat)
@@ -142,7 +145,10 @@ def _holds(fmt: FloatFormat, seen: Events, guard_bits: int | None) -> bool:
         return False
     if seen.lowest_held is not None and seen.lowest_held < fmt.emin - fmt.trailing_bits:
         return False
-    if not fmt.subnormals and seen.least is not None and seen.least < 2.0**fmt.emin:
+    apart = not fmt.subnormals or seen.highest_term is not None  # two stages tell subnormal registers from others
+    if apart and seen.least is not None and seen.least < 2.0**fmt.emin:
+        return False
+    if seen.highest_term is not None and seen.highest_term > fmt.emax:  # an infinity on its own
         return False
     if guard_bits is None or seen.lowest_term is None:
         return True

@@ -7,7 +7,7 @@ arrays that tells flags and with the random bits that the kernels draw: every bi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -16,9 +16,8 @@ import numpy as np
 from ..emulator.arithmetic import Flags
 from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
-from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
-from ..emulator.orders import Do, Fused, Step, TwoStage, program
+from ..emulator.orders import Do, Exact, Fused, Order, Step, TwoStage, program
 from ..emulator.rounding import Rounding
 from .arrays import mul
 from .backends import Backend
@@ -27,7 +26,7 @@ from .blocks import with_least
 from .compute import compute
 from .contraction import integer_unit
 from .events import Events
-from .fused import INTEGER, aligned_step, exact_step
+from .fused import GROUPED, INTEGER, TWO_STAGE, aligned_step, exact_step, grouped_step, two_stage_step
 from .operands import Operand
 from .paths import ONE, Op, Path, mac_path
 from .products import Draw
@@ -54,8 +53,6 @@ _INEXACT, _UNDERFLOW, _OVERFLOW, _INVALID = map(int, (Flags.INEXACT, Flags.UNDER
 
 def observe(datapath: Datapath, x: Operand, y: Operand, out: Any, backend: Backend, draw: Draw) -> Events:
     """The events of a product of matrices (M, K) and (K, N); the accumulators' sums go to ``out``, flat."""
-    if isinstance(datapath.inner_order, TwoStage) or getattr(datapath.inner_order, "group", None):
-        raise HalfulpError(f"observe on {datapath.name}: units of two stages, or of groups, are not observed yet.")
     host = backend if backend.name == "cpu" else make_backend("cpu", backend.threads)
     a, b = (_Side.of(operand, fmt, backend) for operand, fmt in ((x, datapath.a), (y, datapath.b)))
     run = _Run(datapath, a, b, host, draw)
@@ -88,6 +85,10 @@ def _fuse(
             y = b[j : (terms - 1) * width + j + 1]
             if unit.way == INTEGER:
                 c[at], flags[at] = aligned_step(c[at], a[i], terms, y, width, unit, t, drawn)
+            elif unit.way == GROUPED:
+                c[at], flags[at] = grouped_step(c[at], a[i], terms, y, width, unit, t, drawn)
+            elif unit.way == TWO_STAGE:
+                c[at], flags[at] = two_stage_step(c[at], a[i], terms, y, width, unit, t, drawn)
             else:
                 c[at], flags[at] = exact_step(c[at], a[i], terms, y, width, limbs, unit, t, drawn)
 
@@ -175,6 +176,7 @@ class _Side(NamedTuple):
     codes: np.ndarray
     significands: np.ndarray  #: as a multiplier gets them
     places: np.ndarray  #: exponents as a fused unit aligns them, with those of scales
+    scales: np.ndarray  #: those of scales alone
     block_codes: np.ndarray | None
 
     @classmethod
@@ -187,11 +189,13 @@ class _Side(NamedTuple):
             elements = apart(np.asarray(fmt.element.decode(codes), np.float64))
         assert not isinstance(element, BlockFormat)
         units = np.ldexp(np.abs(np.where(terms.some, values, 0.0)), -np.where(terms.some, terms.exponent, 0))
-        places = np.maximum(elements.exponent, element.emin) + np.where(
-            terms.some, terms.exponent - elements.exponent, 0
-        )
+        scales = np.zeros(values.shape, np.int64)
+        if isinstance(fmt, BlockFormat):
+            ratio = np.divide(values, fmt.element.decode(codes), out=np.ones(values.shape), where=terms.some)
+            scales = np.maximum(np.frexp(ratio)[1] - 1, fmt.scale.emin).astype(np.int64)
+        places = np.maximum(elements.exponent, element.emin) + scales
         found = codes_of(values, element) if codes is None else codes.astype(np.int64)
-        return cls(values, terms, units, found, significands(elements, element), places, codes)
+        return cls(values, terms, units, found, significands(elements, element), places, scales, codes)
 
 
 class _Run:
@@ -200,6 +204,8 @@ class _Run:
     def __init__(self, datapath: Datapath, x: _Side, y: _Side, backend: Backend, draw: Draw) -> None:
         self.datapath, self.x, self.y, self.backend, self.draw = datapath, x, y, backend, draw
         self.a, self.b = a, b = x.values, y.values
+        grouped = getattr(datapath.inner_order, "group", None)  # they are aligned by their scales
+        self.places = [side.scales if grouped else side.places for side in (x, y)]
         self.random = np.empty(a.shape[0] * b.shape[1])
         self.levels = [_Level(fmt, rounding) for fmt, rounding in datapath.accumulators]
         if getattr(datapath.inner_order, "tensor_core", False):
@@ -349,52 +355,90 @@ class _Run:
             one, other = (None if side.block_codes is None else side.block_codes for side in (self.x, self.y))
             one = None if one is None else one[self.first : self.last, step.first : step.last].T
             other = None if other is None else other[step.first : step.last]
-            x = with_least(a.T, dp.a, one, a.shape[1]).T.copy()
-            y = with_least(b, dp.b, other, len(b))
+            size = unit.group or len(b)
+            x = with_least(a.T, dp.a, one, size, unit.group > 0).T.copy()
+            y = with_least(b, dp.b, other, size, unit.group > 0)
         value, flags = before.copy(), np.zeros(self.size, np.uint8)
         u = self._drawn(self.draw.accumulator, step.draw, level.target)
         _fuse(x, y.reshape(-1), value, flags, columns, u, unit, np.zeros(unit.limbs + 1, np.int64), level.target)
 
-        aligned = isinstance(order, Fused)
-        largest = self._aligned(terms) if aligned else terms.exponent
-        finite, lowest = terms.finite, terms.low
-        for k in range(step.first, step.last):
-            product = self._product(k)
-            finite = finite & product.finite
-            lowest = np.minimum(lowest, product.low)
-            largest = np.maximum(largest, self._aligned_product(k) if aligned else product.exponent)
-        quantum = (
-            np.maximum(largest, unit.floor) - unit.kept_bits if unit.floating else np.full(self.size, -unit.kept_bits)
-        )
-        if aligned:
-            flags |= np.where(finite & (lowest < quantum), _INEXACT, 0).astype(np.uint8)
-        word, swamped = np.zeros(self.size, np.int64), 0
-        for k in range(step.first - 1, step.last):
-            term = terms if k < step.first else self._product(k)
-            own = term.exponent
-            if aligned:
-                own = self._aligned(term) if k < step.first else self._aligned_product(k)
-                swamped += int(np.count_nonzero(finite & term.some & (term.exponent < quantum)))
-            level.shift(largest - own, finite & term.some)
+        place = terms.exponent if isinstance(order, Exact) else self._aligned(terms)
+        finite, lowest, largest = terms.finite, terms.low, place
+        for term, own, _ in self._addends(step, order):
+            finite, lowest, largest = finite & term.finite, np.minimum(lowest, term.low), np.maximum(largest, own)
+        word = shifted(terms, lowest)
+        for term, own, top in self._addends(step, order):
+            level.shift((largest if top is None else top) - own, finite & term.some)
             word += shifted(term, lowest)
-        if not aligned:
-            swamped = int(np.count_nonzero(finite & terms.some & (flags & _INEXACT != 0) & (value == before)))
+        level.shift(largest - place, finite & terms.some)
 
         def exactly(i: int) -> Fraction:
             row, column = divmod(i, columns)
             pairs = zip(a[row].tolist(), self.b[step.first : step.last, column].tolist(), strict=True)
             return sum((Fraction(x) * Fraction(y) for x, y in pairs), Fraction(float(before[i])))
 
-        products = step.last - step.first
+        held, products = apart(value), step.last - step.first
         total = Sum(finite, lowest, largest, products + 1, word, exactly)
-        held = apart(value)
-        level.rounded(step.register, value, held, flags, total, self.size * products, swamped)
+        some, kept = finite & terms.some, unit.kept_bits
+        if isinstance(order, Exact):
+            swamped = some & (flags & _INEXACT != 0) & (value == before)
+        elif isinstance(order, TwoStage):
+            flags |= np.where(finite & self._differs(held, total), _INEXACT, 0).astype(np.uint8)
+            dropped = (place < largest - kept - 1) if order.interleaved else np.zeros(self.size, bool)
+            swamped = some & (dropped | ((terms.exponent < largest - kept) & (before > 0)))
+        else:
+            quantum = np.maximum(largest, unit.floor) - kept if unit.floating else np.full(self.size, -kept)
+            flags |= np.where(finite & (lowest < quantum), _INEXACT, 0).astype(np.uint8)
+            swamped = some & (terms.exponent < quantum)
+        lost = int(np.count_nonzero(swamped))
+        highest = -NONE
+        for term, _, top in self._addends(step, order) if not isinstance(order, Exact) else ():
+            cut = quantum if top is None else top - kept
+            lost += int(np.count_nonzero(finite & term.some & (term.exponent < cut)))
+            highest = max(highest, int(term.exponent[finite].max(initial=-NONE)))
+        level.rounded(step.register, value, held, flags, total, self.size * products, lost)
         any_term = finite & (lowest < NONE)
         level.events += Events(
             lowest_term=_found(int(lowest[any_term].min(initial=NONE))),
+            highest_term=highest if isinstance(order, TwoStage) and highest > -NONE else None,
             reach=int((largest - lowest)[any_term].max(initial=0)),
         )
         self.registers[step.register] = value, held
+
+    def _addends(self, step: Step, order: Order) -> Iterator[tuple[Terms, np.ndarray, np.ndarray | None]]:
+        """What a step adds to its register, where each is aligned, and the largest such place of its stage, if that is
+        not the step's; one by one, as all of them may take much memory."""
+        every = range(step.first, step.last)
+        if isinstance(order, TwoStage):
+            emax, apart_by = self.levels[-1].fmt.emax, 1 + order.interleaved  # type: ignore[union-attr]
+            stages = [
+                np.maximum.reduce([self._aligned_product(k) for k in every[i::apart_by]]) if i < len(every) else None
+                for i in range(apart_by)
+            ]
+            for i, k in enumerate(every):
+                product = self._product(k)
+                ended = product.finite & (product.exponent <= emax)  # or it is an infinity
+                yield product._replace(finite=ended), self._aligned_product(k), stages[i % apart_by]
+        elif isinstance(order, Fused) and order.group:
+            for start in every[:: order.group]:
+                part = range(start, min(start + order.group, step.last))
+                with np.errstate(invalid="ignore"):
+                    sums = self.a[self.first : self.last, part.start : part.stop] @ self.b[part.start : part.stop]
+                place = np.maximum.reduce([self._aligned_product(k) for k in part])
+                yield apart(sums.reshape(-1)), place, None
+        else:
+            for k in every:
+                product = self._product(k)
+                yield product, product.exponent if isinstance(order, Exact) else self._aligned_product(k), None
+
+    def _differs(self, held: Terms, total: Sum) -> np.ndarray:
+        """Where results are not the exact sums."""
+        other = (shifted(held, total.lowest) != total.word) | (held.some & (held.low < total.lowest)) | ~held.finite
+        wide = np.maximum(total.largest, held.exponent) - total.lowest + total.terms.bit_length() > 62
+        for i in np.flatnonzero(total.finite & ~other & wide & (total.lowest < NONE)):
+            exponent = Fraction(2) ** int(held.low[i])
+            other[i] = (int(held.odd[i]) * exponent if held.some[i] else 0) != total.exactly(int(i))
+        return other
 
     def _aligned(self, total: Terms) -> np.ndarray:
         """The exponents of a register as a fused unit aligns them."""
@@ -404,7 +448,7 @@ class _Run:
     def _aligned_product(self, k: int) -> np.ndarray:
         """And of products: the sums of the operands' exponents."""
         some = self.x.terms.some[self.first : self.last, k, None] & self.y.terms.some[k]
-        places = self.x.places[self.first : self.last, k, None] + self.y.places[k]
+        places = self.places[0][self.first : self.last, k, None] + self.places[1][k]
         return np.where(some, places, -NONE).reshape(-1)
 
 

@@ -16,7 +16,7 @@ from halfulp.emulator import datapath as definition
 from halfulp.emulator.arithmetic import Flags, exact_product, exact_sum, round_pack
 from halfulp.emulator.blocks import Block, BlockFormat
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.orders import Do, Exact, Fused, program
+from halfulp.emulator.orders import Do, Exact, Fused, TwoStage, program
 from halfulp.emulator.random import Philox, Role, stream
 
 SEED = 5
@@ -78,13 +78,23 @@ class Recount(definition._Unit):
         order = self.datapath.inner_order
         pairs = list(zip(self.x[step.first : step.last], self.y[step.first : step.last], strict=True))
         terms = [(exact_product(x.datum, y.datum), x.exponent + y.exponent) for x, y in pairs]
-        terms.append((total, 0 if total.is_zero else alignment.exponent_of(total, fmt)))
         counts["additions"] += len(pairs)
+        if isinstance(order, TwoStage):
+            self.staged(step, total, aligned, terms, draw)
+            return
+        places = []
+        if getattr(order, "group", None) and all(term.kind is Kind.FINITE for term, _ in terms):
+            scales = [x.scale + y.scale for x, y in pairs]
+            products = [alignment.Operand(p, e, s) for (p, e), s in zip(terms, scales, strict=True)]
+            groups = alignment._grouped(products, order.group)
+            terms = [(group.datum, group.exponent) for group in groups]
+            places = [group.exponent for group in groups]
+        terms.append((total, 0 if total.is_zero else alignment.exponent_of(total, fmt)))
         finite = all(term.kind is Kind.FINITE for term, _ in terms)
         values = [(term.fraction, exponent) for term, exponent in terms if finite and not term.is_zero]
         if isinstance(order, Exact):
             values = [(value, log2(value)) for value, _ in values]
-        largest, cut = max((e for _, e in values), default=None), False
+        largest, cut = max([*places, *(e for _, e in values)], default=None), False
         for value, exponent in values:
             counts["shifts"][largest - exponent] += 1
             counts["lowest_term"] = least(counts["lowest_term"], last_bit(value))
@@ -98,12 +108,43 @@ class Recount(definition._Unit):
         if isinstance(order, Exact) and finite and total.fraction and number(held) == total.fraction:
             counts["swamped"] += inexact
 
+    def staged(self, step, total, aligned, terms, draw):
+        counts, fmt, order = self.levels[step.level], self.accumulator(step.level), self.datapath.inner_order
+        kept = fmt.precision - 1 + order.guard_bits
+        terms = [(alignment._endless(product, fmt), e) for product, e in terms]
+        finite = all(term.kind is Kind.FINITE for term in [total, *(product for product, _ in terms)])
+        stages = (terms[::2], terms[1::2]) if order.interleaved else (terms,)
+        tops = [max((e for p, e in stage if finite and not p.is_zero), default=None) for stage in stages]
+        places = [top for top in tops if top is not None]
+        places += [alignment.exponent_of(total, fmt)] if finite and not total.is_zero else []
+        largest, whole = max(places, default=None), Fraction(0) if finite else None
+        for i, (product, e) in enumerate(terms):
+            if finite and not product.is_zero:
+                value, top = product.fraction, tops[i % len(stages)]
+                whole += value
+                counts["shifts"][top - e] += 1
+                counts["swamped"] += log2(value) < top - kept
+                counts["highest_term"] = max(log2(value), -9999 if (h := counts["highest_term"]) is None else h)
+                counts["lowest_term"] = least(counts["lowest_term"], last_bit(value))
+                counts["reach"] = max(counts["reach"], largest - last_bit(value))
+        if finite and not total.is_zero:
+            value, place = total.fraction, places[-1]
+            whole += value
+            counts["shifts"][largest - place] += 1
+            dropped = order.interleaved and place < largest - kept - 1
+            counts["swamped"] += dropped or (value > 0 and log2(value) < largest - kept)
+            counts["lowest_term"] = least(counts["lowest_term"], last_bit(value))
+            counts["reach"] = max(counts["reach"], largest - last_bit(value))
+        self.note(step, aligned, whole, largest, None, draw)
+
     def note(self, step, aligned, whole, largest, cut, draw):
-        """A rounding of ``aligned``; ``whole``: the exact sum, None if it is not finite."""
+        """A rounding of ``aligned``; ``whole``: the exact sum, None if it is not finite; cut: bits were lost before,
+        None: as the result tells."""
         counts, fmt, rounding = self.levels[step.level], self.accumulator(step.level), self.rounding(step.level)
         code, flags = round_pack(aligned, fmt, rounding, self.drawn(Role.ACCUMULATOR, draw, rounding))
         held = fmt.unpack(code)
         value, finite = number(held), held.kind is Kind.FINITE
+        cut = (whole is not None and value != whole) if cut is None else cut
         inexact, over = cut or Flags.INEXACT in flags, Flags.OVERFLOW in flags
         wraps = isinstance(fmt, hu.FixedFormat) and fmt.wrap and over and whole is not None
         counts["roundings"] += 1
@@ -149,7 +190,7 @@ def new_counts():
         ("additions", "roundings", "inexact", "overflow", "saturation", "wrapped", "underflow", "swamped"), 0
     )
     counts |= {"zero_operands": 0, "shifts": Counter(), "largest_carry": 0, "highest": 0.0, "lowest": 0.0}
-    counts |= dict.fromkeys(("least", "lowest_bit", "lowest_held", "lowest_term", "least_inexact"))
+    counts |= dict.fromkeys(("least", "lowest_bit", "lowest_held", "lowest_term", "least_inexact", "highest_term"))
     return counts | {"widest": 0, "reach": 0, "toggled": Counter(), "steps": Counter()}
 
 
@@ -157,10 +198,10 @@ def merged(x, y):
     """Counts of two dot products."""
     both = {}
     for name in x:
-        if name in ("largest_carry", "highest", "widest", "reach"):
-            both[name] = max(x[name], y[name])
-        elif x[name] is None or y[name] is None:
+        if x[name] is None or y[name] is None:
             both[name] = y[name] if x[name] is None else x[name]
+        elif name in ("largest_carry", "highest", "widest", "reach", "highest_term"):
+            both[name] = max(x[name], y[name])
         elif name.startswith("least") or name.startswith("lowest"):
             both[name] = min(x[name], y[name])
         else:
@@ -263,10 +304,13 @@ DATAPATHS = [
     "fp16:exact", "fp16@SR4:exact3", "fp64/fp32:exact4", "q4.4/q4.2w:exact5", "fp16/q4.3:exact", "fp64:exact",
     "fp16/fp32:blocked4(fp16@RTZ)", "fp16@SR3:blocked3(e8m9@SR5:tree4)", "fp8_e4m3/e8m9:blocked4(e5m6@RTZ:fused2g1)",
     "fp16/fp32@RTZ:blocked5(fp16:exact2)", "q4.4/q6.4:blocked4(q4.3w:systolic2)",
+    "fp16/fp32:twostage8g1s8i", "fp8_e5m2/e8m6:twostage4g2s5", "fp8_e4m3/e6m5@SR4:twostage4g0s2i",
+    "bf16/fp16:twostage2s3",
 ]  # fmt: skip
 IN_BLOCKS = [
     "mxfp8_e5m2x4/e8m9", "mxfp4x8/e6m5@RTZ:exact", "mxint8x4*mxfp6_e3m2x4/fp16@SR6:fused4g1", "nvfp4x4/e8m4@SR3",
     "mxfp8_e4m3x4/e8m5:fused2", "mxfp4x8*fp8_e4m3/e8m7@RTZ:fused4g2n", "mxfp4x4/e8m7:blocked8(e8m5@RTZ)",
+    "mxfp4x4/e8m9@RTZ:fused8x4g2e-30n", "nvfp4x4/e8m5@SR3:fused4x2g1", "mxfp8_e4m3x4/e8m4:fused4x4",
 ]  # fmt: skip
 
 
@@ -365,9 +409,6 @@ def test_the_smallest_accumulator_of_blocks(name):
 
 
 def test_what_is_not_observed_is_told():
-    for device, fmt in (("MI300X", "fp16"), ("B200", "nvfp4")):
-        with pytest.raises(hu.HalfulpError, match="two stages, or of groups, are not observed"):
-            hu.Machine(hu.unit(device, fmt)).observe(np.zeros((2, 16)), np.zeros((16, 2)))
     events = hu.Machine("fp16").observe(np.ones((2, 3)), np.ones((3, 2)))[1]
     with pytest.raises(hu.HalfulpError, match="no accumulator of level 1"):
         hu.minimal_accumulator("fp16", events, level=1)
