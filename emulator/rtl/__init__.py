@@ -1,0 +1,1 @@
+"""RTL of units and datapaths: what a datapath is, as synthesizable hardware."""

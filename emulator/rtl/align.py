@@ -1,0 +1,65 @@
+"""Two numbers brought under one exponent and added, so that rounding the sum is rounding the exact one."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Mux, Value
+
+from ..rounding import Mode
+from .part import Number, Part, shift_right_sticky
+from .shapes import Need, Window
+
+
+class Align(Part):
+    """Orders two numbers by their exponents and shifts the smaller one down, into the window and its sticky bit."""
+
+    def __init__(self, x: Number, y: Number, need: Need) -> None:
+        super().__init__()
+        self.window = window = Window(x.shape, y.shape, need)
+        first_x, first_y = self._first(x, y), self._first(y, x)
+        first_x, first_y = self.let("first_x", first_x), self.let("first_y", first_y)
+        difference = self.let("difference", first_x - first_y)
+        swap = self.let("swap", difference[-1])
+        distance = self.let("distance", Mux(swap, first_y - first_x, difference)[: len(difference) - 1])
+        at_top_x, at_top_y = (Cat(Const(0, window.bits - len(n.magnitude)), n.magnitude) for n in (x, y))
+        self.big = self.let("big", Mux(swap, at_top_y, at_top_x))
+        small = self.let("small", Mux(swap, at_top_x, at_top_y))
+        self.small, self.sticky = shift_right_sticky(self, "shifted", small, distance)
+        self.offset = self.let("offset", Mux(swap, first_y, first_x))
+        self.swap = swap
+
+    def _first(self, x: Number, y: Number) -> Value:
+        """The exponent of a number's first bit, above ``window.top``; that of a zero must not be the larger one."""
+        first = x.offset + (x.shape.top - self.window.top)
+        above = x.shape.top + x.shape.lowest > y.shape.top + y.shape.lowest
+        return Mux(x.zero, 0, first) if above else first
+
+
+class Add(Part):
+    """The sum of two aligned numbers; its last bit is a sticky bit."""
+
+    def __init__(self, x: Number, y: Number, aligned: Align, mode: Mode) -> None:
+        super().__init__()
+        shape = aligned.window.sum
+        subtract = self.let("subtract", x.sign ^ y.sign)
+        a = Cat(Const(0, 1), aligned.big, Const(0, 1))
+        b = self.let("b", Cat(aligned.sticky, aligned.small, Const(0, 1)) ^ subtract.replicate(shape.bits))
+        total = self.let("total", (a + b + subtract)[: shape.bits])
+        swapped = self.let("swapped", subtract & total[-1])  # the number of the smaller exponent was the larger one
+        magnitude = self.let("magnitude", ((total ^ swapped.replicate(shape.bits)) + swapped)[: shape.bits])
+        zero = self.let("zero", ~magnitude.any())
+        sign_big = self.let("sign_big", Mux(aligned.swap, y.sign, x.sign))
+        of_zero = Mux(subtract, int(mode is Mode.RTN), x.sign)
+        undefined = self.let("undefined", x.infinity & y.infinity & subtract)
+        nan = self.let("nan", x.nan | y.nan | undefined)
+        endless = self.let("infinity", (x.infinity | y.infinity) & ~nan)
+        sign = Mux(endless, Mux(x.infinity, x.sign, y.sign), Mux(zero, of_zero, sign_big ^ swapped))
+        self.number = Number(
+            shape,
+            self.let("sign", sign),
+            magnitude,
+            aligned.offset,
+            zero,
+            nan,
+            endless,
+            self.let("invalid", x.invalid | y.invalid | undefined & ~(x.nan | y.nan)),
+        )
