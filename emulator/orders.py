@@ -283,6 +283,17 @@ sequential = Sequential()
 exact = Exact()
 
 
+def lanes(order: Order) -> int:
+    """Products that a unit of this order adds in a clock."""
+    if isinstance(order, Blocked):
+        return lanes(order.order)
+    if isinstance(order, Systolic):
+        return order.lanes
+    if isinstance(order, Tree) and order.terms is None:
+        raise HalfulpError("a tree of as many products as there are is no unit: say of how many, as in tree8.")
+    return (1 if isinstance(order, Sequential) else order.terms) or 1
+
+
 def fused(
     terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False, group: int | None = None
 ) -> Fused:

@@ -10,7 +10,7 @@ from ..arithmetic import exact_max
 from ..formats import FixedFormat, FloatFormat, Format, Specials
 from ..rounding import Mode, Rounding
 from .part import Number, Part, any_bit, leading_zeros, shift_left, shift_right_sticky
-from .shapes import Need
+from .shapes import Need, gradual
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,6 @@ class Normalise(Part):
 
     def __init__(self, x: Number, fmt: Format) -> None:
         super().__init__()
-        gradual = isinstance(fmt, FloatFormat) and fmt.subnormals
         above = x.shape.top - fmt.emin
         exponent = self.let("exponent", x.offset + Const(above))
         if x.shape.normalised:
@@ -76,7 +75,7 @@ class Normalise(Part):
             return
         count, _ = leading_zeros(self, "zeros", self.let("x", x.magnitude))
         count = self.let("count", count)
-        if gradual and any(h - z < 0 for z, h in ((z, x.shape.lowest + above) for z, _ in x.shape.zeros)):
+        if gradual(fmt) and any(h - z < 0 for z, h in ((z, x.shape.lowest + above) for z, _ in x.shape.zeros)):
             limit = Mux(exponent < 0, 0, exponent) if x.shape.lowest + above < 0 else exponent
             limit = self.let("limit", limit)
             count = self.let("shift", Mux(count > limit, limit, count)[: len(count)])
@@ -108,7 +107,7 @@ class Round(Part):
         exponent = self.normalised.exponent
         cut = _cut(self, self.normalised.magnitude, fmt.precision, need)
         lowest = x.shape.lowest + x.shape.top - fmt.emin
-        if fmt.subnormals and fmt.has_zero and lowest < 0:
+        if gradual(fmt) and lowest < 0:
             below = self.let("below", exponent < 0)
             amount = self.let("amount", Mux(below, -exponent, 0)[: max((-lowest).bit_length(), 1)])
             cut = _lowered(self, cut, amount)
@@ -122,7 +121,7 @@ class Round(Part):
         up = self.let("up", self._increments(cut, odd))
         code = self.let("magnitude_code", Cat(kept[:t], field).as_signed() + up)
         inexact = self.let("inexact", any_bit(cut.fraction) | cut.sticky)
-        if not (fmt.subnormals and fmt.has_zero):
+        if not gradual(fmt):
             tiny = self.let("tiny", code < fmt.min_normal_code)
         elif need.flags:
             tiny = self.let("tiny", self._tiny_after_rounding(cut, kept, field))
@@ -140,7 +139,7 @@ class Round(Part):
 
     def _pack(self, fmt: FloatFormat, code: Value, tiny: Value, inexact: Value) -> None:
         x, mode = self.x, self.need.rounding.mode
-        flushed = tiny if not (fmt.subnormals and fmt.has_zero) else Const(0, 1)
+        flushed = Const(0, 1) if gradual(fmt) else tiny
         vanished = self.let("vanished", x.zero | flushed | (code == 0) if fmt.has_zero else x.zero | flushed)
         minus = x.sign if x.shape.negative else Const(0, 1)
         over = code > fmt.max_code

@@ -55,6 +55,11 @@ class Shape:
         return self.last if not self.normalised else self.top + self.lowest
 
 
+def gradual(fmt: Format) -> bool:
+    """Whether a float format underflows gradually: below emin, it keeps its last place."""
+    return isinstance(fmt, FloatFormat) and fmt.subnormals and fmt.has_zero
+
+
 def shape(fmt: Format) -> Shape:
     """The shape of the numbers of a format as they leave ``Unpack``."""
     if isinstance(fmt, FixedFormat):
@@ -119,8 +124,7 @@ class Need:
         """Exponent of the last place that can be kept; None if there is no last one."""
         if isinstance(self.fmt, FixedFormat):
             return self.fmt.quantum_exponent
-        assert isinstance(self.fmt, FloatFormat)
-        return self.fmt.quantum_exponent
+        return self.fmt.emin - (self.fmt.precision - 1) if gradual(self.fmt) else None
 
 
 @dataclass(frozen=True)

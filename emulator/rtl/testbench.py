@@ -15,7 +15,8 @@ class Port(NamedTuple):
 
 
 _BENCH = """\
-// Runs {name} over the lines of {name}.vectors: {fields}, in hexadecimal.
+// Runs {name} over the lines of {name}.vectors, each a hexadecimal number: a bit that says whether
+// the line is checked, then {fields}.
 `timescale 1ns/1ps
 module {name}_tb;
   localparam N = {count}, LATENCY = {latency};
@@ -30,15 +31,15 @@ module {name}_tb;
     $readmemh("{name}.vectors", vectors);
     in = 0;
     for (i = 0; i < N + (LATENCY > 0 ? LATENCY - 1 : 0); i = i + 1) begin
-      in = vectors[i < N ? i : N - 1][{width}:{out_bits}];
+      in = vectors[i < N ? i : N - 1][{in_top}:{out_bits}];
       #1;
       if (LATENCY > 0) begin clk = 1; #1; end
       j = LATENCY > 0 ? i - LATENCY + 1 : i;
       if (j >= 0) begin
         expected = vectors[j][{out_width}:0];
-        if (out !== expected) begin
+        if (vectors[j][{width}] && out !== expected) begin
           errors = errors + 1;
-          if (errors <= 10) $display("line %0d: in %h, out %h, expected %h", j + 1, vectors[j][{width}:{out_bits}], out, expected);
+          if (errors <= 10) $display("line %0d: in %h, out %h, expected %h", j + 1, vectors[j][{in_top}:{out_bits}], out, expected);
         end
       end
       if (LATENCY > 0) begin clk = 0; #1; end
@@ -66,8 +67,9 @@ def bench(name: str, ports: Sequence[Port], count: int, latency: int) -> str:
         fields=", ".join(f"{p.name} ({p.bits} bits)" for p in [*inputs, *outputs]),
         count=count,
         latency=latency,
-        width=in_bits + out_bits - 1,
+        width=in_bits + out_bits,
         in_width=in_bits - 1,
+        in_top=in_bits + out_bits - 1,
         out_width=out_bits - 1,
         out_bits=out_bits,
         connections=", ".join(connections),
@@ -75,10 +77,10 @@ def bench(name: str, ports: Sequence[Port], count: int, latency: int) -> str:
 
 
 def lines(ports: Sequence[Port], columns: dict[str, Sequence[int] | np.ndarray]) -> str:
-    """Vectors as text: a line per case, the fields of the inputs and then of the outputs as one hexadecimal number."""
+    """Vectors as text, a line per case; ``check`` is the column that says which lines are checked, all if left out."""
     ordered = [p for p in ports if not p.output] + [p for p in ports if p.output]
-    total = sum(p.bits for p in ordered)
-    words: list[int] = [0] * len(columns[ordered[0].name])
+    total = 1 + sum(p.bits for p in ordered)
+    words = list(columns.get("check", [1] * len(columns[ordered[0].name])))
     for p in ordered:
         column = columns[p.name]
         values = column.tolist() if isinstance(column, np.ndarray) else column
