@@ -1,0 +1,1 @@
+"""Measure a Verilog design on a real cell library."""
