@@ -160,7 +160,13 @@ def settle(netlist: Netlist, stimulus: Mapping[str, Sequence[int] | np.ndarray])
         _settle_clocked(*common, *_states(netlist), vectors)
     toggles = np.zeros((netlist.net_count, 2), np.int64)
     _count_toggles(bits, vectors, toggles)
+    toggles[_clock(netlist)] = vectors - 1
     return Activity(vectors, bits, toggles)
+
+
+def _clock(netlist: Netlist) -> list[int]:
+    """The clock, which rises and falls between any two vectors."""
+    return [] if netlist.clock is None else [netlist.clock]
 
 
 def _states(netlist: Netlist) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -280,7 +286,7 @@ def switch(netlist: Netlist, timing: Timing, activity: Activity) -> Activity:
         functions.first, users, reads[order], positions[order], functions.start, functions.truth, functions.output,
         delay, activity.bits, np.flatnonzero(~driven), activity.vectors, toggles,
     )  # fmt: skip
-    end = activity.vectors - 1
+    toggles[_clock(netlist)] = end = activity.vectors - 1
     settled = (activity.bits[end // 64] >> np.uint64(end % 64) & np.uint64(1)).astype(np.uint8)
     if not np.array_equal(last, settled):
         raise AssertionError("the two simulators disagree")

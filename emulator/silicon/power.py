@@ -21,23 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .cells import FALL, RISE, Cell, Power, variable
+from .cells import FALL, RISE, Cell, Power
 from .gates import Activity
 from .netlist import Gate, Netlist
 from .timing import Timing
 
 PARTS = ("internal", "load", "clock", "leakage")
-
-
-@dataclass(frozen=True, eq=False)
-class Energy:
-    """Energy of each gate per vector, fJ: (gates, 4), the columns as in PARTS."""
-
-    parts_fj: np.ndarray
-
-    @property
-    def total_pj(self) -> float:
-        return float(self.parts_fj.sum()) / 1000
 
 
 @njit(cache=True)
@@ -81,16 +70,99 @@ def _weights(whens: list[int | None], shares: np.ndarray) -> list[float]:
     return [_share(full & ~named if when is None else when, shares) for when in whens]
 
 
-def _leakage_nw(cell: Cell, shares: np.ndarray) -> float:
+def leakage_nw(cell: Cell, shares: np.ndarray) -> float:
     """Leakage, nW: by state where the library has it so."""
     weights = _weights([None, *(when for when, _ in cell.leakages)], shares)
     values = [cell.leakage_nw, *(nw for _, nw in cell.leakages)]
     return sum(w * nw for w, nw in zip(weights, values, strict=True)) / (sum(weights) or 1.0)
 
 
-def _groups(powers: list[Power]) -> list[list[Power]]:
-    """Those of one pin, related pin and rail together: one of each list at a time is what happens."""
-    found: dict[tuple[str, str | None, str], list[Power]] = {}
-    for power in powers:
-        found.setdefault((power.pin, power.related, power.rail), []).append(power)
-    return list(found.values())
+class _Meter:
+    """The energy of one gate after the other."""
+
+    def __init__(self, netlist: Netlist, timing: Timing, toggles: np.ndarray, loads_ff: np.ndarray) -> None:
+        self.netlist, self.timing, self.toggles, self.loads_ff = netlist, timing, toggles, loads_ff
+
+    def transition(self, powers: list[Power], edge: int, slew_ns: float, load_ff: float, shares: np.ndarray) -> float:
+        """Energy of one transition, fJ, of a pin whose groups these are: one related pin, several rails."""
+        energy = 0.0
+        for rail in dict.fromkeys(power.rail for power in powers):
+            groups = [power for power in powers if power.rail == rail]
+            weights = _weights([power.when for power in groups], shares)
+            # an output has switched, so that one of the states was there; an input's groups may leave states out
+            whole = sum(weights) if groups[0].related else 1.0
+            if whole == 0:
+                weights, whole = [1.0] * len(groups), len(groups)
+            energy += sum(
+                w / whole * power.energy[edge].at(slew_ns, load_ff)
+                for w, power in zip(weights, groups, strict=True)
+                if w
+            )
+        return energy
+
+    def output(self, gate: Gate, index: int, shares: np.ndarray) -> float:
+        """Internal energy of an output's transitions: of each input's as often as that input has switched."""
+        net, energy = gate.outputs[index], 0.0
+        if net < 0 or not self.toggles[net].any():
+            return 0.0
+        powers = [p for p in gate.cell.powers if p.related and p.pin == gate.cell.outputs[index].name]
+        nets = {pin.name: n for pin, n in zip(gate.cell.inputs, gate.inputs, strict=True)}
+        related = [name for name in dict.fromkeys(p.related for p in powers) if name in nets]
+        causes = np.array([self.toggles[nets[name]].sum() for name in related], float)
+        causes = causes / causes.sum() if causes.sum() else np.full(len(related), 1 / max(len(related), 1))
+        for name, part in zip(related, causes, strict=True):
+            if part:
+                own = [p for p in powers if p.related == name]
+                slew = float(self.timing.slew_ns[nets[name]].mean())
+                for edge in (RISE, FALL):
+                    each = self.transition(own, edge, slew, float(self.loads_ff[net]), shares)
+                    energy += part * self.toggles[net, edge] * each
+        return energy
+
+    def input(self, gate: Gate, index: int, shares: np.ndarray, wire_ff: float) -> tuple[float, float]:
+        """Internal and load energy of an input pin's transitions."""
+        net, pin = gate.inputs[index], gate.cell.inputs[index]
+        rise, fall = self.toggles[net]
+        powers = [p for p in gate.cell.powers if not p.related and p.pin == pin.name]
+        load = 0.5 * (pin.capacitance_ff + wire_ff) * self.netlist.library.voltage_v**2 * (rise + fall)
+        internal = 0.0
+        for edge, count in ((RISE, rise), (FALL, fall)):
+            if count and powers:
+                internal += count * self.transition(powers, edge, float(self.timing.slew_ns[net, edge]), 0.0, shares)
+        return internal, float(load)
+
+
+def energy_fj(
+    netlist: Netlist,
+    timing: Timing,
+    activity: Activity,
+    period_ns: float,
+    inertial: bool,
+    wire_ff_per_fanout: float = 0.0,
+) -> np.ndarray:
+    """Energy of each gate per vector, fJ: (gates, 4), the columns as in PARTS.
+
+    Parameters
+    ----------
+    netlist, timing, activity : the design, with what ``analyse``, and ``settle`` or ``switch``, found.
+    period_ns : time between vectors, during which the gates leak.
+    inertial : count all transitions, else those of settled values only.
+    wire_ff_per_fanout : capacitance of wire for each pin on a net, fF.
+    """
+    toggles = activity.inertial if inertial else activity.toggles
+    assert toggles is not None
+    meter = _Meter(netlist, timing, toggles, netlist.loads_ff(wire_ff_per_fanout))
+    parts = np.zeros((len(netlist.gates), len(PARTS)))
+    for i, (gate, shares) in enumerate(zip(netlist.gates, state_shares(netlist, activity), strict=True)):
+        internal = sum(meter.output(gate, k, shares) for k in range(len(gate.outputs)))
+        clock = load = 0.0
+        for k in range(len(gate.inputs)):
+            inside, charge = meter.input(gate, k, shares, wire_ff_per_fanout)
+            if gate.inputs[k] == netlist.clock:
+                clock += inside + charge
+            else:
+                internal, load = internal + inside, load + charge
+        steps = activity.vectors - 1
+        # 1 nW for 1 ns is 1e-3 fJ
+        parts[i] = internal / steps, load / steps, clock / steps, leakage_nw(gate.cell, shares) * period_ns * 1e-3
+    return parts
