@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from numba import njit
@@ -37,19 +38,21 @@ def pack(codes: Sequence[int] | np.ndarray, width: int) -> np.ndarray:
 
     Raises HalfulpError if a code does not fit.
     """
-    array = np.asarray(codes)
-    if array.dtype == object or width > 64:
-        values = [int(code) for code in codes]
-        if any(not -(1 << width - 1) <= code < 1 << width for code in values):
-            raise HalfulpError(f"a code does not fit in {width} bits.")
-        data = b"".join((code % (1 << width)).to_bytes((width + 7) // 8, "little") for code in values)
-        rows = np.unpackbits(np.frombuffer(data, np.uint8).reshape(len(values), -1), axis=1, bitorder="little")
+    if isinstance(codes, np.ndarray) and codes.dtype.kind in "iub" and width <= 64:
+        low, high = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
+        data = codes.astype("<i8" if codes.dtype.kind == "i" else "<u8").view(np.uint8)
     else:
-        if array.dtype.kind not in "iub" or (array.size and (
-            int(array.max()) >> width or int(array.min()) < -(1 << max(width - 1, 0)))):  # fmt: skip
-            raise HalfulpError(f"codes are integers of {width} bits.")
-        data8 = np.ascontiguousarray(array.astype("<u8" if array.dtype.kind != "i" else "<i8")).view(np.uint8)
-        rows = np.unpackbits(data8.reshape(len(array), 8), axis=1, bitorder="little")
+        try:
+            values = [index(code) for code in codes]
+        except TypeError:
+            raise HalfulpError("the codes of a stimulus are integers.") from None
+        low, high = min(values, default=0), max(values, default=0)
+        data = np.frombuffer(
+            b"".join((code % (1 << width)).to_bytes(-(-width // 8), "little") for code in values), np.uint8
+        )
+    if low < -(1 << width - 1) or high >= 1 << width:
+        raise HalfulpError(f"a code does not fit in {width} bits: they lie in {low}...{high}.")
+    rows = np.unpackbits(data.reshape(len(codes), -1), axis=1, bitorder="little")
     padded = np.zeros((-(-len(rows) // 64) * 64, width), np.uint8)
     padded[: len(rows)] = rows[:, :width]
     columns = np.packbits(padded.reshape(-1, 64, width), axis=1, bitorder="little")  # (words, 8, width)

@@ -119,7 +119,9 @@ class _Units:
         if len(load) != 2:
             raise HalfulpError("the Liberty file has no capacitive_load_unit (number, unit).")
         self.time_ns = unit("time_unit", "s") * 1e9
-        self.load_ff = _unit(load[0].strip().strip('"') + load[1].strip().strip('"'), "f", "capacitive_load_unit") * 1e15
+        self.load_ff = (
+            _unit(load[0].strip().strip('"') + load[1].strip().strip('"'), "f", "capacitive_load_unit") * 1e15
+        )
         self.leakage_nw = unit("leakage_power_unit", "w") * 1e9
         self.voltage_v = unit("voltage_unit", "v") if "voltage_unit" in library.attributes else 1.0
         self.energy_fj = self.voltage_v**2 * self.load_ff
@@ -177,7 +179,9 @@ class _Reader:
             axes[_AXES[kind]] = index * (self.units.load_ff if is_load else self.units.time_ns)
         shape = [len(axes[axis]) for axis in order]
         if values.size != np.prod(shape, dtype=int) or len(set(order)) < len(order):
-            raise HalfulpError(f"a table {group.kind} of {self.library.names[0]} has {values.size} values, not {shape}.")
+            raise HalfulpError(
+                f"a table {group.kind} of {self.library.names[0]} has {values.size} values, not {shape}."
+            )
         values = values.reshape(shape).T if order == [1, 0] else values
         return Table(axes[0], axes[1], values.reshape(len(axes[0]), len(axes[1])))
 
@@ -302,7 +306,9 @@ class _Reader:
             if pin not in names or "next_state" not in ff.attributes:
                 raise HalfulpError("its clock is no pin of it")
             forced = tuple(
-                truth_table(ff.attributes[kind], names, defined) for kind in ("clear", "preset") if kind in ff.attributes
+                truth_table(ff.attributes[kind], names, defined)
+                for kind in ("clear", "preset")
+                if kind in ff.attributes
             )
             return FlipFlop(pin, clock == pin, truth_table(ff.attributes["next_state"], names, defined), forced)
         return None
@@ -373,4 +379,3 @@ def _library(data: bytes, digest: str) -> Library:
         why = "; ".join(sorted(set(unused.values()))[:3])
         raise HalfulpError(f"the library {library.name} has no inverter that can be used{': ' + why if why else ''}.")
     return library
-

@@ -116,6 +116,7 @@ def _script(top: str, keep_hierarchy: bool, clock_ns: float | None, has_adders: 
             *(["read_verilog -sv -overwrite adders.v"] if has_adders else []),
             f"hierarchy -check -top {top}",
             "proc",
+            "check -assert",  # undriven wires, several drivers, loops
             flatten if keep_hierarchy else "flatten",
             "uniquify",
             "opt_hier",
@@ -128,7 +129,6 @@ def _script(top: str, keep_hierarchy: bool, clock_ns: float | None, has_adders: 
             "opt",
             f"abc -liberty cells.lib -script abc.script{timed}",
             "opt_clean -purge",
-            "check -mapped",
             "write_json netlist.json",
             "",
         ]
@@ -144,17 +144,23 @@ def _run(command: list[str], files: dict[str, bytes]) -> tuple[dict, str]:
             [*command, "-Q", "-s", "run.ys"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         log = done.stdout.decode("utf-8", errors="replace")
-        errors = re.findall(r"^ERROR: .*|^.*\bABC: Error.*", log, re.MULTILINE)
+        errors = re.findall(r"ERROR: .*|ABC: Error.*", log)
         netlist = Path(folder) / "netlist.json"
         if done.returncode or errors or not netlist.exists():
-            what = errors[0].strip() if errors else f"exit code {done.returncode}"
-            raise _failure(f"Yosys failed ({what.removeprefix('ERROR: ').rstrip('.')})", log)
+            warnings = re.findall(r"Warning: .*", log) if "check -assert" in "".join(errors) else []
+            what = (warnings or errors or [f"exit code {done.returncode}"])[0].strip()
+            what = what.removeprefix("ERROR: ").removeprefix("Warning: ").rstrip(".:")
+            raise _failure(f"Yosys failed ({what})", log)
         return json.loads(netlist.read_bytes()), log
+
+
+def _log_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halfulp"
 
 
 def _failure(what: str, log: str) -> HalfulpError:
     """The error to raise, after saving the end of the log."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halfulp"
+    folder = _log_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     tail = log[-20000:]
     path = folder / f"yosys-{hashlib.sha256(tail.encode()).hexdigest()[:12]}.log"

@@ -46,7 +46,11 @@ def _propagate(first, inputs, output, arcs, senses, delays, slews, numbers, load
                 for edge in range(2):
                     for before in range(2):
                         inverts = before != edge
-                        if delays[a, edge] < 0 or (senses[a] == _SAME and inverts) or (senses[a] == _OPPOSITE and not inverts):
+                        if (
+                            delays[a, edge] < 0
+                            or (senses[a] == _SAME and inverts)
+                            or (senses[a] == _OPPOSITE and not inverts)
+                        ):
                             continue
                         came, steep = arrival[inputs[j], before], slew[inputs[j], before]
                         d = max(look_up(numbers, delays[a, edge], steep, loads[net]), 0.0)
