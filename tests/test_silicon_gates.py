@@ -151,7 +151,7 @@ def test_codes_of_any_width_pack_and_unpack():
     assert unpack(pack(np.array([-1, -128, 5], np.int8), 8), range(8), 3).tolist() == [255, 128, 5]
     assert unpack(pack([-1, 2**80], 90), range(90), 2).tolist() == [2**90 - 1, 2**80]
     for bad in ([256], [-129], np.array([1.5]), [1 << 200], np.array([256])):
-        with pytest.raises(ValueError, match="codes of a stimulus are integers|does not fit in 8 bits"):
+        with pytest.raises(ValueError, match=r"codes of a stimulus are integers|does not fit in 8 bits"):
             pack(bad, 8)
 
 

@@ -87,6 +87,15 @@ def test_what_fails_is_said_and_the_log_kept(tiny, tmp_path, monkeypatch, text, 
     assert log.is_file() and log.is_relative_to(tmp_path / "cache") and log.stat().st_size > 0
 
 
+@needs_yosys
+def test_a_library_without_flip_flops_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthesis, "_log_folder", lambda: tmp_path / "cache")
+    (tmp_path / "none.lib").write_text(TINY.replace("cell (DFFR) {", "cell (DFFR) { dont_use : true;"))
+    text = "module m (input clk, a, output reg q); always @(posedge clk) q <= a; endmodule"
+    with pytest.raises(ValueError, match="no flip-flop|dfflegalize|DFF"):
+        synthesise(text, "m", tmp_path / "none.lib")
+
+
 @pytest.mark.parametrize(("code", "message"), [(3, "exit code 3"), (0, "exit code 0")])
 def test_a_yosys_that_writes_nothing_is_noticed(tiny, tmp_path, monkeypatch, code, message):
     fake = tmp_path / "yosys"

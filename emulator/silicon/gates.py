@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 
 from ..errors import HalfulpError
+from .cells import WIDEST
 from .netlist import ONE, Netlist
 from .timing import Timing
 
-_WIDEST = 16  #: inputs of a gate
 _SLOTS = 4096  #: of the wheel of events
 _TICKS = 64.0  #: that the median delay is divided into
 
@@ -60,7 +60,7 @@ def pack(codes: Sequence[int] | np.ndarray, width: int) -> np.ndarray:
 
 
 def unpack(bits: np.ndarray, nets: Sequence[int], vectors: int) -> np.ndarray:
-    """(vectors,) codes that the nets, lowest bit first, spell: uint64, or Python integers where there are more than 64."""
+    """(vectors,) codes that the nets, lowest bit first, spell: uint64, or Python integers beyond 64 nets."""
     columns = np.ascontiguousarray(bits[:, list(nets)]).view(np.uint8).reshape(len(bits), len(nets), 8)
     rows = np.unpackbits(columns.transpose(0, 2, 1).reshape(-1, 8, len(nets)), axis=1, bitorder="little")
     rows = rows.reshape(len(bits), 8, 8, len(nets)).reshape(-1, len(nets))[:vectors]
@@ -103,7 +103,7 @@ def _evaluate(i, first, inputs, start, truth, values, room):
 
 @njit(cache=True)
 def _settle(first, inputs, start, truth, output, bits):
-    room = np.empty(1 << _WIDEST, np.uint64)
+    room = np.empty(1 << WIDEST + 1, np.uint64)
     for word in range(len(bits)):
         for i in range(len(output)):
             bits[word, output[i]] = _evaluate(i, first, inputs, start, truth, bits[word], room)
@@ -112,7 +112,7 @@ def _settle(first, inputs, start, truth, output, bits):
 @njit(cache=True)
 def _settle_clocked(first, inputs, start, truth, output, bits, states, nexts, initial, vectors):
     """As ``_settle``; the states of a cycle are the next states of the one before."""
-    room = np.empty(1 << _WIDEST, np.uint64)
+    room = np.empty(1 << WIDEST + 1, np.uint64)
     values = np.zeros(bits.shape[1], np.uint64)
     current = initial.copy()
     for v in range(vectors):

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import HalfulpError
-from .cells import Arc, Cell, FlipFlop, Library, Pin, Power, Table, truth_table, variable
+from .cells import WIDEST, Arc, Cell, FlipFlop, Library, Pin, Power, Table, truth_table, variable
 
 _COMMENT = re.compile(r'("[^"]*")|/\*.*?\*/|//[^\n]*|\\[ \t]*\r?\n', re.DOTALL)
 _STATEMENT = re.compile(
@@ -215,7 +215,7 @@ class _Reader:
         if "cell_leakage_power" in group.attributes:
             default = group.number("cell_leakage_power") * self.units.leakage_nw
         flipflop = self._flipflop(group, names, defined)
-        self._check(group, inputs, outputs, functions, arcs, flipflop)
+        self._check(inputs, outputs, functions, arcs)
         setups = tuple((pin.name, setup) for pin in inputs for setup in self._setups(pins[pin.name]))
         return Cell(
             group.names[0], group.number("area"), inputs, outputs, functions, default, tuple(leakages),
@@ -242,10 +242,12 @@ class _Reader:
             return "it is no gate"
         if any(pin.attributes.get("direction") not in ("input", "output", "internal") for pin in pins.values()):
             return "it has a pin that is neither input nor output"
+        if len(pins) - len(outputs) > WIDEST:
+            return f"it has more than {WIDEST} inputs"
         return ""
 
     @staticmethod
-    def _check(group: Group, inputs, outputs, functions, arcs, flipflop) -> None:
+    def _check(inputs, outputs, functions, arcs) -> None:
         """A gate without timing tables is no use."""
         for pin, function in zip(outputs, functions, strict=True):
             constant = function in (0, (1 << (1 << len(inputs))) - 1)

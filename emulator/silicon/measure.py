@@ -54,6 +54,7 @@ def measure(
     stimulus: Mapping[str, Sequence[int] | np.ndarray],
     clock_ns: float | None = None,
     period_ns: float | None = None,
+    keep_hierarchy: bool = True,
 ) -> Measurement:
     """Map a design on a cell library, send vectors through it, and say what it takes.
 
@@ -65,13 +66,14 @@ def measure(
     stimulus : input port (the clock left out) -> its codes, one a vector (a clock); any width.
     clock_ns : map for this clock, see ``synthesise``; None: for the least area.
     period_ns : time between vectors; None: the clock, else the delay.
+    keep_hierarchy : map module by module, see ``synthesise``; False: as one component.
 
     Raises
     ------
     HalfulpError
         What ``synthesise`` and ``settle`` raise.
     """
-    netlist = synthesise(verilog_text, top, library, clock_ns)
+    netlist = synthesise(verilog_text, top, library, clock_ns, keep_hierarchy)
     return measure_netlist(netlist, stimulus, clock_ns if period_ns is None else period_ns)[0]
 
 

@@ -112,20 +112,21 @@ class Netlist:
             looped = next(item for i, item in enumerate(found) if i not in set(order))
             raise HalfulpError(f"{self.top} has a loop of gates, through {self.gates[looped[0]].name}.")
         found = [found[i] for i in order]
-        gate, pin, output, inputs, table = ([item[i] for item in found] for i in range(5))
-        tables = {(t, len(n)): None for t, n in zip(table, inputs, strict=True)}
-        starts, bits = {}, []
-        for t, count in tables:
-            starts[t, count] = len(bits)
-            bits += [t >> s & 1 for s in range(1 << count)]
+        inputs, tables = [item[3] for item in found], [(item[4], len(item[3])) for item in found]
+        starts: dict[tuple[int, int], int] = {}
+        bits: list[int] = []
+        for table, count in tables:
+            if (table, count) not in starts:
+                starts[table, count] = len(bits)
+                bits += [table >> s & 1 for s in range(1 << count)]
         return Functions(
-            np.array(gate, np.int64),
-            np.array(pin, np.int64),
-            np.array(output, np.int64),
-            np.cumsum([0] + [len(nets) for nets in inputs]),
-            np.array([net for nets in inputs for net in nets], np.int64),
-            np.array([starts[t, len(n)] for t, n in zip(table, inputs, strict=True)], np.int64),
-            np.array(bits or [0], np.uint8),
+            gate=np.array([item[0] for item in found], np.int64),
+            pin=np.array([item[1] for item in found], np.int64),
+            output=np.array([item[2] for item in found], np.int64),
+            first=np.cumsum(np.array([0, *map(len, inputs)], np.int64)),
+            inputs=np.array([net for nets in inputs for net in nets], np.int64),
+            start=np.array([starts[table] for table in tables], np.int64),
+            truth=np.array(bits, np.uint8),
         )
 
 

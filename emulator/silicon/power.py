@@ -16,7 +16,7 @@ that any group names, as one of them it was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -41,14 +41,14 @@ def _histograms(first, nets, bits, vectors, starts, counts):
 
 
 def state_shares(netlist: Netlist, activity: Activity) -> list[np.ndarray]:
-    """For each gate, the share of vectors in which its variables settle in each state; a clock is 0 half of the time."""
+    """For each gate, the share of vectors in which its variables settle in each state; clocks are 0 half the time."""
     nets = [gate.variables for gate in netlist.gates]
     first = np.cumsum([0] + [len(n) for n in nets])
     starts = np.cumsum([0] + [1 << len(n) for n in nets])
     counts = np.zeros(starts[-1], np.int64)
     flat = np.array([net for n in nets for net in n], np.int64)
     _histograms(first, flat, activity.bits, activity.vectors, starts[:-1], counts)
-    shares = [counts[a:b] / activity.vectors for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    shares = [counts[a:b] / activity.vectors for a, b in pairwise(starts)]
     for i, gate in enumerate(netlist.gates):
         if netlist.clock in gate.variables and gate.state:
             bit = 1 << gate.variables.index(netlist.clock)

@@ -89,11 +89,11 @@ def analyse(netlist: Netlist, wire_ff_per_fanout: float = 0.0) -> Timing:
     arrival[starts], slew[starts] = 0.0, library.input_slew_ns
     delay = np.zeros((len(functions.inputs), 2))
     cause = np.full((netlist.net_count, 2, 2), -1)
-    shaped = [np.array(x, np.int64).reshape(-1, 2) for x in (delays, slews)]
+    tables = [np.array(x, np.int64).reshape(-1, 2) for x in (delays, slews)]
     _propagate(
-        functions.first, functions.inputs, functions.output, np.array(arcs), np.array(senses, np.int64), *shaped,
+        functions.first, functions.inputs, functions.output, np.array(arcs), np.array(senses, np.int64), *tables,
         bank.numbers, netlist.loads_ff(wire_ff_per_fanout), arrival, slew, delay, cause,
-    )  # fmt: skip
+    )  # type: ignore[call-arg] # fmt: skip
     critical, net, edge = max(_ends(netlist, arrival, slew), default=(0.0, 0, RISE))
     return Timing(arrival, slew, delay, max(critical, 0.0), _path(netlist, arrival, cause, net, edge))
 
