@@ -247,8 +247,6 @@ class Library:
         """A cell by its name. Raises HalfulpError if there is none that can be used."""
         if name not in self.cells:
             why = self.unused.get(name, "it is not in the library")
-            if "DFF" in name and not any(cell.flipflop for cell in self.cells.values()):
-                why = "the library has no flip-flop"
             raise HalfulpError(f"the cell {name} of {self.name} cannot be used: {why}.")
         return self.cells[name]
 
