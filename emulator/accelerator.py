@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Real
 from typing import NamedTuple
 
 from . import memories as storage
@@ -28,11 +27,11 @@ _WEAKEST = list(BANDS)
 
 
 class Part(NamedTuple):
-    """One kind of part of an array: how many, and the price of one in um2."""
+    """One kind of part of an array."""
 
     name: str
-    count: int
-    area_um2: Price
+    number: int
+    area_um2: Price  #: of one
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Array:
                 raise HalfulpError(f"the {name} of an Array is an integer of at least 1, not {getattr(self, name)!r}.")
         for name in ("sram_kib", clock):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < value < math.inf:
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise HalfulpError(f"the {name} of an Array is a positive number, not {value!r}.")
         if self.dataflow not in DATAFLOWS:
             raise HalfulpError(f"the dataflow of an Array is {', '.join(DATAFLOWS)}, not {self.dataflow!r}.")
@@ -154,7 +153,7 @@ class Array:
     @property
     def area_by_part_um2(self) -> dict[str, float]:
         """The break-down of ``area_um2``."""
-        return {part.name: part.count * part.area_um2.value for part in self.parts}
+        return {part.name: part.number * part.area_um2.value for part in self.parts}
 
     @property
     def area_um2(self) -> float:
@@ -163,7 +162,7 @@ class Array:
     @property
     def area_band_um2(self) -> tuple[float, float]:
         """Low and high estimate of the area."""
-        return _band((part.area_um2, part.count) for part in self.parts)
+        return _band((part.area_um2, part.number) for part in self.parts)
 
     # ---- energy ---------------------------------------------------------------------------------------------------
 

@@ -191,12 +191,12 @@ class Schedule:
 
     Parameters
     ----------
-    rows, columns : of the array.
+    rows, cols : of the array.
     sram_bits : capacity that the tiling rule may use; 0: only cycles and the traffic of the array are of interest.
     """
 
     rows: int
-    columns: int
+    cols: int
     datapath: Datapath
     dataflow: str
     workload: Matmul | Conv
@@ -212,13 +212,13 @@ class Schedule:
     def folds(self) -> tuple[int, int]:
         """Rows and columns of folds."""
         row, column, _ = DATAFLOWS[self.dataflow]
-        return -(-self.steps[row] // self.rows), -(-self.steps[column] // self.columns)
+        return -(-self.steps[row] // self.rows), -(-self.steps[column] // self.cols)
 
     @property
     def cycles(self) -> int:
         stream = self.steps[DATAFLOWS[self.dataflow][2]]
         loading = 0 if self.dataflow == "output" else self.rows
-        return math.prod(self.folds) * (stream + loading + self.rows + self.columns - 2)
+        return math.prod(self.folds) * (stream + loading + self.rows + self.cols - 2)
 
     @cached_property
     def roles(self) -> tuple[str, str, str]:
@@ -290,7 +290,7 @@ class Schedule:
     def _extent(self, axis: str) -> int:
         """Numbers along an axis that one fold has, at most."""
         w, (row, column, _) = self.workload, DATAFLOWS[self.dataflow]
-        tile = {row: self.rows, column: self.columns}.get(axis)
+        tile = {row: self.rows, column: self.cols}.get(axis)
         whole = {"m": w.m, "k": w.k, "n": w.n}[axis]
         return whole if tile is None else min(whole, tile * (multipliers(self.datapath.order) if axis == "k" else 1))
 

@@ -125,7 +125,7 @@ def price(rows: Iterable[Row], kind: str, technology: str, quantity: str, capaci
 def _mean(rows: list[Row]) -> Price:
     """The geometric mean of rows, in a band that covers them all."""
     values = [row.value * QUANTITIES[row.quantity][1] for row in rows]
-    mean = math.exp(math.fsum(map(math.log, values)) / len(values))
+    mean = math.prod(values) ** (1 / len(values))
     band = max(BANDS["table"], max(values) / mean, mean / min(values))
     scaled = any("scaled" in row.note for row in rows)
     basis = "scaled" if scaled else "table"
