@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import NamedTuple
 
 from . import memories as storage
@@ -80,11 +81,12 @@ class Array:
             raise HalfulpError("an Array has a clock_mhz or a clock_ghz, one of the two.")
         clock = "clock_mhz" if self.clock_ghz is None else "clock_ghz"
         for name in ("rows", "cols", "dram_devices"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise HalfulpError(f"the {name} of an Array is an integer of at least 1, not {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise HalfulpError(f"the {name} of an Array is an integer of at least 1, not {value!r}.")
         for name in ("sram_kib", clock):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            if not isinstance(value, Real) or value <= 0 or not value < math.inf:
                 raise HalfulpError(f"the {name} of an Array is a positive number, not {value!r}.")
         if self.dataflow not in DATAFLOWS:
             raise HalfulpError(f"the dataflow of an Array is {', '.join(DATAFLOWS)}, not {self.dataflow!r}.")
@@ -101,6 +103,7 @@ class Array:
 
     @property
     def macs_per_cycle(self) -> int:
+        """Multiply-accumulations a cycle if all units work."""
         return self.rows * self.cols * multipliers(self.datapath.order)
 
     @property
@@ -110,6 +113,7 @@ class Array:
 
     @property
     def dram_bytes_per_s(self) -> float:
+        """Peak bandwidth of all DRAM devices."""
         return 1e9 * self.dram_devices * self._memory("dram", "bandwidth_gb_per_s").value
 
     # ---- area -----------------------------------------------------------------------------------------------------

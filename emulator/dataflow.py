@@ -204,7 +204,7 @@ class Schedule:
 
     @cached_property
     def steps(self) -> dict[str, int]:
-        """The dimensions in steps of the array: of k a step takes ``lanes`` terms."""
+        """The dimensions in steps of the array: of k a step takes as many terms as a unit has multipliers."""
         w = self.workload
         return {"m": w.m, "n": w.n, "k": -(-w.k // multipliers(self.datapath.order))}
 
@@ -216,6 +216,7 @@ class Schedule:
 
     @property
     def cycles(self) -> int:
+        """Of all folds, one after the other."""
         stream = self.steps[DATAFLOWS[self.dataflow][2]]
         loading = 0 if self.dataflow == "output" else self.rows
         return math.prod(self.folds) * (stream + loading + self.rows + self.cols - 2)
@@ -331,7 +332,7 @@ class Schedule:
     def _shifts(self) -> int:
         """Registers that the k numbers of one column of the stationary operand are written into on their way in.
 
-        A number that stays in row r of the array takes r + 1; only the last row used may have less than all lanes.
+        A number that stays in row r of the array takes r + 1; only the last row used may have fewer than one a multiplier.
         """
         steps, whole = self.steps["k"], multipliers(self.datapath.order)
         full, rest = divmod(steps, self.rows)
