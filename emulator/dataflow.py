@@ -332,7 +332,8 @@ class Schedule:
     def _shifts(self) -> int:
         """Registers that the k numbers of one column of the stationary operand are written into on their way in.
 
-        A number that stays in row r of the array takes r + 1; only the last row used may have fewer than one a multiplier.
+        A number that stays in row r of the array takes r + 1; only the last row used may have fewer than one for each
+        multiplier.
         """
         steps, whole = self.steps["k"], multipliers(self.datapath.order)
         full, rest = divmod(steps, self.rows)

@@ -578,6 +578,9 @@ def test_rows_for_the_same_thing_are_averaged_in_a_band_that_covers_them() -> No
     low, high = (1e6 * value / 8192 for value in (0.00028055, 0.00085449))
     assert area.value == pytest.approx((low * high) ** 0.5) and len(area.sources) == 2
     assert area.value / area.band <= low * 1.001 and area.value * area.band >= high * 0.999
+    row = memories.published()[0]._replace(capacity_kib=None)
+    apart = memories.price([row._replace(value=1.0), row._replace(value=100.0)], "sram", "45nm", "energy_pj_per_bit")
+    assert apart.value == pytest.approx(10 / 64) and apart.band == pytest.approx(10)
     assert array(node="7nm").energy_per_bit_pj("register").basis == "scaled"
 
 
