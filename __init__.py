@@ -1,9 +1,11 @@
 """halfulp: describe a datapath once; emulate it bit for bit, price it in silicon, see what it does to real work."""
 
+from .emulator.accelerator import Array
 from .emulator.arithmetic import Flags
 from .emulator.blocks import BlockFormat, Blocks
 from .emulator.conventions import ARM, RISCV, X86, Conventions
 from .emulator.cost import Cost, Technology, cost
+from .emulator.dataflow import Conv, Matmul, Spmv
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.formats import FixedFormat, FloatFormat, PositFormat
@@ -52,9 +54,11 @@ __all__ = [
     "RTZ",
     "SR",
     "X86",
+    "Array",
     "BlockFormat",
     "Blocked",
     "Blocks",
+    "Conv",
     "Conventions",
     "Cost",
     "Datapath",
@@ -68,12 +72,14 @@ __all__ = [
     "HalfulpError",
     "Ledger",
     "Machine",
+    "Matmul",
     "MatrixUnit",
     "Operation",
     "PositFormat",
     "Rounding",
     "Scoreboard",
     "Sequential",
+    "Spmv",
     "Systolic",
     "Technology",
     "Tree",

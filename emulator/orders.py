@@ -348,6 +348,15 @@ def program(order: Order, length: int) -> tuple[Step, ...]:
     return tuple(order.steps(0, length, count()))
 
 
+def multipliers(order: Order) -> int:
+    """Multipliers of a unit that work side by side: terms of a dot product that it takes a cycle."""
+    if isinstance(order, Blocked):
+        return multipliers(order.order)
+    if isinstance(order, Systolic):
+        return order.lanes
+    return order.terms or 1 if isinstance(order, Fusing | Tree) else 1
+
+
 def registers(order: Order, length: int) -> int:
     """How many registers a program needs."""
     if isinstance(order, Systolic):
