@@ -145,6 +145,8 @@ def _draws(dp: Datapath, length: int, starts: list[int]) -> list[list[tuple[int,
                     clock += 1
                 if step.do is Do.MAC:
                     by_clock[clock].append((step.level, step.draw + k - step.first))
+        if step.do is Do.ADD and isinstance(dp.inner_order, Systolic) and len(by_clock[clock]) < lanes(dp.order):
+            by_clock[clock] += [by_clock[clock][-1]] * (lanes(dp.order) - len(by_clock[clock]))  # idle lanes: no matter
         if step.do in (Do.FUSE, Do.ADD):
             by_clock[clock].append((step.level, step.draw))
     return by_clock

@@ -72,7 +72,9 @@ class DotUnit(Part):
         self.lanes = lanes(dp.order)
         formats = [dp.a, dp.b, *(fmt for fmt, _ in dp.accumulators), *([dp.product] if dp.product else [])]
         self.fixed = all(isinstance(fmt, FixedFormat) for fmt in formats)
-        self.m.domains.sync = ClockDomain("sync", reset_less=True)
+        domain = ClockDomain("sync", reset_less=True)
+        domain.clk = self.clk = Signal(name="clk")
+        self.m.domains += domain
         self.inputs: list[Signal] = [self._input("clear", 1)]
         if isinstance(dp.order, Blocked):
             self.inputs.append(self._input("fold", 1))
@@ -94,7 +96,7 @@ class DotUnit(Part):
 
     @property
     def ports(self) -> list[Signal]:
-        return [*self.inputs, *self.operand_ports, self.code]
+        return [self.clk, *self.inputs, *self.operand_ports, self.code]
 
     @property
     def latency(self) -> int:
@@ -154,7 +156,12 @@ class DotUnit(Part):
         dp, n = self.datapath, self.lanes
         scaled = [self._operand("a", dp.a), self._operand("b", dp.b)]
         self.operand_ports = [port for _, ports in scaled for port in ports]
-        products = [self._product(i, scaled[0][0](i), scaled[1][0](i)) for i in range(n)]
+        if dp.in_blocks and isinstance(dp.inner_order, Exact):
+            size = next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
+            starts = range(0, n, size)
+            products = [self._block(s, [scaled[0][0](i) for i in range(s, min(s + size, n))], [scaled[1][0](i) for i in range(s, min(s + size, n))]) for s in starts]
+        else:
+            products = [self._product(i, scaled[0][0](i), scaled[1][0](i)) for i in range(n)]
         return [self._registered(f"product{i}", p) if self.pipeline else p for i, p in enumerate(products)]
 
     def _operand(self, name: str, fmt: Any) -> tuple[Callable[[int], Any], list[Signal]]:
@@ -195,6 +202,19 @@ class DotUnit(Part):
             code = self.round(f"product{i}", product, dp.product, dp.product_rounding, "product")
             product = self.unpack(f"product{i}", code, dp.product)
         return Term(product, exponent)
+
+    def _block(self, start: int, xs: list[Any], ys: list[Any]) -> Term:
+        """The exact sum of the products of a block's elements, times the scales, which come after the sum."""
+        elements = [[operand[0] if isinstance(operand, tuple) else operand for operand in side] for side in (xs, ys)]
+        scales = [side[0][1] for side in (xs, ys) if isinstance(side[0], tuple)]
+        products = [
+            self.inside(f"multiply{start + i}", Multiply(x, y)).number
+            for i, (x, y) in enumerate(zip(*elements, strict=True))
+        ]
+        total = self.inside(f"block{start}", FixedSum(products, products[0].shape.last)).number
+        for i, scale in enumerate(scales):
+            total = self.inside(f"scale{start}_{i}", Multiply(total, scale)).number
+        return Term(total, 0)
 
     def _leading(self, name: str, x: Number) -> Number:
         fixed = x.shape.highest == x.shape.lowest == 0 and not x.shape.normalised
@@ -290,7 +310,9 @@ class DotUnit(Part):
             return self._fuse_integers(products, total, order, need)
         numbers = [product.number for product in products]
         if isinstance(order, Exact):
-            summed = self.inside("sum", FixedSum(numbers, min(n.shape.last for n in numbers))).number
+            summed = numbers[0]
+            if len(numbers) > 1:
+                summed = self.inside("sum", FixedSum(numbers, min(n.shape.last for n in numbers))).number
             exactly = self.add("total", summed, total, need.fmt, need.rounding)
             return replace(exactly, sign=self.let("sign_of_sum", exactly.sign & (~exactly.zero | exactly.infinity)))
         if isinstance(order, TwoStage) or order.group:

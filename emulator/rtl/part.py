@@ -83,6 +83,7 @@ def any_bit(value: Value) -> Value:
 
 def shift_right_sticky(part: Part, name: str, value: Value, amount: Value) -> tuple[Value, Value]:
     """``value`` >> ``amount``, and whether a bit that fell off was set."""
+    value = part.let(f"{name}_from", value)
     sticky: Value = Const(0, 1)
     for level in range(len(amount)):
         places, chosen = 1 << level, amount[level]
@@ -97,6 +98,7 @@ def shift_right_sticky(part: Part, name: str, value: Value, amount: Value) -> tu
 
 def shift_right(part: Part, name: str, value: Value, amount: Value) -> Value:
     """``value`` >> ``amount``; what falls off is dropped."""
+    value = part.let(f"{name}_from", value)
     for level in range(len(amount)):
         places, chosen = 1 << level, amount[level]
         if places >= len(value):
@@ -107,6 +109,7 @@ def shift_right(part: Part, name: str, value: Value, amount: Value) -> Value:
 
 def shift_left(part: Part, name: str, value: Value, amount: Value) -> Value:
     """``value`` << ``amount`` within the value's width."""
+    value = part.let(f"{name}_from", value)
     for level in range(len(amount)):
         places = 1 << level
         if places >= len(value):

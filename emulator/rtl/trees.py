@@ -28,7 +28,7 @@ class Heap:
         self.part, self.name, self.width = part, name, width
         self.columns: list[list[Value]] = [[] for _ in range(width)]
         self.constant = 0
-        self.cells = 0
+        self.cells = self.rows = 0
 
     def add(self, bit: Value, position: int) -> None:
         """Adds bit * 2^position."""
@@ -42,6 +42,8 @@ class Heap:
 
     def add_row(self, row: Value, position: int = 0, signed: bool = False) -> None:
         """Adds row * 2^position; of a signed row the first bit counts negatively."""
+        self.rows += 1
+        row = self.part.let(f"{self.name}_of{self.rows}", row)
         for i in range(len(row) - signed):
             self.add(row[i], position + i)
         if signed:
@@ -49,6 +51,7 @@ class Heap:
 
     def add_product(self, a: Value, b: Value, position: int, a_signed: bool = False, b_signed: bool = False) -> None:
         """Adds a * b * 2^position, as an array of partial products."""
+        a, b = (x if isinstance(x, Signal) else self.part.let(f"{self.name}_{n}", x) for n, x in (("a", a), ("b", b)))
         for i in range(len(a)):
             for j in range(len(b)):
                 bit = a[i] & b[j]
