@@ -17,7 +17,7 @@ from amaranth.hdl import Cat, ClockDomain, Const, Mux, Signal, Value
 from ..blocks import BlockFormat
 from ..datapath import Datapath
 from ..errors import HalfulpError
-from ..formats import FixedFormat, Format
+from ..formats import FixedFormat, FloatFormat, Format
 from ..orders import Blocked, Exact, Fused, Fusing, Order, Sequential, Systolic, Tree, TwoStage, lanes
 from ..rounding import Rounding
 from .align import Add, Align
@@ -26,6 +26,7 @@ from .part import Number, Part, leading_zeros, registered, shift_left
 from .rounding import Normalise, Round
 from .shapes import Need, Shape, checked
 from .sums import FixedSum, FusedSum, absolute
+from .twostage import Endless, TwoStageSum
 from .trees import Multiply
 from .unpack import Unpack
 
@@ -156,8 +157,9 @@ class DotUnit(Part):
         dp, n = self.datapath, self.lanes
         scaled = [self._operand("a", dp.a), self._operand("b", dp.b)]
         self.operand_ports = [port for _, ports in scaled for port in ports]
-        if dp.in_blocks and isinstance(dp.inner_order, Exact):
-            size = next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
+        group = dp.inner_order.group if isinstance(dp.inner_order, Fused) else None
+        if dp.in_blocks and (isinstance(dp.inner_order, Exact) or group):
+            size = group or next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
             starts = range(0, n, size)
             products = [self._block(s, [scaled[0][0](i) for i in range(s, min(s + size, n))], [scaled[1][0](i) for i in range(s, min(s + size, n))]) for s in starts]
         else:
@@ -212,9 +214,11 @@ class DotUnit(Part):
             for i, (x, y) in enumerate(zip(*elements, strict=True))
         ]
         total = self.inside(f"block{start}", FixedSum(products, products[0].shape.last)).number
+        if isinstance(self.datapath.inner_order, Fused):  # a group counts with its scales' exponent, if it cancels, too
+            total = replace(total, zero=self.let(f"zeros{start}", Cat(p.zero for p in products).all()))
         for i, scale in enumerate(scales):
             total = self.inside(f"scale{start}_{i}", Multiply(total, scale)).number
-        return Term(total, 0)
+        return Term(total, sum(scale.shape.top for scale in scales))
 
     def _leading(self, name: str, x: Number) -> Number:
         fixed = x.shape.highest == x.shape.lowest == 0 and not x.shape.normalised
@@ -315,8 +319,10 @@ class DotUnit(Part):
                 summed = self.inside("sum", FixedSum(numbers, min(n.shape.last for n in numbers))).number
             exactly = self.add("total", summed, total, need.fmt, need.rounding)
             return replace(exactly, sign=self.let("sign_of_sum", exactly.sign & (~exactly.zero | exactly.infinity)))
-        if isinstance(order, TwoStage) or order.group:
-            raise HalfulpError(f"there is no RTL yet of units of the order {order}.")
+        if isinstance(order, TwoStage):
+            assert isinstance(need.fmt, FloatFormat)
+            endless = [p._replace(number=self.inside(f"endless{i}", Endless(p.number, need.fmt)).number) for i, p in enumerate(products)]
+            return self.inside("sum", TwoStageSum(endless, total, order, need.fmt)).number
         if isinstance(need.fmt, FixedFormat):
             last = need.fmt.quantum_exponent - order.guard_bits
             return self.inside("sum", FixedSum([*numbers, total], last)).number

@@ -85,18 +85,7 @@ class FixedSum(Part):
             width = checked(bits + growth(len(terms)) + 1)
         rows = [(self._aligned(i, t, first, bits), t.sign) for i, t in enumerate(terms)]
         self.total = signed_total(self, rows, width, register)
-        sign, magnitude = absolute(self, self.total)
-        zero = self.let("zero", ~magnitude.any())
-        known = specials(self, terms)
-        shape = Shape(
-            width - 1,
-            last,
-            zeros=((width - 2, 0),),
-            nan=any(t.shape.nan or t.shape.infinity for t in terms),
-            infinity=any(t.shape.infinity for t in terms),
-        )
-        sign = self.let("sign", Mux(known.infinity, known.negative, sign))
-        self.number = Number(shape, sign, magnitude, Const(0, 0), zero, known.nan, known.infinity, known.invalid)
+        self.number = signed_number(self, self.total, last, Const(0, 0), 0, terms)
 
     def _aligned(self, i: int, term: Number, first: int, bits: int) -> Value:
         """A magnitude in the window's places; its first bit is at the window's if its offset is the largest."""
@@ -115,48 +104,61 @@ class FusedSum(Part):
 
     A term is a number and the exponent that it counts with, at offset 0: above that stand the bits by which a product
     may grow. Zeros do not count. ``floor``: the least that the largest exponent counts as.
+
+    ``none``: all terms are 0. ``total`` is the sum in two's complement, its last place ``kept`` under the exponent ``lowest`` + ``largest``.
     """
 
     def __init__(self, terms: Sequence[tuple[Number, int]], kept: int, floor: int | None = None) -> None:
         super().__init__()
         numbers = [number for number, _ in terms]
         above = max(number.shape.top - exponent for number, exponent in terms)
-        lowest = min([exponent for _, exponent in terms] + ([] if floor is None else [floor]))
+        self.lowest = lowest = min([exponent for _, exponent in terms] + ([] if floor is None else [floor]))
         exponents = [
             self.let(f"exponent{i}", Mux(number.zero, 0, number.offset + (exponent - lowest)))
             for i, (number, exponent) in enumerate(terms)
         ]
-        largest = self._largest([*exponents, *([] if floor is None else [Const(floor - lowest)])])
+        self.none = self.let("none", Cat(number.zero for number in numbers).all())
+        floors = [] if floor is None else [Const(floor - lowest)]
+        self.largest = largest = maximum(self, "largest", [*exponents, *floors])
         bits = checked(above + 1 + kept)
         rows = []
         for i, (number, exponent) in enumerate(terms):
             magnitude = placed(number.magnitude, above - (number.shape.top - exponent), bits)
             amount = self.let(f"amount{i}", (largest - exponents[i])[: len(largest)])
             rows.append((shift_right(self, f"aligned{i}_", magnitude, amount), number.sign))
-        width = checked(bits + growth(len(terms)) + 1)
-        sign, magnitude = absolute(self, signed_total(self, rows, width))
-        zero = self.let("zero", ~magnitude.any())
-        known = specials(self, numbers)
-        highest = max(number.shape.highest + exponent for number, exponent in terms)
-        highest = max(highest, floor if floor is not None else highest) - lowest
-        shape = Shape(
-            width - 1,
-            lowest - kept,
-            zeros=((width - 2, highest),),
-            highest=highest,
-            nan=any(n.shape.nan or n.shape.infinity for n in numbers),
-            infinity=any(n.shape.infinity for n in numbers),
-        )
-        sign = self.let("sign", Mux(known.infinity, known.negative, sign))
-        self.number = Number(shape, sign, magnitude, largest, zero, known.nan, known.infinity, known.invalid)
+        self.total = signed_total(self, rows, checked(bits + growth(len(terms)) + 1))
+        self.highest = max([number.shape.highest + exponent for number, exponent in terms] + ([floor] if floor else []))
+        self.number = signed_number(self, self.total, lowest - kept, largest, self.highest - lowest, numbers)
 
-    def _largest(self, exponents: list[Value]) -> Value:
-        level = 0
-        while len(exponents) > 1:
-            pairs = [exponents[i : i + 2] for i in range(0, len(exponents), 2)]
-            exponents = [
-                self.let(f"largest{level}_{i}", Mux(pair[0] > pair[1], *pair)) if len(pair) == 2 else pair[0]
-                for i, pair in enumerate(pairs)
-            ]
-            level += 1
-        return exponents[0]
+
+def maximum(part: Part, name: str, values: list[Value]) -> Value:
+    """The largest of unsigned values, by a tree."""
+    level = 0
+    while len(values) > 1:
+        pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
+        values = [
+            part.let(f"{name}{level}_{i}", Mux(pair[0] > pair[1], *pair)) if len(pair) == 2 else pair[0]
+            for i, pair in enumerate(pairs)
+        ]
+        level += 1
+    return values[0]
+
+
+def signed_number(
+    part: Part, total: Value, base: int, offset: Value, highest: int, terms: Sequence[Number]
+) -> Number:
+    """The number total * 2^(base + offset), with the specials of the terms of that sum; a zero is +0."""
+    sign, magnitude = absolute(part, total)
+    known = specials(part, terms)
+    bits = len(magnitude)
+    shape = Shape(
+        bits,
+        base,
+        highest=highest,
+        zeros=((bits - 1, highest),),
+        nan=any(t.shape.nan or t.shape.infinity for t in terms),
+        infinity=any(t.shape.infinity for t in terms),
+    )
+    sign = part.let("sign", Mux(known.infinity, known.negative, sign))
+    zero = part.let("zero", ~magnitude.any())
+    return Number(shape, sign, magnitude, offset, zero, known.nan, known.infinity, known.invalid)
