@@ -15,6 +15,7 @@ class Align(Part):
     def __init__(self, x: Number, y: Number, need: Need) -> None:
         super().__init__()
         self.window = window = Window(x.shape, y.shape, need)
+        x, y = self.take_number("x", x), self.take_number("y", y)
         first_x, first_y = self._first(x, y), self._first(y, x)
         first_x, first_y = self.let("first_x", first_x), self.let("first_y", first_y)
         difference = self.let("difference", first_x - first_y)
@@ -40,14 +41,17 @@ class Add(Part):
     def __init__(self, x: Number, y: Number, aligned: Align, mode: Mode) -> None:
         super().__init__()
         shape = aligned.window.sum
+        x, y = self.take_number("x", x), self.take_number("y", y)
+        big, small = self.take("big", aligned.big), self.take("small", aligned.small)
+        sticky, swap = self.take("sticky", aligned.sticky), self.take("swap", aligned.swap)
         subtract = self.let("subtract", x.sign ^ y.sign)
-        a = Cat(Const(0, 1), aligned.big, Const(0, 1))
-        b = self.let("b", Cat(aligned.sticky, aligned.small, Const(0, 1)) ^ subtract.replicate(shape.bits))
+        a = Cat(Const(0, 1), big, Const(0, 1))
+        b = self.let("b", Cat(sticky, small, Const(0, 1)) ^ subtract.replicate(shape.bits))
         total = self.let("total", (a + b + subtract)[: shape.bits])
         swapped = self.let("swapped", subtract & total[-1])  # the number of the smaller exponent was the larger one
         magnitude = self.let("magnitude", ((total ^ swapped.replicate(shape.bits)) + swapped)[: shape.bits])
         zero = self.let("zero", ~magnitude.any())
-        sign_big = self.let("sign_big", Mux(aligned.swap, y.sign, x.sign))
+        sign_big = self.let("sign_big", Mux(swap, y.sign, x.sign))
         of_zero = Mux(subtract, int(mode is Mode.RTN), x.sign)
         undefined = self.let("undefined", x.infinity & y.infinity & subtract)
         nan = self.let("nan", x.nan | y.nan | undefined)
@@ -57,7 +61,7 @@ class Add(Part):
             shape,
             self.let("sign", sign),
             magnitude,
-            aligned.offset,
+            self.let("offset", self.take("aligned_offset", aligned.offset)),
             zero,
             nan,
             endless,

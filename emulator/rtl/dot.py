@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, ClockDomain, Const, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from ..blocks import BlockFormat
 from ..datapath import Datapath
@@ -39,8 +39,8 @@ class Leading(Part):
 
     def __init__(self, x: Number) -> None:
         super().__init__()
-        width = x.shape.bits
-        count, _ = leading_zeros(self, "zeros", self.let("x", x.magnitude))
+        width, x = x.shape.bits, self.take_number("x", x)
+        count, _ = leading_zeros(self, "zeros", x.magnitude)
         count = self.let("count", count)
         magnitude = shift_left(self, "shifted", x.magnitude, count)
         offset = self.let("offset", Mux(x.zero, 0, width - 1 - count)[: (width - 1).bit_length()])
@@ -73,9 +73,7 @@ class DotUnit(Part):
         self.lanes = lanes(dp.order)
         formats = [dp.a, dp.b, *(fmt for fmt, _ in dp.accumulators), *([dp.product] if dp.product else [])]
         self.fixed = all(isinstance(fmt, FixedFormat) for fmt in formats)
-        domain = ClockDomain("sync", reset_less=True)
-        domain.clk = self.clk = Signal(name="clk")
-        self.m.domains += domain
+        self.clk = Signal(name="clk")
         self.inputs: list[Signal] = [self._input("clear", 1)]
         if isinstance(dp.order, Blocked):
             self.inputs.append(self._input("fold", 1))
@@ -92,7 +90,10 @@ class DotUnit(Part):
             if draws:
                 port = self._input(f"random_{role}", sum(map(len, draws)))
                 delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(role, min(pipeline, 2) + 1)
-                self.m.d.comb += Cat(*draws).eq(self._delayed(port, delay))
+                word, first = self._delayed(port, delay), 0
+                for bits in draws:
+                    self.connect(bits, word[first : first + len(bits)])
+                    first += len(bits)
                 self.inputs.append(port)
 
     @property
@@ -110,10 +111,8 @@ class DotUnit(Part):
         return Signal(bits, name=name)
 
     def _delayed(self, signal: Value, clocks: int) -> Value:
-        for i in range(clocks):
-            q = Signal(len(signal), name=f"{getattr(signal, 'name', 'value')}_q", reset_less=True)
-            self.m.d.sync += q.eq(signal)
-            signal = q
+        for _ in range(clocks):
+            signal = self.after_clock(f"{getattr(signal, 'name', 'value')}_q", signal)
         return signal
 
     def draw(self, role: str, rounding: Rounding) -> Value:
@@ -226,7 +225,7 @@ class DotUnit(Part):
 
     def _registered(self, name: str, product: Any) -> Any:
         if isinstance(product, Term):
-            return product._replace(number=registered(self, "sync", name, product.number))
+            return product._replace(number=registered(self, name, product.number))
         if isinstance(product, tuple):
             product = self.inside(f"multiply_{name}", SumIntegers([product])).integer
         return Integer(self._delayed(self.let(name, product.value), 1), product.last)
@@ -241,14 +240,14 @@ class DotUnit(Part):
         registers = self._registers(dp.inner_order, level)
         following = self._next(products, [Mux(clear, 0, q)[: len(q)] for q in registers], level)
         for q, value in zip(registers, following, strict=True):
-            self.m.d.sync += q.eq(Mux(self.fold, 0, value) if blocked else value)
+            self.registers.append((q, Mux(self.fold, 0, value) if blocked else value))
         if not blocked:
             return self._sum(registers, level, "sum")
         outer = Signal(dp.accumulator.bits, name="outer", reset_less=True)
         started = self.let("outer_started", Mux(clear, 0, outer))
         block = self.unpack("block", self._sum(following, level, "accumulator"), dp.accumulators[level][0])
         folded = self.added("outer", block, self.unpack("outer", started, dp.accumulator), 0)
-        self.m.d.sync += outer.eq(Mux(self.fold, folded, started))
+        self.registers.append((outer, Mux(self.fold, folded, started)))
         return outer
 
     def _registers(self, order: Order, level: int) -> list[Signal]:
@@ -383,7 +382,7 @@ class DotUnit(Part):
         if dp.output != dp.accumulator:
             number = self.unpack("result", total, dp.accumulator)
             code = self.round("output", number, dp.output, dp.output_rounding, "output")
-        self.m.d.comb += self.code.eq(self._delayed(code, int(self.pipeline > 2)))
+        self.connect(self.code, self._delayed(code, int(self.pipeline > 2)))
 
 
 class Held(Part):
@@ -391,8 +390,9 @@ class Held(Part):
 
     def __init__(self, held: Sequence[Value], last: int) -> None:
         super().__init__()
-        total, nan, plus, minus = held
-        sign, magnitude = absolute(self, self.let("total", total))
+        names = ("total", "nan", "plus", "minus")
+        total, nan, plus, minus = (self.take(name, value) for name, value in zip(names, held, strict=True))
+        sign, magnitude = absolute(self, total)
         zero = self.let("zero", ~magnitude.any())
         width = len(magnitude)
         shape = Shape(width, last, zeros=((width - 1, 0),), nan=True, infinity=True)

@@ -33,6 +33,8 @@ class SumIntegers(Part):
 
     def __init__(self, products: Sequence[tuple[Integer, Integer]], integers: Sequence[Integer] = ()) -> None:
         super().__init__()
+        products = [(self._taken(f"a{i}", x), self._taken(f"b{i}", y)) for i, (x, y) in enumerate(products)]
+        integers = [self._taken(f"x{i}", x) for i, x in enumerate(integers)]
         lasts = [x.last + y.last for x, y in products] + [x.last for x in integers]
         self.last = last = min(lasts)
         bound = sum(1 << len(x.value) + len(y.value) - 2 + x.last + y.last - last for x, y in products)
@@ -45,14 +47,19 @@ class SumIntegers(Part):
         self.integer = Integer(heap.total().as_signed(), last)
 
 
+    def _taken(self, name: str, x: Integer) -> Integer:
+        return Integer(self.take(name, x.value), x.last)
+
+
 class Truncate(Part):
     """An integer cut off, toward zero, below 2^last."""
 
     def __init__(self, x: Integer, last: int) -> None:
         super().__init__()
         places = last - x.last
-        kept, cut = x.value[places:].as_signed(), x.value[:places]
-        self.integer = Integer(self.let("truncated", kept + (x.value[-1] & any_bit(cut))), last)
+        value = self.take("x", x.value)
+        kept, cut = value[places:].as_signed(), value[:places]
+        self.integer = Integer(self.let("truncated", kept + (value[-1] & any_bit(cut))), last)
 
 
 class RoundInteger(Part):
@@ -62,7 +69,7 @@ class RoundInteger(Part):
         super().__init__()
         fmt, rounding = need.fmt, need.rounding
         assert isinstance(fmt, FixedFormat)
-        value = self.let("value", x.value)
+        value, random = self.take("x", x.value), self.take("random", random)
         places = fmt.quantum_exponent - x.last
         if places <= 0:
             rounded: Value = Cat(Const(0, -places), value).as_signed()

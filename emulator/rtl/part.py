@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Instance, Module, Mux, Signal, Value
+from amaranth.hdl._ast import Concat, Operator, Slice, SwitchValue
 
 from .shapes import Shape
 
@@ -16,25 +17,111 @@ def never() -> Value:
 
 
 class Part(Elaboratable):
-    """A module that is filled while it is constructed; signals of other parts that it reads become its inputs."""
+    """A module that is filled while it is constructed.
+
+    It reads nothing but what it ``take``s, so that two of the same widths are the same module; other parts may read
+    all its wires. ``verilog.text`` prints it; in an Amaranth design it is a component as any other.
+    """
 
     def __init__(self) -> None:
-        self.m = Module()
+        self.taken: list[tuple[Signal, Value]] = []  #: inputs, and what they are connected to outside
+        self.wires: list[tuple[Signal, Value]] = []
+        self.registers: list[tuple[Signal, Value]] = []
+        self.parts: dict[str, Part] = {}
+        self.cells: list[tuple[str, str, dict[str, Value], dict[str, Signal]]] = []  #: kind, name, inputs, outputs
 
-    def elaborate(self, platform: Any) -> Module:
-        return self.m
+    def take(self, name: str, value: Any) -> Value:
+        """An input, connected to ``value``; constants stay what they are."""
+        return self._named(self.taken, name, value)
 
-    def let(self, name: str, value: Any) -> Signal:
-        """A named wire of the value's own width."""
-        value = Value.cast(value)
+    def take_number(self, name: str, number: Number) -> Number:
+        return number.map(lambda field, value: self.take(f"{name}_{field}", value))
+
+    def let(self, name: str, value: Any) -> Value:
+        """A wire of the value's own width."""
+        return self._named(self.wires, name, value)
+
+    def _named(self, where: list[tuple[Signal, Value]], name: str, value: Any) -> Value:
+        value = folded(Value.cast(value))
+        if isinstance(value, Const) or not len(value):
+            return value
         wire = Signal(value.shape(), name=name)
-        self.m.d.comb += wire.eq(value)
+        where.append((wire, value))
         return wire
+
+    def connect(self, wire: Signal, value: Value) -> None:
+        """Drives a wire that there is already."""
+        self.wires.append((wire, value))
+
+    def after_clock(self, name: str, value: Value) -> Signal:
+        """A register that holds the value of the clock before."""
+        register = Signal(value.shape(), name=name, reset_less=True)
+        self.registers.append((register, value))
+        return register
 
     def inside(self, name: str, part: Any) -> Any:
         """Puts a part into this one."""
-        setattr(self.m.submodules, name, part)
+        if name in self.parts:
+            raise ValueError(f"there are two parts {name}")
+        self.parts[name] = part
         return part
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += [wire.eq(value) for wire, value in self.taken + self.wires]
+        m.d.sync += [register.eq(value) for register, value in self.registers]
+        for name, part in self.parts.items():
+            setattr(m.submodules, name, part)
+        for kind, name, inputs, outputs in self.cells:
+            ports = {f"i_{k}": v for k, v in inputs.items()} | {f"o_{k}": v for k, v in outputs.items()}
+            setattr(m.submodules, name, Instance(kind, **ports))
+        return m
+
+
+def folded(value: Value) -> Value:
+    """A value without the operations whose result is known because an operand is constant."""
+    if isinstance(value, Concat):
+        parts = [folded(part) for part in value.parts]
+        if len(parts) == 1:
+            return parts[0] if not parts[0].shape().signed else value
+        return Cat(parts)
+    if isinstance(value, Slice) and isinstance(inner := folded(value.value), Const):
+        return Const((inner.value & (1 << len(inner)) - 1) >> value.start, len(value))
+    if isinstance(value, SwitchValue):
+        test = folded(value.test)
+        (_, no), (_, yes) = value.cases
+        if isinstance(test, Const):
+            return extended(folded(yes if test.value else no), len(value))
+        return value
+    if not isinstance(value, Operator):
+        return value
+    operands = [folded(x) for x in value.operands]
+    known = [x for x in operands if isinstance(x, Const)]
+    if value.operator == "~" and known and not known[0].shape().signed:
+        return Const(~known[0].value & (1 << len(value)) - 1, len(value))
+    if value.operator in ("r|", "b", "r&") and known:
+        bits = known[0].value & (1 << len(known[0])) - 1
+        return Const(int(bits == (1 << len(known[0])) - 1 if value.operator == "r&" else bits != 0), 1)
+    if value.operator in ("&", "|", "^") and not value.shape().signed and known:
+        (other,) = [x for x in operands if x is not known[0]] if len(known) < 2 else [operands[1]]
+        bits, ones = known[0].value, (1 << len(value)) - 1
+        if bits in (0, ones):
+            if value.operator == "^" and bits:
+                return folded(~extended(other, len(value)))
+            if (value.operator == "&") == (not bits) and value.operator != "^":
+                return Const(bits, len(value))
+            return extended(other, len(value))
+    return Operator(value.operator, tuple(operands))
+
+
+def extended(value: Value, width: int) -> Value:
+    """A value in at least ``width`` bits."""
+    missing = width - len(value)
+    if missing <= 0:
+        return value
+    if isinstance(value, Const):
+        return Const(value.value & (1 << width) - 1, width)
+    return Cat(value, value[-1].replicate(missing) if value.shape().signed else Const(0, missing))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +145,9 @@ class Number:
         return replace(self, **{name: change(name, value) for name, value in self.signals().items()})
 
 
-def let_number(part: Part, name: str, number: Number) -> Number:
-    """The number as wires of a part, so that its values have names there; constants stay what they are."""
-    return number.map(lambda field, v: v if isinstance(v, Const) else part.let(f"{name}_{field}", v))
-
-
-def registered(part: Part, domain: str, name: str, number: Number) -> Number:
+def registered(part: Part, name: str, number: Number) -> Number:
     """The number one clock later."""
-
-    def register(field: str, value: Value) -> Value:
-        if isinstance(value, Const):
-            return value
-        q = Signal(value.shape(), name=f"{name}_{field}_q", reset_less=True)
-        part.m.d[domain] += q.eq(value)
-        return q
-
-    return number.map(register)
+    return number.map(lambda f, v: v if isinstance(v, Const) or not len(v) else part.after_clock(f"{name}_{f}_q", v))
 
 
 def any_bit(value: Value) -> Value:

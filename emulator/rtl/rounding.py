@@ -69,11 +69,12 @@ class Normalise(Part):
     def __init__(self, x: Number, fmt: Format) -> None:
         super().__init__()
         above = x.shape.top - fmt.emin
+        x = self.take_number("x", x)
         exponent = self.let("exponent", x.offset + Const(above))
         if x.shape.normalised:
-            self.magnitude, self.exponent = x.magnitude, exponent
+            self.magnitude, self.exponent = self.let("magnitude", x.magnitude), exponent
             return
-        count, _ = leading_zeros(self, "zeros", self.let("x", x.magnitude))
+        count, _ = leading_zeros(self, "zeros", x.magnitude)
         count = self.let("count", count)
         if gradual(fmt) and any(h - z < 0 for z, h in ((z, x.shape.lowest + above) for z, _ in x.shape.zeros)):
             limit = Mux(exponent < 0, 0, exponent) if x.shape.lowest + above < 0 else exponent
@@ -88,8 +89,10 @@ class Round(Part):
 
     def __init__(self, x: Number, normalised: Normalise, need: Need, random: Value, beyond_is_infinite: bool = False):
         super().__init__()
-        self.x, self.need, self.fmt = x, need, need.fmt
-        self.random, self.normalised = random, normalised
+        self.x, self.need, self.fmt = self.take_number("x", x), need, need.fmt
+        self.random = self.take("random", random)
+        self.magnitude = self.take("magnitude", normalised.magnitude)
+        self.exponent = self.take("exponent", normalised.exponent)
         self.beyond_is_infinite = beyond_is_infinite  #: what overflows becomes an infinity in every mode
         if isinstance(need.fmt, FixedFormat):
             self._fixed(need.fmt)
@@ -104,8 +107,8 @@ class Round(Part):
 
     def _float(self, fmt: FloatFormat) -> None:
         x, t, need = self.x, fmt.trailing_bits, self.need
-        exponent = self.normalised.exponent
-        cut = _cut(self, self.normalised.magnitude, fmt.precision, need)
+        exponent = self.exponent
+        cut = _cut(self, self.magnitude, fmt.precision, need)
         lowest = x.shape.lowest + x.shape.top - fmt.emin
         if gradual(fmt) and lowest < 0:
             below = self.let("below", exponent < 0)
@@ -182,7 +185,7 @@ class Round(Part):
 
     def _fixed(self, fmt: FixedFormat) -> None:
         x, n, need = self.x, fmt.bits, self.need
-        magnitude, exponent = self.normalised.magnitude, self.normalised.exponent
+        magnitude, exponent = self.magnitude, self.exponent
         # the window's first bit is the sign's place, or where wrapping could still find bits
         spare = len(magnitude) if fmt.wrap else 1
         first = n - 1 + spare  # exponent of the window's first bit, in units of the last place

@@ -79,6 +79,8 @@ class FixedSum(Part):
         self, terms: Sequence[Number], last: int, register: Value | None = None, width: int | None = None
     ) -> None:
         super().__init__()
+        terms = [self.take_number(f"x{i}", t) for i, t in enumerate(terms)]
+        register = None if register is None else self.take("register", register)
         first = max(t.shape.top + t.shape.highest for t in terms)
         bits = checked(max(first - last + 1, 1))
         if width is None:
@@ -110,6 +112,7 @@ class FusedSum(Part):
 
     def __init__(self, terms: Sequence[tuple[Number, int]], kept: int, floor: int | None = None) -> None:
         super().__init__()
+        terms = [(self.take_number(f"x{i}", number), exponent) for i, (number, exponent) in enumerate(terms)]
         numbers = [number for number, _ in terms]
         above = max(number.shape.top - exponent for number, exponent in terms)
         self.lowest = lowest = min([exponent for _, exponent in terms] + ([] if floor is None else [floor]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Instance, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from .part import Number, Part
 from .shapes import product
@@ -60,10 +60,10 @@ class Heap:
 
     def _cell(self, column: list[Value], position: int, full: bool) -> None:
         """Replaces three bits of a column, or two, by their sum and a carry."""
-        ports = {f"i_{port}": column.pop(0) for port in ("abc" if full else "ab")}
+        ports = {port: column.pop(0) for port in ("abc" if full else "ab")}
         total, carry = Signal(name=f"{self.name}_s{self.cells}"), Signal(name=f"{self.name}_c{self.cells}")
         kind = "full_adder" if full else "half_adder"
-        self.part.inside(f"{self.name}_{kind}{self.cells}", Instance(kind, **ports, o_sum=total, o_carry=carry))
+        self.part.cells.append((kind, f"{self.name}_{kind}{self.cells}", ports, {"sum": total, "carry": carry}))
         self.cells += 1
         column.append(total)
         if position + 1 < self.width:
@@ -93,9 +93,9 @@ class Multiply(Part):
     def __init__(self, x: Number, y: Number) -> None:
         super().__init__()
         shape = product(x.shape, y.shape)
+        x, y = self.take_number("x", x), self.take_number("y", y)
         heap = Heap(self, "product", shape.bits)
-        a, b = self.let("a", x.magnitude), self.let("b", y.magnitude)
-        heap.add_product(a, b, 0)
+        heap.add_product(x.magnitude, y.magnitude, 0)
         magnitude = heap.total()
         zero = self.let("zero", x.zero | y.zero)
         offset = self.let("offset", Mux(zero, 0, x.offset + y.offset))

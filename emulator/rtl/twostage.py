@@ -19,7 +19,7 @@ class Endless(Part):
 
     def __init__(self, x: Number, fmt: FloatFormat) -> None:
         super().__init__()
-        self.number = x
+        self.number = x = self.take_number("x", x)
         beyond = fmt.emax + 1 - x.shape.base  # the place, at offset 0, from which on it is too large
         if x.shape.top + x.shape.highest <= fmt.emax:
             return
@@ -48,6 +48,8 @@ class TwoStageSum(Part):
 
     def __init__(self, products: Sequence[tuple[Number, int]], total: Number, order: TwoStage, fmt: FloatFormat) -> None:
         super().__init__()
+        products = [(self.take_number(f"x{i}", number), exponent) for i, (number, exponent) in enumerate(products)]
+        total = self.take_number("total", total)
         kept = fmt.precision - 1 + order.guard_bits
         kept_of_sum = fmt.precision + order.sum_guard_bits
         groups = [products[::2], products[1::2]] if order.interleaved and len(products) > 1 else [products]

@@ -56,11 +56,11 @@ class Unit(Part):
         number = added(self, "", *numbers, need) if len(numbers) == 2 else numbers[0]
         round_ = rounded(self, "", number, need, self.random)
         self.code = Signal(fmt.bits, name="code")
-        self.m.d.comb += self.code.eq(round_.code)
+        self.connect(self.code, round_.code)
         self.outputs = [self.code]
         if flags:
             self.flags = Signal(5, name="flags")
-            self.m.d.comb += self.flags.eq(round_.flags)
+            self.connect(self.flags, round_.flags)
             self.outputs.append(self.flags)
 
     @property

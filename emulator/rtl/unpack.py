@@ -14,7 +14,7 @@ class Unpack(Part):
 
     def __init__(self, code: Value, fmt: Format) -> None:
         super().__init__()
-        code = self.let("code", code)
+        code = self.take("code", code)
         if isinstance(fmt, FixedFormat):
             self.number = self._fixed(code, fmt)
         elif isinstance(fmt, PositFormat):
