@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..rounding import Mode
 from .part import Number, Part, shift_right_sticky
 from .shapes import Need, Window
+
+
+class Aligned(NamedTuple):
+    """Two numbers under one exponent."""
+
+    window: Window
+    big: Value  #: the magnitude of the number of the larger exponent
+    small: Value  #: the other's, shifted down
+    sticky: Value  #: whether a bit of it fell off
+    offset: Value  #: of the window's first bit
+    swap: Value  #: whether the second number is the big one
 
 
 class Align(Part):
@@ -22,11 +35,10 @@ class Align(Part):
         swap = self.let("swap", difference[-1])
         distance = self.let("distance", Mux(swap, first_y - first_x, difference)[: len(difference) - 1])
         at_top_x, at_top_y = (Cat(Const(0, window.bits - len(n.magnitude)), n.magnitude) for n in (x, y))
-        self.big = self.let("big", Mux(swap, at_top_y, at_top_x))
+        big = self.let("big", Mux(swap, at_top_y, at_top_x))
         small = self.let("small", Mux(swap, at_top_x, at_top_y))
-        self.small, self.sticky = shift_right_sticky(self, "shifted", small, distance)
-        self.offset = self.let("offset", Mux(swap, first_y, first_x))
-        self.swap = swap
+        small, sticky = shift_right_sticky(self, "shifted", small, distance)
+        self.aligned = Aligned(window, big, small, sticky, self.let("offset", Mux(swap, first_y, first_x)), swap)
 
     def _first(self, x: Number, y: Number) -> Value:
         """The exponent of a number's first bit, above ``window.top``; that of a zero must not be the larger one."""
@@ -38,7 +50,7 @@ class Align(Part):
 class Add(Part):
     """The sum of two aligned numbers; its last bit is a sticky bit."""
 
-    def __init__(self, x: Number, y: Number, aligned: Align, mode: Mode) -> None:
+    def __init__(self, x: Number, y: Number, aligned: Aligned, mode: Mode) -> None:
         super().__init__()
         shape = aligned.window.sum
         x, y = self.take_number("x", x), self.take_number("y", y)

@@ -134,14 +134,14 @@ class DotUnit(Part):
         need, random = Need(fmt, rounding), self.draw(role, rounding)
         if self.fixed and isinstance(fmt, FixedFormat):
             return self.inside(f"round_{name}", RoundInteger(x, need, random)).code
-        normalise = self.inside(f"normalise_{name}", Normalise(x, fmt))
+        normalise = self.inside(f"normalise_{name}", Normalise(x, fmt)).normal
         return self.inside(f"round_{name}", Round(x, normalise, need, random, tensor_core)).code
 
     def add(self, name: str, x: Any, y: Any, fmt: Format, rounding: Rounding) -> Any:
         """The sum of two numbers, as exact as rounding it into ``fmt`` needs."""
         if self.fixed:
             return self.inside(f"add_{name}", SumIntegers([], [x, y])).integer
-        align = self.inside(f"align_{name}", Align(x, y, Need(fmt, rounding)))
+        align = self.inside(f"align_{name}", Align(x, y, Need(fmt, rounding))).aligned
         return self.inside(f"add_{name}", Add(x, y, align, rounding.mode)).number
 
     def added(self, name: str, x: Any, y: Any, level: int, role: str = "accumulator") -> Value:

@@ -145,9 +145,17 @@ class Number:
         return replace(self, **{name: change(name, value) for name, value in self.signals().items()})
 
 
-def registered(part: Part, name: str, number: Number) -> Number:
-    """The number one clock later."""
-    return number.map(lambda f, v: v if isinstance(v, Const) or not len(v) else part.after_clock(f"{name}_{f}_q", v))
+def registered(part: Part, name: str, x: Any) -> Any:
+    """A signal, a number, or a tuple of such, one clock later; what is constant stays what it is."""
+    if isinstance(x, Value):
+        return x if isinstance(x, Const) or not len(x) else part.after_clock(f"{name}_q", x)
+    if isinstance(x, Number):
+        return x.map(lambda field, value: registered(part, f"{name}_{field}", value))
+    if isinstance(x, (tuple, list)):
+        names = getattr(x, "_fields", range(len(x)))
+        parts = [registered(part, f"{name}_{n}", y) for n, y in zip(names, x, strict=True)]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    return x
 
 
 def any_bit(value: Value) -> Value:

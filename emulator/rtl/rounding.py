@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Mux, Value
 
@@ -59,12 +60,16 @@ def _lowered(part: Part, cut: Cut, amount: Value) -> Cut:
     return Cut(whole[f:], whole[:f], part.let("sticky_lowered", cut.sticky | sticky))
 
 
-class Normalise(Part):
-    """A number shifted up until it begins with a one, or as far as its format's exponent range allows.
+class Normal(NamedTuple):
+    """A normalised magnitude; its first bit has the exponent emin + ``exponent`` (signed), of fixed point that of the
+    last place."""
 
-    ``magnitude`` has its bits; its first bit has the exponent emin + ``exponent`` (a signed value). Of a fixed-point
-    destination emin is that of its last place.
-    """
+    magnitude: Value
+    exponent: Value
+
+
+class Normalise(Part):
+    """A number shifted up until it begins with a one, or as far as its format's exponent range allows."""
 
     def __init__(self, x: Number, fmt: Format) -> None:
         super().__init__()
@@ -72,7 +77,7 @@ class Normalise(Part):
         x = self.take_number("x", x)
         exponent = self.let("exponent", x.offset + Const(above))
         if x.shape.normalised:
-            self.magnitude, self.exponent = self.let("magnitude", x.magnitude), exponent
+            self.normal = Normal(self.let("magnitude", x.magnitude), exponent)
             return
         count, _ = leading_zeros(self, "zeros", x.magnitude)
         count = self.let("count", count)
@@ -80,19 +85,19 @@ class Normalise(Part):
             limit = Mux(exponent < 0, 0, exponent) if x.shape.lowest + above < 0 else exponent
             limit = self.let("limit", limit)
             count = self.let("shift", Mux(count > limit, limit, count)[: len(count)])
-        self.magnitude = shift_left(self, "normalised", x.magnitude, count)
-        self.exponent = self.let("exponent_normalised", exponent - count)
+        magnitude = shift_left(self, "normalised", x.magnitude, count)
+        self.normal = Normal(magnitude, self.let("exponent_normalised", exponent - count))
 
 
 class Round(Part):
     """The code of a number rounded once into a format, and the flags that this raises."""
 
-    def __init__(self, x: Number, normalised: Normalise, need: Need, random: Value, beyond_is_infinite: bool = False):
+    def __init__(self, x: Number, normal: Normal, need: Need, random: Value, beyond_is_infinite: bool = False):
         super().__init__()
         self.x, self.need, self.fmt = self.take_number("x", x), need, need.fmt
         self.random = self.take("random", random)
-        self.magnitude = self.take("magnitude", normalised.magnitude)
-        self.exponent = self.take("exponent", normalised.exponent)
+        self.magnitude = self.take("magnitude", normal.magnitude)
+        self.exponent = self.take("exponent", normal.exponent)
         self.beyond_is_infinite = beyond_is_infinite  #: what overflows becomes an infinity in every mode
         if isinstance(need.fmt, FixedFormat):
             self._fixed(need.fmt)

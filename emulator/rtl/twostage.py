@@ -87,7 +87,7 @@ class TwoStageSum(Part):
 
     def _floored(self, x: Number, kept: int, fmt: FloatFormat) -> Number:
         """A number floored below ``kept`` bits from its own first place on, or from emin's."""
-        normal = self.inside("normalise", Normalise(x, fmt))
+        normal = self.inside("normalise", Normalise(x, fmt)).normal
         cut = max(len(normal.magnitude) - kept, 0)
         dropped = self.let("dropped", any_bit(normal.magnitude[:cut]))
         magnitude = self.let("floored", normal.magnitude[cut:] + (x.sign & dropped))

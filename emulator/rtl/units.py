@@ -3,67 +3,89 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from amaranth.hdl import Const, Signal, Value
 
 from ..errors import HalfulpError
 from ..functions import Function
 from .align import Add, Align
-from .part import Number, Part
+from .part import Number, Part, registered
 from .rounding import Normalise, Round
 from .shapes import Need
 from .trees import Multiply
 from .unpack import Unpack
 
-
-#: Operations of function units that there is RTL of.
-KINDS = ("convert", "add", "sub", "mul", "fma")
-
-
-def rounded(part: Part, name: str, x: Number, need: Need, random: Value) -> Round:
-    """Puts the parts that round ``x`` into ``part``."""
-    normalise = part.inside(f"{name}normalise", Normalise(x, need.fmt))
-    return part.inside(f"{name}round", Round(x, normalise, need, random))
-
-
-def added(part: Part, name: str, x: Number, y: Number, need: Need) -> Number:
-    """Puts the parts that add ``x`` and ``y`` into ``part``; the sum is for a rounding as ``need`` says."""
-    align = part.inside(f"{name}align", Align(x, y, need))
-    return part.inside(f"{name}add", Add(x, y, align, need.rounding.mode)).number
+#: Operations of function units that there is RTL of, and the parts they are chains of; registers may follow each.
+STAGES = {
+    "convert": ("unpack", "normalise"),
+    "add": ("unpack", "align", "add", "normalise"),
+    "sub": ("unpack", "align", "add", "normalise"),
+    "mul": ("unpack", "multiply", "normalise"),
+    "fma": ("unpack", "multiply", "align", "add", "normalise"),
+}
 
 
 class Unit(Part):
-    """A function unit with ports: ``a``, ``b``, ``c`` codes in, ``random`` bits, ``code`` out and, if asked for,
-    ``flags``."""
+    """Ports: the operands' codes in; random bits, where it rounds stochastically; the result's code and flags out.
 
-    def __init__(self, function: Function, flags: bool = False) -> None:
+    Parameters
+    ----------
+    flags : with the five IEEE flags, in the bit order of RISC-V's fflags.
+    pipeline : ranks of registers, spread over the places between the parts.
+    """
+
+    def __init__(self, function: Function, flags: bool = False, pipeline: int = 0) -> None:
         super().__init__()
         kind, fmt, rounding = function.operation, function.result, function.rounding
-        if kind not in KINDS:
-            raise HalfulpError(f"there is no RTL of {function.name}: choose one of {', '.join(KINDS)}.")
-        operands = function.numbers
-        self.inputs = [Signal(f.bits, name=name) for f, name in zip(operands, "abc", strict=False)]
-        self.random: Value = Signal(rounding.random_bits, name="random") if rounding.random_bits else Const(0, 1)
+        if kind not in STAGES:
+            raise HalfulpError(f"there is no RTL of {function.name}: choose one of {', '.join(STAGES)}.")
+        places = STAGES[kind]
+        if not 0 <= pipeline <= len(places):
+            raise HalfulpError(f"{function.name} takes 0 to {len(places)} pipeline registers, not {pipeline}.")
+        self.latency = pipeline
+        self._ranks = {places[(i + 1) * (len(places) + 1) // (pipeline + 1) - 1] for i in range(pipeline)}
+        self.clk = Signal(name="clk")
+        self.inputs = [Signal(f.bits, name=name) for f, name in zip(function.numbers, "abc", strict=False)]
+        random: Value = Signal(rounding.random_bits, name="random") if rounding.random_bits else Const(0, 1)
+        self.random = [random] if isinstance(random, Signal) else []
+        self.code, self.flags = Signal(fmt.bits, name="code"), Signal(5, name="flags")
+        self.outputs = [self.code, self.flags] if flags else [self.code]
+
         need = Need(fmt, rounding, flags)
-        numbers = [
-            self.inside(f"unpack_{name}", Unpack(code, f)).number
-            for code, f, name in zip(self.inputs, operands, "abc", strict=False)
-        ]
-        if kind == "sub":
-            numbers[1] = replace(numbers[1], sign=~numbers[1].sign, shape=replace(numbers[1].shape, negative=True))
-        if kind in ("mul", "fma"):
-            numbers[:2] = [self.inside("multiply", Multiply(*numbers[:2])).number]
-        number = added(self, "", *numbers, need) if len(numbers) == 2 else numbers[0]
-        round_ = rounded(self, "", number, need, self.random)
-        self.code = Signal(fmt.bits, name="code")
-        self.connect(self.code, round_.code)
-        self.outputs = [self.code]
+        number = self._exact(function, need)
+        normal = self.inside("normalise", Normalise(number, fmt)).normal
+        number, normal = self._rank("normalise", (number, normal))
+        for i in range(pipeline):
+            random = registered(self, f"random{i}", random)
+        result = self.inside("round", Round(number, normal, need, random))
+        self.connect(self.code, result.code)
         if flags:
-            self.flags = Signal(5, name="flags")
-            self.connect(self.flags, round_.flags)
-            self.outputs.append(self.flags)
+            self.connect(self.flags, result.flags)
+
+    def _exact(self, function: Function, need: Need) -> Number:
+        """The exact result of the operation, as far as ``need`` looks at it."""
+        numbers: Any = tuple(
+            self.inside(f"unpack_{code.name}", Unpack(code, fmt)).number
+            for code, fmt in zip(self.inputs, function.numbers, strict=True)
+        )
+        numbers = self._rank("unpack", numbers)
+        if function.operation == "sub":
+            x, y = numbers
+            numbers = x, replace(y, sign=self.let("opposite", ~y.sign), shape=replace(y.shape, negative=True))
+        if function.operation in ("mul", "fma"):
+            product = self.inside("multiply", Multiply(*numbers[:2])).number
+            numbers = self._rank("multiply", (product, *numbers[2:]))
+        if len(numbers) == 1:
+            return numbers[0]
+        aligned = self.inside("align", Align(*numbers, need)).aligned
+        x, y, aligned = self._rank("align", (*numbers, aligned))
+        return self._rank("add", self.inside("add", Add(x, y, aligned, need.rounding.mode)).number)
+
+    def _rank(self, place: str, x: Any) -> Any:
+        """What goes on from a place: through registers, if there are some."""
+        return registered(self, place, x) if place in self._ranks else x
 
     @property
     def ports(self) -> list[Signal]:
-        random = [self.random] if isinstance(self.random, Signal) else []
-        return [*self.inputs, *random, *self.outputs]
+        return [*([self.clk] if self.latency else []), *self.inputs, *self.random, *self.outputs]
