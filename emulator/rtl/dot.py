@@ -97,6 +97,10 @@ class DotUnit(Part):
                 self.inputs.append(port)
 
     @property
+    def outputs(self) -> list[Signal]:
+        return [self.code]
+
+    @property
     def ports(self) -> list[Signal]:
         return [self.clk, *self.inputs, *self.operand_ports, self.code]
 

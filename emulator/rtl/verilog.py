@@ -30,10 +30,6 @@ def text(part: Part, name: str, ports: Sequence[Signal], header: str = "") -> st
     return header + "\n\n".join([*reversed(modules.texts), CELLS * modules.has_cells]).rstrip() + "\n"
 
 
-def convert(part: Part, name: str, ports: Sequence[Signal]) -> str:
-    return text(part, name, ports)
-
-
 class _Modules:
     """The modules printed so far, each text once."""
 
