@@ -41,7 +41,9 @@ def rtl(
     verdict = _simulated(made, out_dir) if simulate else None
     if as_json:
         ports = [{"name": p.name, "bits": p.bits, "direction": "out" if p.output else "in"} for p in made.ports]
-        print_json({"name": made.name, "latency": made.latency, "ports": ports, "folder": str(out_dir), "said": verdict})
+        print_json(
+            {"name": made.name, "latency": made.latency, "ports": ports, "folder": str(out_dir), "said": verdict}
+        )
     else:
         out.print(made.verilog[: made.verilog.index("\n\n")])
         bench = f"iverilog -o {made.name}.vvp {made.name}.v {made.name}_tb.v && vvp {made.name}.vvp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -70,3 +71,22 @@ def _carrier(way: Way, backend: Backend) -> Any:
     if way.engine == "blas":
         return np.dtype(way.certificate.dtype).type
     return way.plan.carrier if way.plan is not None and backend.name == "cpu" else np.float64
+
+
+def patches_of(images: Any, geometry: Window, backend: Backend) -> Callable[[int, int], np.ndarray]:
+    """What gives the patch of an image at a pixel of the result, flat, in the order (c, i, j)."""
+    g = geometry
+
+    def patch(image: int, pixel: int) -> np.ndarray:
+        top, left = (n * g.stride - g.padding for n in divmod(pixel, g.out_width))
+        out = np.zeros((g.channels, g.kernel_height, g.kernel_width))
+        rows, columns = (
+            slice(max(first, 0), min(first + size, end))
+            for first, size, end in ((top, g.kernel_height, g.height), (left, g.kernel_width, g.width))
+        )
+        part = backend.to_host(images[image, :, rows, columns])
+        y, x = max(-top, 0), max(-left, 0)
+        out[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+        return out.reshape(-1)
+
+    return patch

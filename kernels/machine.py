@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +21,10 @@ from ..emulator.names import scalar_format
 from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
+from .capture import Capture
 from .compute import compute
 from .contraction import plan
-from .convolution import convolve, window
+from .convolution import convolve, patches_of, window
 from .events import Events
 from .observation import observe
 from .operands import Entrance, Operand, converted, numbers, shape_of
@@ -89,6 +92,7 @@ class Machine:
             raise HalfulpError(f"ledger must be a halfulp.Ledger, or left out, not {ledger!r}.")
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
+        self._captures: list[Capture] = []
         for fmt in (dp.accumulator, dp.output, dp.product or dp.output):
             target(fmt, RNE)  # refuses what arrays cannot carry
         for operand in (dp.a, dp.b):
@@ -128,6 +132,20 @@ class Machine:
             self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
         self.ledger.move(array.size * (source.bits + fmt.bits))
         return self._hand_out(out, fmt, held, x)
+
+    @contextmanager
+    def capture(self, n_dots: int = 64, seed: int = 0) -> Iterator[Capture]:
+        """A fair sample of the dot products computed meanwhile, for measuring hardware on their very operands.
+
+        ``with machine.capture(64) as sample: ...`` and then ``sample.save("run.npz")`` (``kernels.capture``). Products
+        of matrices, convolutions and sparse products are sampled, each dot product alike likely.
+        """
+        sample = Capture(self.datapath, n_dots, seed)
+        self._captures.append(sample)
+        try:
+            yield sample
+        finally:
+            self._captures.remove(sample)
 
     def hold(self, x: Any, fmt: Format | BlockFormat | str, axis: int = -1) -> Any:
         """``x`` as an operand in ``fmt`` of any number of calls, which need not look at it again.
@@ -220,6 +238,7 @@ class Machine:
         x, y = self._matrices(a, b)
         (m, k), n = x.values.shape, y.values.shape[1]
         out, events = self._product(x, y, self.datapath, observed)
+        self._offer(m * n, lambda i: (x.values[i // n], y.values[:, i % n]))
         self._count_dots(m * n, k)
         self._move(x, y, out.size)
         return self._hand_out(out.reshape(m, n), self.datapath.output, held, a, b), events
@@ -284,6 +303,14 @@ class Machine:
         kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
         sums, way = convolve(dp, images, kernels, geometry, self.backend, self._draw())
         self.ledger.ways[way.name] += sums.size * kernels.values[0].size
+        patch = patches_of(images.values, geometry, self.backend)
+        pixels = geometry.out_height * geometry.out_width
+
+        def operands(i: int) -> tuple[Any, Any]:
+            (image, kernel), pixel = divmod(i // pixels, len(kernels.values)), i % pixels
+            return patch(image, pixel), kernels.values[kernel].reshape(-1)
+
+        self._offer(sums.size, operands)
         self._count_dots(sums.size, kernels.values[0].size)
         self._move(images, kernels, sums.size)
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
@@ -310,6 +337,12 @@ class Machine:
         multiply_rows(dp, rows, y.values, out, self.backend, self._draw(), entrance, drawn)
         for length, count in lengths_of(rows, dp):
             self._count_dots(count, length)
+
+        def operands(i: int) -> tuple[Any, Any]:
+            row = slice(int(rows.indptr[i]), int(rows.indptr[i + 1]))
+            return rows.data[row], y.values[rows.indices[row]]
+
+        self._offer(rows.shape[0], operands)
         self.ledger.move(
             nnz * (dp.a.bits + _INDEX_BITS)
             + (out.size + 1) * _INDEX_BITS
@@ -432,6 +465,11 @@ class Machine:
         )
         out = xp.empty(math.prod(shape), kind)
         return compute(self.backend, op, flat, t, path, self._draws(Role.OUTPUT), out).reshape(shape)
+
+    def _offer(self, count: int, operands: Callable[[int], tuple[Any, Any]]) -> None:
+        """Lets captures choose among the dot products of a call."""
+        for capture in self._captures:
+            capture.offer(count, lambda i: tuple(map(self.backend.to_host, operands(i))))  # type: ignore[arg-type,return-value]
 
     def _count_dots(self, dots: int, length: int) -> None:
         for operation, times in dot_operations(self.datapath, length).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..emulator.formats import FixedFormat, Format
 from ..emulator.functions import Function
 from ..emulator.orders import Blocked, Do, Exact, Systolic, lanes, program
 from ..emulator.random import Role, random_bits, stream
+from .capture import Dot
 from .cases import Cases
 from .evaluate import evaluate
 from .machine import Machine
@@ -59,6 +60,17 @@ def dot_stimulus(datapath: Datapath, number: int = 4000, seed: int = 1, longest:
     return dict(columns)
 
 
+def captured_stimulus(datapath: Datapath, dots: Iterable[Dot], seed: int = 1) -> Columns:
+    """The ports' codes, clock by clock, of captured dot products, one after the other; random bits are fresh ones."""
+    columns = defaultdict[str, list[int]](list)
+    for call, dot in enumerate(dots):
+        operands = (dot.a, dot.a_scales), (dot.b, dot.b_scales)
+        for clock in _clocks(datapath, len(dot.a), lanes(datapath.order), *operands, seed, call):
+            for port, word in clock.items():
+                columns[port].append(word)
+    return dict(columns)
+
+
 def _operand(fmt: Any, length: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
     """Element codes, and scale codes of a block format."""
 
@@ -97,7 +109,7 @@ def _relate(dp: Datapath, x: Any, y: Any, draw: np.random.Generator) -> None:
 def _row(fmt: Any, codes: np.ndarray, scales: np.ndarray | None) -> Any:
     if scales is None:
         return fmt.decode(codes)[None, :]
-    return Blocks(codes[None, :], scales[None, :], 0 if False else _one(fmt), 1, fmt)
+    return Blocks(codes[None, :], scales[None, :], _one(fmt), 1, fmt)
 
 
 def _column(fmt: Any, codes: np.ndarray, scales: np.ndarray | None) -> Any:
@@ -115,7 +127,9 @@ def _clocks(dp: Datapath, length: int, n: int, x: Any, y: Any, seed: int, call: 
     """The ports' codes, clock by clock, of one dot product."""
     blocked = isinstance(dp.order, Blocked)
     span = dp.order.length if isinstance(dp.order, Blocked) else length
-    starts = [(s, min(s + n, b + span, length)) for b in range(0, length, span) for s in range(b, min(b + span, length), n)]
+    starts = [
+        (s, min(s + n, b + span, length)) for b in range(0, length, span) for s in range(b, min(b + span, length), n)
+    ]
     draws = _draws(dp, length, [first for first, _ in starts])
     for i, (first, last) in enumerate(starts):
         clock = {"clear": int(i == 0)}

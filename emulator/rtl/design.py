@@ -12,7 +12,6 @@ import numpy as np
 from ..datapath import Datapath
 from ..errors import HalfulpError
 from ..functions import Function, function
-from ..random import LFSR
 from ..rounding import Rounding
 from .testbench import Port, bench, lines
 
@@ -48,7 +47,9 @@ def subject(text: str | Function | Datapath, rounding: Rounding | str = "RNE") -
         try:
             return function(text, rounding)
         except HalfulpError as no_function:
-            raise HalfulpError(f"{text!r} is no datapath ({no_datapath}) and no function unit ({no_function})") from None
+            raise HalfulpError(
+                f"{text!r} is no datapath ({no_datapath}) and no function unit ({no_function})"
+            ) from None
 
 
 def module_name(what: Function | Datapath) -> str:
@@ -123,6 +124,10 @@ def _header(what: Function | Datapath, name: str, ports: Sequence[Port], latency
     lines_ = [line for text in told for line in wrap(text, 110)]
     for port in ports:
         fmt = f", of {formats[port.name]}" if port.name in formats else ""
-        meaning = meanings.get(port.name) or _MEANINGS.get(port.name) or ("scales of the blocks" if "scale" in port.name else "operand")
+        meaning = (
+            meanings.get(port.name)
+            or _MEANINGS.get(port.name)
+            or ("scales of the blocks" if "scale" in port.name else "operand")
+        )
         lines_.append(f"  {'out' if port.output else 'in '} {port.name:<20} {port.bits:>5} bits  {meaning}{fmt}")
     return "".join(f"// {line}\n" for line in lines_) + "\n"

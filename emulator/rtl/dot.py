@@ -26,10 +26,9 @@ from .part import Number, Part, leading_zeros, registered, shift_left
 from .rounding import Normalise, Round
 from .shapes import Need, Shape, checked
 from .sums import FixedSum, FusedSum, absolute
-from .twostage import Endless, TwoStageSum
 from .trees import Multiply
+from .twostage import Endless, TwoStageSum
 from .unpack import Unpack
-
 
 GROWTH = 30  #: bits of an exact accumulator beyond a product's: 2^30 products fit
 
@@ -89,7 +88,9 @@ class DotUnit(Part):
         for role, draws in self._drawn.items():
             if draws:
                 port = self._input(f"random_{role}", sum(map(len, draws)))
-                delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(role, min(pipeline, 2) + 1)
+                delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(
+                    role, min(pipeline, 2) + 1
+                )
                 word, first = self._delayed(port, delay), 0
                 for bits in draws:
                     self.connect(bits, word[first : first + len(bits)])
@@ -164,7 +165,14 @@ class DotUnit(Part):
         if dp.in_blocks and (isinstance(dp.inner_order, Exact) or group):
             size = group or next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
             starts = range(0, n, size)
-            products = [self._block(s, [scaled[0][0](i) for i in range(s, min(s + size, n))], [scaled[1][0](i) for i in range(s, min(s + size, n))]) for s in starts]
+            products = [
+                self._block(
+                    s,
+                    [scaled[0][0](i) for i in range(s, min(s + size, n))],
+                    [scaled[1][0](i) for i in range(s, min(s + size, n))],
+                )
+                for s in starts
+            ]
         else:
             products = [self._product(i, scaled[0][0](i), scaled[1][0](i)) for i in range(n)]
         return [self._registered(f"product{i}", p) if self.pipeline else p for i, p in enumerate(products)]
@@ -260,7 +268,9 @@ class DotUnit(Part):
             kept = [("exact", self._exact_bits), ("nan", 1), ("plus_infinity", 1), ("minus_infinity", 1)]
             return [Signal(n, name=name, reset_less=True) for name, n in (kept[:1] if self.fixed else kept)]
         count = self.lanes if isinstance(order, Systolic) else 1
-        return [Signal(bits, name=f"accumulator{i}" if count > 1 else "accumulator", reset_less=True) for i in range(count)]
+        return [
+            Signal(bits, name=f"accumulator{i}" if count > 1 else "accumulator", reset_less=True) for i in range(count)
+        ]
 
     def _next(self, products: list[Any], held: list[Value], level: int) -> list[Value]:
         """What the registers hold after a step that found ``held`` in them."""
@@ -305,7 +315,11 @@ class DotUnit(Part):
             product = products[first]
             if isinstance(product, Term):
                 return product.number
-            return self.inside(f"multiply{first}", SumIntegers([product])).integer if isinstance(product, tuple) else product
+            return (
+                self.inside(f"multiply{first}", SumIntegers([product])).integer
+                if isinstance(product, tuple)
+                else product
+            )
         half = first + (1 << (last - first - 1).bit_length() - 1)
         left, right = self._tree(products, first, half, level), self._tree(products, half, last, level)
         name = f"{first}_{last - 1}"
@@ -324,7 +338,10 @@ class DotUnit(Part):
             return replace(exactly, sign=self.let("sign_of_sum", exactly.sign & (~exactly.zero | exactly.infinity)))
         if isinstance(order, TwoStage):
             assert isinstance(need.fmt, FloatFormat)
-            endless = [p._replace(number=self.inside(f"endless{i}", Endless(p.number, need.fmt)).number) for i, p in enumerate(products)]
+            endless = [
+                p._replace(number=self.inside(f"endless{i}", Endless(p.number, need.fmt)).number)
+                for i, p in enumerate(products)
+            ]
             return self.inside("sum", TwoStageSum(endless, total, order, need.fmt)).number
         if isinstance(need.fmt, FixedFormat):
             last = need.fmt.quantum_exponent - order.guard_bits
@@ -351,7 +368,10 @@ class DotUnit(Part):
     def _exact_window(self, products: list[Any]) -> None:
         """Its places: from a product's last bit to its first, and the growth of 2^30 of them."""
         if self.fixed:
-            sums = [self.inside(f"product{i}", SumIntegers([p])).integer if isinstance(p, tuple) else p for i, p in enumerate(products)]
+            sums = [
+                self.inside(f"product{i}", SumIntegers([p])).integer if isinstance(p, tuple) else p
+                for i, p in enumerate(products)
+            ]
             products[:] = sums
             self._exact_last = sums[0].last
             self._exact_bits = checked(len(sums[0].value) + GROWTH)

@@ -46,7 +46,6 @@ class SumIntegers(Part):
             heap.add_row(x.value, x.last - last, signed=True)
         self.integer = Integer(heap.total().as_signed(), last)
 
-
     def _taken(self, name: str, x: Integer) -> Integer:
         return Integer(self.take(name, x.value), x.last)
 

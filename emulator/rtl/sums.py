@@ -147,9 +147,7 @@ def maximum(part: Part, name: str, values: list[Value]) -> Value:
     return values[0]
 
 
-def signed_number(
-    part: Part, total: Value, base: int, offset: Value, highest: int, terms: Sequence[Number]
-) -> Number:
+def signed_number(part: Part, total: Value, base: int, offset: Value, highest: int, terms: Sequence[Number]) -> Number:
     """The number total * 2^(base + offset), with the specials of the terms of that sum; a zero is +0."""
     sign, magnitude = absolute(part, total)
     known = specials(part, terms)

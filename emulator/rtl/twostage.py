@@ -46,7 +46,9 @@ def _signed(value: Value) -> Value:
 class TwoStageSum(Part):
     """What a step of ``order`` rounds into ``fmt``: the products' sum and the accumulator, floored and added."""
 
-    def __init__(self, products: Sequence[tuple[Number, int]], total: Number, order: TwoStage, fmt: FloatFormat) -> None:
+    def __init__(
+        self, products: Sequence[tuple[Number, int]], total: Number, order: TwoStage, fmt: FloatFormat
+    ) -> None:
         super().__init__()
         products = [(self.take_number(f"x{i}", number), exponent) for i, (number, exponent) in enumerate(products)]
         total = self.take_number("total", total)
@@ -97,4 +99,6 @@ class TwoStageSum(Part):
             x.shape, bits=bits, base=fmt.emin - (bits - 2), lowest=0, highest=highest, zeros=((bits - 1, highest),)
         )
         exponent = self.let("exponent_kept", normal.exponent[: highest.bit_length()])
-        return replace(x, shape=shape, magnitude=magnitude, offset=exponent, zero=self.let("zero_kept", ~magnitude.any()))
+        return replace(
+            x, shape=shape, magnitude=magnitude, offset=exponent, zero=self.let("zero_kept", ~magnitude.any())
+        )
