@@ -77,7 +77,8 @@ class Capture:
                 columns[name] = np.concatenate([getattr(d, name) for d in dots])
         lengths = np.array([len(d.a) for d in dots])
         data = io.BytesIO()
-        np.savez_compressed(data, datapath=self.datapath.name, offered=self.offered, lengths=lengths, **columns)
+        columns |= {"datapath": np.array(self.datapath.name), "offered": np.array(self.offered), "lengths": lengths}
+        np.savez_compressed(data, **columns)  # type: ignore[arg-type]
         part = Path(f"{path}.part")
         part.write_bytes(data.getvalue())
         part.replace(path)

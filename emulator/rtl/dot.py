@@ -159,31 +159,24 @@ class DotUnit(Part):
     def _products(self) -> list[Any]:
         """The products of a step: numbers of the formats' kind, exact or rounded, registered as the pipeline asks."""
         dp, n = self.datapath, self.lanes
+        self.operand_ports: list[Signal] = []
         scaled = [self._operand("a", dp.a), self._operand("b", dp.b)]
-        self.operand_ports = [port for _, ports in scaled for port in ports]
         group = dp.inner_order.group if isinstance(dp.inner_order, Fused) else None
         if dp.in_blocks and (isinstance(dp.inner_order, Exact) or group):
             size = group or next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
-            starts = range(0, n, size)
-            products = [
-                self._block(
-                    s,
-                    [scaled[0][0](i) for i in range(s, min(s + size, n))],
-                    [scaled[1][0](i) for i in range(s, min(s + size, n))],
-                )
-                for s in starts
-            ]
+            products = [self._block(start, range(start, min(start + size, n)), *scaled) for start in range(0, n, size)]
         else:
-            products = [self._product(i, scaled[0][0](i), scaled[1][0](i)) for i in range(n)]
+            products = [self._product(i, *(operand(i) for operand in scaled)) for i in range(n)]
         return [self._registered(f"product{i}", p) if self.pipeline else p for i, p in enumerate(products)]
 
-    def _operand(self, name: str, fmt: Any) -> tuple[Callable[[int], Any], list[Signal]]:
-        """The operands of a port, by lane, and the ports."""
+    def _operand(self, name: str, fmt: Any) -> Callable[[int], Any]:
+        """The operands of a port, by lane; of blocks with their scale."""
         element = fmt.element if isinstance(fmt, BlockFormat) else fmt
         port = self._input(name, element.bits * self.lanes)
-        codes, ports = self._delayed(port, int(self.pipeline > 1)), [port]
+        codes = self._delayed(port, int(self.pipeline > 1))
+        self.operand_ports.append(port)
         if not isinstance(fmt, BlockFormat):
-            return lambda i: self.unpack(f"{name}{i}", codes.word_select(i, element.bits), element), ports
+            return lambda i: self.unpack(f"{name}{i}", codes.word_select(i, element.bits), element)
         blocks = -(-self.lanes // fmt.size)
         scales = self._input(f"{name}_scale", fmt.scale.bits * blocks)
         held = self._delayed(scales, int(self.pipeline > 1))
@@ -194,7 +187,8 @@ class DotUnit(Part):
         def lane(i: int) -> tuple[Any, Any]:
             return self.unpack(f"{name}{i}", codes.word_select(i, element.bits), element), unpacked[i // fmt.size]
 
-        return lane, [port, scales]
+        self.operand_ports.append(scales)
+        return lane
 
     def _product(self, i: int, x: Any, y: Any) -> Any:
         dp = self.datapath
@@ -202,7 +196,8 @@ class DotUnit(Part):
             if dp.product is None:
                 return x, y
             exactly = self.inside(f"multiply{i}", SumIntegers([(x, y)])).integer
-            return integer(self.round(f"product{i}", exactly, dp.product, dp.product_rounding, "product"), dp.product)
+            code = self.round(f"product{i}", exactly, dp.product, dp.product_rounding, "product")
+            return self.unpack(f"product{i}", code, dp.product)
         parts = [p for operand in (x, y) for p in (operand if isinstance(operand, tuple) else (operand,))]
         aligning = isinstance(dp.inner_order, Fused | TwoStage) and not isinstance(dp.accumulators[-1][0], FixedFormat)
         if aligning:
@@ -216,8 +211,9 @@ class DotUnit(Part):
             product = self.unpack(f"product{i}", code, dp.product)
         return Term(product, exponent)
 
-    def _block(self, start: int, xs: list[Any], ys: list[Any]) -> Term:
+    def _block(self, start: int, lanes: range, a: Callable[[int], Any], b: Callable[[int], Any]) -> Term:
         """The exact sum of the products of a block's elements, times the scales, which come after the sum."""
+        xs, ys = ([operand(i) for i in lanes] for operand in (a, b))
         elements = [[operand[0] if isinstance(operand, tuple) else operand for operand in side] for side in (xs, ys)]
         scales = [side[0][1] for side in (xs, ys) if isinstance(side[0], tuple)]
         products = [
@@ -268,9 +264,8 @@ class DotUnit(Part):
             kept = [("exact", self._exact_bits), ("nan", 1), ("plus_infinity", 1), ("minus_infinity", 1)]
             return [Signal(n, name=name, reset_less=True) for name, n in (kept[:1] if self.fixed else kept)]
         count = self.lanes if isinstance(order, Systolic) else 1
-        return [
-            Signal(bits, name=f"accumulator{i}" if count > 1 else "accumulator", reset_less=True) for i in range(count)
-        ]
+        names = [f"accumulator{i}" for i in range(count)] if count > 1 else ["accumulator"]
+        return [Signal(bits, name=name, reset_less=True) for name in names]
 
     def _next(self, products: list[Any], held: list[Value], level: int) -> list[Value]:
         """What the registers hold after a step that found ``held`` in them."""
@@ -286,6 +281,7 @@ class DotUnit(Part):
         if isinstance(order, Tree):
             below = self._tree(products, 0, self.lanes, level)
             return [self.added("total", below, totals[0], level)]
+        assert isinstance(order, Fusing)
         exactly = self._fuse(products, totals[0], order, Need(fmt, rounding))
         tensor_core = isinstance(order, Fused) and order.tensor_core
         return [self.round("total", exactly, fmt, rounding, "accumulator", tensor_core)]
@@ -324,6 +320,10 @@ class DotUnit(Part):
         left, right = self._tree(products, first, half, level), self._tree(products, half, last, level)
         name = f"{first}_{last - 1}"
         return self.unpack(name, self.added(name, right, left, level), self.datapath.accumulators[level][0])
+
+    def _resolved(self, name: str, product: Any) -> Integer:
+        """A product of integers that is not to be added in the heap of a sum."""
+        return self.inside(name, SumIntegers([product])).integer if isinstance(product, tuple) else product
 
     def _fuse(self, products: list[Any], total: Any, order: Fusing, need: Need) -> Any:
         """The sum of products and accumulator that one step of ``order`` rounds; a zero is +0."""

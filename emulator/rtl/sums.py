@@ -107,7 +107,8 @@ class FusedSum(Part):
     A term is a number and the exponent that it counts with, at offset 0: above that stand the bits by which a product
     may grow. Zeros do not count. ``floor``: the least that the largest exponent counts as.
 
-    ``none``: all terms are 0. ``total`` is the sum in two's complement, its last place ``kept`` under the exponent ``lowest`` + ``largest``.
+    ``none``: all terms are 0. ``total`` is the sum in two's complement, its last place ``kept`` under the exponent
+    ``lowest`` + ``largest``.
     """
 
     def __init__(self, terms: Sequence[tuple[Number, int]], kept: int, floor: int | None = None) -> None:

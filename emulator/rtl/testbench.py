@@ -39,7 +39,8 @@ module {name}_tb;
         expected = vectors[j][{out_width}:0];
         if (vectors[j][{width}] && out !== expected) begin
           errors = errors + 1;
-          if (errors <= 10) $display("line %0d: in %h, out %h, expected %h", j + 1, vectors[j][{in_top}:{out_bits}], out, expected);
+          if (errors <= 10) $display("line %0d: in %h, out %h, expected %h",
+            j + 1, vectors[j][{in_top}:{out_bits}], out, expected);
         end
       end
       if (LATENCY > 0) begin clk = 0; #1; end

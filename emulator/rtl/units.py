@@ -78,8 +78,9 @@ class Unit(Part):
             numbers = self._rank("multiply", (product, *numbers[2:]))
         if len(numbers) == 1:
             return numbers[0]
-        aligned = self.inside("align", Align(*numbers, need)).aligned
-        x, y, aligned = self._rank("align", (*numbers, aligned))
+        x, y = numbers
+        aligned = self.inside("align", Align(x, y, need)).aligned
+        x, y, aligned = self._rank("align", (x, y, aligned))
         return self._rank("add", self.inside("add", Add(x, y, aligned, need.rounding.mode)).number)
 
     def _rank(self, place: str, x: Any) -> Any:

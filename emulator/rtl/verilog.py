@@ -83,6 +83,7 @@ class _Module:
         self.names: dict[int, str] = {}
         self.taken_names: set[str] = set()
         self.lines: list[str] = []
+        self._body = ""
 
     # ---- what is needed
 
@@ -118,7 +119,7 @@ class _Module:
         if kind in ("wire", "register"):
             todo.append(what)  # type: ignore[arg-type]
         elif kind == "cell":
-            todo.extend(self.part.cells[what][2].values())  # type: ignore[index]
+            todo.extend(self.part.cells[what][2].values())  # type: ignore[call-overload]
         elif kind == "part":
             self.read[what][key] = signal  # type: ignore[index]
 
@@ -126,7 +127,7 @@ class _Module:
 
     def body(self) -> str:
         """The ports and what stands in the module."""
-        if self.lines:
+        if self._body:
             return self._body
         part, needed = self.part, self.needed
         inputs = [s for s, _ in part.taken if id(s) in needed]
@@ -172,7 +173,7 @@ class _Module:
         return self.names[key]
 
     def _unique(self, wanted: str) -> str:
-        wanted += "_" * (wanted in _WORDS)
+        wanted += "_" * (wanted in _WORDS.split())
         name = next(n for i in count() if (n := wanted + (f"_{i + 1}" if i else "")) not in self.taken_names)
         self.taken_names.add(name)
         return name
@@ -362,240 +363,22 @@ def _flat(value: Concat) -> list[Value]:
 
 
 #: Reserved words of SystemVerilog (IEEE 1800-2017, annex B) without underscores: no names of wires.
-_WORDS = set(
-    [
-        "accept",
-        "alias",
-        "always",
-        "and",
-        "assert",
-        "assign",
-        "assume",
-        "automatic",
-        "before",
-        "begin",
-        "bind",
-        "bins",
-        "binsof",
-        "bit",
-        "break",
-        "buf",
-        "bufif0",
-        "bufif1",
-        "byte",
-        "case",
-        "casex",
-        "casez",
-        "cell",
-        "chandle",
-        "checker",
-        "class",
-        "clocking",
-        "cmos",
-        "config",
-        "const",
-        "constraint",
-        "context",
-        "continue",
-        "cover",
-        "covergroup",
-        "coverpoint",
-        "cross",
-        "deassign",
-        "default",
-        "defparam",
-        "design",
-        "disable",
-        "dist",
-        "do",
-        "edge",
-        "else",
-        "end",
-        "endcase",
-        "endchecker",
-        "endclass",
-        "endclocking",
-        "endconfig",
-        "endfunction",
-        "endgenerate",
-        "endgroup",
-        "endinterface",
-        "endmodule",
-        "endpackage",
-        "endprimitive",
-        "endprogram",
-        "endproperty",
-        "endspecify",
-        "endsequence",
-        "endtable",
-        "endtask",
-        "enum",
-        "event",
-        "eventually",
-        "expect",
-        "export",
-        "extends",
-        "extern",
-        "final",
-        "first",
-        "for",
-        "force",
-        "foreach",
-        "forever",
-        "fork",
-        "forkjoin",
-        "function",
-        "generate",
-        "genvar",
-        "global",
-        "highz0",
-        "highz1",
-        "if",
-        "iff",
-        "ifnone",
-        "ignore",
-        "illegal",
-        "implements",
-        "implies",
-        "import",
-        "incdir",
-        "include",
-        "initial",
-        "inout",
-        "input",
-        "inside",
-        "instance",
-        "int",
-        "integer",
-        "interconnect",
-        "interface",
-        "intersect",
-        "join",
-        "large",
-        "let",
-        "liblist",
-        "library",
-        "local",
-        "localparam",
-        "logic",
-        "longint",
-        "macromodule",
-        "matches",
-        "medium",
-        "modport",
-        "module",
-        "nand",
-        "negedge",
-        "nettype",
-        "new",
-        "nexttime",
-        "nmos",
-        "nor",
-        "noshowcancelled",
-        "not",
-        "notif0",
-        "notif1",
-        "null",
-        "or",
-        "output",
-        "package",
-        "packed",
-        "parameter",
-        "pmos",
-        "posedge",
-        "primitive",
-        "priority",
-        "program",
-        "property",
-        "protected",
-        "pull0",
-        "pull1",
-        "pulldown",
-        "pullup",
-        "pure",
-        "rand",
-        "randc",
-        "randcase",
-        "randsequence",
-        "rcmos",
-        "real",
-        "realtime",
-        "ref",
-        "reg",
-        "release",
-        "repeat",
-        "restrict",
-        "return",
-        "rnmos",
-        "rpmos",
-        "rtran",
-        "rtranif0",
-        "rtranif1",
-        "scalared",
-        "sequence",
-        "shortint",
-        "shortreal",
-        "signed",
-        "small",
-        "soft",
-        "solve",
-        "specify",
-        "specparam",
-        "static",
-        "string",
-        "strong",
-        "strong0",
-        "strong1",
-        "struct",
-        "super",
-        "supply0",
-        "supply1",
-        "table",
-        "tagged",
-        "task",
-        "this",
-        "throughout",
-        "time",
-        "timeprecision",
-        "timeunit",
-        "tran",
-        "tranif0",
-        "tranif1",
-        "tri",
-        "tri0",
-        "tri1",
-        "triand",
-        "trior",
-        "trireg",
-        "type",
-        "typedef",
-        "union",
-        "unique",
-        "unique0",
-        "unsigned",
-        "until",
-        "untyped",
-        "use",
-        "uwire",
-        "var",
-        "vectored",
-        "virtual",
-        "void",
-        "wait",
-        "wand",
-        "weak",
-        "weak0",
-        "weak1",
-        "while",
-        "wildcard",
-        "wire",
-        "with",
-        "within",
-        "wor",
-        "xnor",
-        "xor",
-    ]
-)
+_WORDS = """
+accept alias always and assert assign assume automatic before begin bind bins binsof bit break buf bufif0 bufif1 byte
+case casex casez cell chandle checker class clocking cmos config const constraint context continue cover covergroup
+coverpoint cross deassign default defparam design disable dist do edge else end endcase endchecker endclass
+endclocking endconfig endfunction endgenerate endgroup endinterface endmodule endpackage endprimitive endprogram
+endproperty endspecify endsequence endtable endtask enum event eventually expect export extends extern final first for
+force foreach forever fork forkjoin function generate genvar global highz0 highz1 if iff ifnone ignore illegal
+implements implies import incdir include initial inout input inside instance int integer interconnect interface
+intersect join large let liblist library local localparam logic longint macromodule matches medium modport module nand
+negedge nettype new nexttime nmos nor noshowcancelled not notif0 notif1 null or output package packed parameter pmos
+posedge primitive priority program property protected pull0 pull1 pulldown pullup pure rand randc randcase
+randsequence rcmos real realtime ref reg release repeat restrict return rnmos rpmos rtran rtranif0 rtranif1 scalared
+sequence shortint shortreal signed small soft solve specify specparam static string strong strong0 strong1 struct
+super supply0 supply1 table tagged task this throughout time timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1
+triand trior trireg type typedef union unique unique0 unsigned until untyped use uwire var vectored virtual void wait
+wand weak weak0 weak1 while wildcard wire with within wor xnor xor"""
 
 
 def _closes(text: str) -> bool:
