@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
+import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.emulator.codec import code_dtype
@@ -58,6 +60,13 @@ class Group(Part):
         return [*self.inputs, *([self.random] if self.random_bits else []), self.results]
 
 
+def mac(operand, accumulator, mode):
+    """The unit that adds a product of two operands to an accumulator of another format."""
+    f = function(f"{accumulator}_fma", mode)
+    operands = (hu.format(operand), hu.format(operand), f.result)
+    return replace(f, name=f"{operand}*{operand}+{accumulator}", operands=operands)
+
+
 def all_cases(functions):
     """Every combination of operand codes and random bits that the functions have, as columns."""
     widths = [f.bits for f in functions[0].operands] + [max(f.random_bits for f in functions)]
@@ -104,7 +113,7 @@ def simulate(verilog, ports, columns, latency, folder, simulator="iverilog"):
 
 
 def check_units(functions, columns, folder, simulator="iverilog"):
-    """Simulates units with common operands; each must give the emulator's codes and flags. Returns designs x vectors."""
+    """Simulates units with common operands: each must give the emulator's codes and flags. Returns units x vectors."""
     group = Group(functions)
     answers = [column for f in functions for column in expected(f, columns)]
     named = dict(zip("abc", columns[:-1], strict=False)) | {"random": columns[-1]}

@@ -204,7 +204,7 @@ class Round(Part):
         minus = x.sign if x.shape.negative else Const(0, 1)
         least = Mux(minus, -fmt.min_integer, fmt.max_integer)
         over = self.let("over", too_large | (rounded > least))
-        integer = self.let("integer", Mux(minus, -rounded, rounded)[:n])
+        integer = self.let("integer", Mux(minus, Const(0, n) - rounded, rounded)[:n])
         end = Mux(minus, Const(fmt.min_integer & ((1 << n) - 1), n), Const(fmt.max_integer, n))
         number = integer if fmt.wrap else Mux(over, end, integer)
         self._finish(Mux(x.infinity, end, number) if x.shape.infinity else number)
