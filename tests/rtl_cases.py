@@ -11,6 +11,7 @@ import pytest
 from halfulp.emulator.codec import code_dtype
 from halfulp.emulator.datapath import Datapath
 from halfulp.emulator.functions import function
+from halfulp.emulator.silicon.synthesis import find_yosys
 from halfulp.kernels.cases import Cases
 from halfulp.kernels.evaluate import evaluate
 from halfulp.kernels.stimulus import dot_stimulus
@@ -160,3 +161,11 @@ def check_datapath(text, number, pipelines, folder, simulator="iverilog"):
         printed = simulate(verilog, ports, columns, unit.latency, folder, simulator)
         assert f"PASS dut: {len(columns['code'])} vectors" in printed, f"{text}, pipeline {pipeline}: {printed}"
     return len(pipelines) * len(columns["code"])
+
+
+def smt(verilog, folder):
+    """SMT-LIB text of a combinational module ``dut``, as Yosys reads its Verilog: functions of one bit vector."""
+    (folder / "dut.v").write_text(verilog)
+    script = "read_verilog dut.v; hierarchy -top dut; proc; flatten; opt -full; write_smt2 -stbv dut.smt2"
+    subprocess.run([*find_yosys(), "-q", "-p", script], cwd=folder, check=True)
+    return (folder / "dut.smt2").read_text()
