@@ -142,7 +142,8 @@ class Round(Part):
         t = len(kept) - 1
         ones = self.let("all_ones", Cat(kept[:t], cut.fraction[-1]).all())
         fraction = Cat(Const(0, 1), cut.fraction[:-1])
-        carries = increment(self.need.rounding, self.x.sign, Const(1, 1), fraction, cut.sticky, self.random)
+        odd = Const(1 ^ self.fmt.parity(self.fmt.emin - 1), 1)  # type: ignore[union-attr]
+        carries = increment(self.need.rounding, self.x.sign, odd, fraction, cut.sticky, self.random)
         return (field == 0) & ~(ones & self.let("carries", carries))
 
     def _pack(self, fmt: FloatFormat, code: Value, tiny: Value, inexact: Value) -> None:
@@ -195,7 +196,7 @@ class Round(Part):
         spare = len(magnitude) if fmt.wrap else 1
         first = n - 1 + spare  # exponent of the window's first bit, in units of the last place
         highest = x.shape.highest + x.shape.top - fmt.emin
-        lowest = x.shape.lowest + x.shape.top - fmt.emin
+        lowest = x.shape.least - fmt.emin  # what began with zeros has been shifted up
         too_large: Value = Const(0, 1)
         first = min(first, max(highest, 0))
         if highest > first:
@@ -211,7 +212,7 @@ class Round(Part):
         minus = x.sign if x.shape.negative else Const(0, 1)
         least = Mux(minus, -fmt.min_integer, fmt.max_integer)
         over = self.let("over", too_large | (rounded > least))
-        integer = self.let("integer", Mux(minus, -rounded, rounded)[:n])
+        integer = self.let("integer", Mux(minus, Const(0, n) - rounded, rounded)[:n])
         end = Mux(minus, Const(fmt.min_integer & ((1 << n) - 1), n), Const(fmt.max_integer, n))
         number = integer if fmt.wrap else Mux(over, end, integer)
         self._finish(Mux(x.infinity, end, number) if x.shape.infinity else number)
