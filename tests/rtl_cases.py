@@ -24,7 +24,7 @@ from halfulp.emulator.rtl.dot import DotUnit
 from halfulp.emulator.rtl.part import Part
 from halfulp.emulator.rtl.testbench import Port, bench, lines
 from halfulp.emulator.rtl.units import Unit
-from halfulp.emulator.rtl.verilog import convert
+from halfulp.emulator.rtl.verilog import text as convert
 
 MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "SR2", "SR3c")
 SIDE_BY_SIDE = 12  #: units in a simulation: the time that Icarus takes grows as the square of their number
@@ -49,12 +49,13 @@ class Group(Part):
         self.random_bits = max(f.random_bits for f in functions)
         self.random = Signal(self.random_bits, name="random")
         for f, unit in zip(functions, units, strict=True):
-            self.m.d.comb += [own.eq(shared) for own, shared in zip(unit.inputs, self.inputs, strict=True)]
-            if f.random_bits:
-                self.m.d.comb += unit.random.eq(self.random)
+            for own, shared in zip(unit.inputs, self.inputs, strict=True):
+                unit.supply(own, shared)
+            for own in unit.random:
+                unit.supply(own, self.random[: f.random_bits])
         self.fields = [len(signal) for unit in units for signal in unit.outputs]
         self.results = Signal(sum(self.fields), name="results")
-        self.m.d.comb += self.results.eq(Cat(*(signal for unit in units for signal in unit.outputs)))
+        self.connect(self.results, Cat(*(signal for unit in units for signal in unit.outputs)))
 
     @property
     def ports(self):

@@ -204,7 +204,7 @@ def test_a_wrong_unit_fails(tmp_path):
     vectors = {"a": columns[0], "b": columns[1], "code": expected(f, columns)[0]}
     right = convert(unit, "dut", unit.ports)
     assert "PASS dut: 4096 vectors" in simulate(right, ports, vectors, 0, tmp_path)
-    for wrong in (("a ^ b ^ c", "a ^ b | c"), ("(a & b)", "(a | b)"), ("exponent = offset +", "exponent = offset -")):
+    for wrong in (("a ^ b ^ c", "a ^ b | c"), ("(a & b)", "(a | b)"), ("= x_offset +", "= x_offset -")):
         assert wrong[0] in right
         printed = simulate(right.replace(*wrong), ports, vectors, 0, tmp_path)
         assert "FAIL dut" in printed and "line" in printed

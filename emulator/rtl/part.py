@@ -37,6 +37,10 @@ class Part(Elaboratable):
     def take_number(self, name: str, number: Number) -> Number:
         return number.map(lambda field, value: self.take(f"{name}_{field}", value))
 
+    def supply(self, port: Signal, value: Value) -> None:
+        """Connects an input port of a unit that stands inside another part."""
+        self.taken.append((port, value))
+
     def let(self, name: str, value: Any) -> Value:
         """A wire of the value's own width."""
         return self._named(self.wires, name, value)
