@@ -8,6 +8,7 @@ from typing import Any
 from amaranth.hdl import Const, Signal, Value
 
 from ..errors import HalfulpError
+from ..formats import PositFormat
 from ..functions import Function
 from .align import Add, Align
 from .part import Number, Part, registered
@@ -40,6 +41,8 @@ class Unit(Part):
         kind, fmt, rounding = function.operation, function.result, function.rounding
         if kind not in STAGES:
             raise HalfulpError(f"there is no RTL of {function.name}: choose one of {', '.join(STAGES)}.")
+        if isinstance(fmt, PositFormat):
+            raise HalfulpError(f"there is no RTL of {function.name}: posits are operands of units, not their results.")
         places = STAGES[kind]
         if not 0 <= pipeline <= len(places):
             raise HalfulpError(f"{function.name} takes 0 to {len(places)} pipeline registers, not {pipeline}.")
