@@ -1,4 +1,4 @@
-"""Generated hardware proven right for all inputs by a SAT solver (Z3), against specifications that share nothing with it.
+"""Generated hardware proven right for all inputs by a SAT solver (Z3), from specifications that share nothing with it.
 
 IEEE 754's formats and modes: SMT-LIB's theory of floating-point numbers. The other formats and modes, and the flags:
 exact integers on the ladder of a format's magnitudes, which the oracle of the tests knows.
@@ -6,6 +6,7 @@ exact integers on the ladder of a format's magnitudes, which the oracle of the t
 
 from fractions import Fraction
 from functools import reduce
+from itertools import pairwise
 
 import oracle
 import pytest
@@ -17,10 +18,15 @@ z3 = pytest.importorskip("z3", reason="needs Z3: pip install 'halfulp[test]'")
 INEXACT, UNDERFLOW, OVERFLOW, INVALID = 1, 2, 4, 16
 
 
-def prove(units, claim, folder):
-    """``claim(unit, operands, random, code, flags)`` holds of each unit, whatever the inputs."""
+def prove(units, claim, folder, change=("", "")):
+    """``claim(unit, operands, random, code, flags)`` holds of each unit, whatever the inputs.
+
+    ``change``: a text of the Verilog and what is put in its place, to see that the claim does not hold then.
+    """
     group = Group(units)
-    text = smt(convert(group, "dut", group.ports), folder)
+    verilog = convert(group, "dut", group.ports)
+    assert change[0] in verilog
+    text = smt(verilog.replace(*change), folder)
     ports = {s.name: z3.BitVec(s.name, len(s)) for s in group.ports}
     width = text.split("(define-sort |dut_s| () (_ BitVec ")[1].split(")")[0]
     text += f"(declare-const state (_ BitVec {width}))"
@@ -183,7 +189,7 @@ def round_float(x, fmt, rounding, random, width):
     one = oracle.power_of_two(x.unit)
     ladder = [int(oracle._magnitude(c, fmt) / one) for c in range(fmt.max_finite_code + 1)]
     ladder.append(2 * ladder[-1] - ladder[-2] if fmt.t else 2 * ladder[-1])
-    gaps = [b - a for a, b in zip(ladder, ladder[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(ladder)]
     step, low, gap = (z3.BitVecVal(v, width) for v in (0, 0, gaps[0]))
     for i in range(1, len(gaps) + 1):
         reached = z3.UGE(x.magnitude, ladder[i])
@@ -283,9 +289,46 @@ def integers(f, operands, random, code, flags):
     return z3.And(code == right[0], flags == right[1])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["e2m1finite_add", "e3m2fn_mul", "q2.2w_mul", "uq2.3_add", "binary4p2sf_fma", "e3m2finite_to_q3.2", "q3.3_to_e2m3"],
-)
-def test_small_units_with_flags(name, tmp_path):
+SOME = "e2m1finite_add e2m2fn_mul q2.2w_mul uq2.3_add binary4p2sf_fma fp6_e3m2_to_q3.2 q3.3_to_e2m3"
+
+#: Every kind of format with signed values and subnormals, of 4 to 6 bits, and fixed point.
+FORMATS = """
+e2m1finite e2m1 e2m2 e3m1 e2m2fn e2m2fnuz e2m2sat e3m2finite e2m3finite e3m2 e2m3 e3m2fn e2m3fnuz e3m2sat binary4p2sf
+binary5p2se binary6p3se binary6p4sf binary6p3sesat binary4p1se q2.2 q2.2w uq2.2 q3.3 q3.3w uq3.3 q1.4 q4.0
+"""
+MACS = "e2m1finite+e2m2 e2m1finite+e2m3finite e2m1finite+e3m2 binary4p2se+binary6p3se q2.1+q3.3 q2.2+q4.2w e2m1+q3.3"
+
+
+@pytest.mark.parametrize("name", SOME.split())
+def test_some_units_with_flags(name, tmp_path):
     prove(functions([name]), integers, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", ["add", "sub", "mul"])
+@pytest.mark.parametrize("fmt", FORMATS.split())
+def test_units_with_flags(fmt, operation, tmp_path):
+    prove(functions([f"{fmt}_{operation}"]), integers, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", FORMATS.split())
+def test_conversions_with_flags(source, tmp_path):
+    for to in FORMATS.split():
+        if to != source:
+            prove(functions([f"{source}_to_{to}"]), integers, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("formats", MACS.split())
+def test_macs_with_flags(formats, tmp_path):
+    prove([mac(*formats.split("+"), mode) for mode in MODES], integers, tmp_path)
+
+
+@pytest.mark.parametrize("claim", [ieee, integers])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("sum = a ^ b;", "sum = a | b;"), ("exponent = offset +", "exponent = offset -")]
+)
+def test_a_wrong_unit_is_refuted(claim, right, wrong, tmp_path):
+    with pytest.raises(AssertionError, match="e2m2_mul RNE: sat"):
+        prove(functions(["e2m2_mul"], ["RNE"]), claim, tmp_path, change=(right, wrong))
