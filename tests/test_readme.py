@@ -54,7 +54,7 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "bench",
         "doctor",
     }
-    assert listed == shown and len(listed) == 10
+    assert listed == shown and len(listed) == 11
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])
@@ -62,7 +62,8 @@ def test_python_example(text: str, tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     expected = {
-        "matmul": ("mul e4m3fn*e4m3fn -> exact", "doi:10.1109"),
+        "hu.Array": ("1 [Dot(a=array([ 2048, 60416]", "utilisation 82.9%", "uJ"),
+        "m.ledger": ("mul e4m3fn*e4m3fn -> exact", "doi:10.1109"),
         "cg.cg": ("Status.CONVERGED", "pJ"),
         "Scoreboard": ("code=16384", "the exact result", "bf16_fma RTZ: 1 checked, 1 mismatch"),
     }
