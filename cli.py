@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__, cli_bench, cli_check, cli_hardware, cli_runs
-from .console import Json, Node, Seed, err, out, print_json, table
+from .console import Json, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
-from .emulator.cost import QUANTITIES, cost, nodes
-from .emulator.datapath import Datapath
+from .emulator.cost import nodes
 from .emulator.errors import HalfulpError
 from .emulator.formats import Format
 from .emulator.names import ALIASES, BLOCK_ALIASES
@@ -184,28 +183,6 @@ def _exact_text(datum: arithmetic.Unpacked) -> str:
     return f"{'-' if datum.negative else ''}{datum.significand >> shift}*2^{datum.exponent + shift}"
 
 
-@app.command("cost")
-def cost_command(
-    datapath: Annotated[str, typer.Argument(help="OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in fp8_e4m3/fp32.")],
-    node: Node = "45nm",
-    as_json: Json = False,
-) -> None:
-    """Price a datapath's multiply-accumulate unit: energy, area, delay, each with basis, band and sources."""
-    price = cost(datapath, node)
-    if as_json:
-        return print_json(
-            {
-                "datapath": datapath,
-                "node": node,
-                **{q: getattr(price, q) for q in QUANTITIES},
-                "basis": price.basis,
-                "band": price.band,
-                "sources": price.sources,
-            }
-        )
-    out.print(f"{Datapath.parse(datapath).name}: {price}")
-
-
 @app.command()
 def units(
     device: Annotated[str | None, typer.Argument(help="A GPU, as in H100; none: all that are known.")] = None,
@@ -230,6 +207,7 @@ def units(
 
 app.command(cls=cli_check.TestFloatCommand)(cli_check.vectors)
 app.command(cls=cli_check.TestFloatCommand)(cli_check.verify)
+app.command("cost")(cli_hardware.cost_command)
 app.command()(cli_hardware.rtl)
 app.command()(cli_runs.train)
 app.command()(cli_runs.solve)
