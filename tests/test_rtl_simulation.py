@@ -34,8 +34,8 @@ SOURCES = [*TARGETS, *POSITS.split()]
 #: Formats of units whose operands are run through.
 SMALL = "fp4_e2m1 e2m2ftz binary4p2sf q3.2w"
 MIDDLE = """
-e2m1 e3m0 ue2m2 uq2.2 e2m2 e3m1 e2m1fn e2m1ftz e1m2finiteb1 binary5p3se binary5p1ue q2.2 q3.2 uq2.3w fp6_e3m2 fp6_e2m3 e3m2 e2m3 e4m1
-e3m2fn e2m3fnuz e3m2ftz e3m2sat binary6p3se binary6p4uf q3.3 q2.4w uq3.3
+e2m1 e3m0 ue2m2 uq2.2 e2m2 e3m1 e2m1fn e2m1ftz e1m2finiteb1 binary5p3se binary5p1ue q2.2 q3.2 uq2.3w fp6_e3m2 fp6_e2m3
+e3m2 e2m3 e4m1 e3m2fn e2m3fnuz e3m2ftz e3m2sat binary6p3se binary6p4uf q3.3 q2.4w uq3.3
 """
 EIGHT_BITS = "fp8_e4m3 fp8_e5m2 e4m3 e3m4 e4m3fnuz e5m2fnuz e4m3ftz binary8p3se binary8p4uf q4.4 q1.7 uq4.4w int8"
 SOME_WIDE = "fp16_fma bf16_mul fp32_add tf32_sub fp64_to_fp32 q4.12_mul q8.8w_add fp32_to_q8.8"
