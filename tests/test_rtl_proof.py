@@ -187,10 +187,12 @@ def raised(**flags):
 
 
 def round_float(x, fmt, rounding, random, width):
-    """Code and flags: the highest step of the ladder that is not above the magnitude, or the next one."""
+    """Code and flags: the highest step of the ladder that is not above the magnitude, or the next one.
+
+    The ladder has one step more than the format.
+    """
     one = oracle.power_of_two(x.unit)
-    ladder = [int(oracle._magnitude(c, fmt) / one) for c in range(fmt.max_finite_code + 1)]
-    ladder.append(2 * ladder[-1] - ladder[-2] if fmt.t else 2 * ladder[-1])
+    ladder = [int(oracle._magnitude(c, fmt) / one) for c in range(fmt.max_finite_code + 2)]
     gaps = [b - a for a, b in pairwise(ladder)]
     step, low, gap = (z3.BitVecVal(v, width) for v in (0, 0, gaps[0]))
     for i in range(1, len(gaps) + 1):
