@@ -57,6 +57,8 @@ def ieee(f, operands, random, code, flags):
     sort = z3.FPSort(to.w, to.p)
     if f.operation == "convert":
         right = z3.fpFPToFP(mode, *numbers, sort)
+    elif f.operation == "add" and to.w > to.p:  # which Z3's addition does not know
+        right = z3.fpFMA(mode, numbers[0], z3.FPVal(1, sort), numbers[1])
     else:
         right = {"add": z3.fpAdd, "sub": z3.fpSub, "mul": z3.fpMul, "fma": z3.fpFMA}[f.operation](mode, *numbers)
     return z3.And(z3.fpBVToFP(code, sort) == right, z3.Implies(z3.fpIsNaN(right), code == to.nan_code))
@@ -72,7 +74,7 @@ def test_small_ieee_units(name, tmp_path):
 
 LARGER_IEEE = """
 e4m3_add e4m3_mul e4m3_fma e5m2_add e5m2_mul e5m2_fma fp16_to_e5m2 fp16_to_e4m3 fp32_to_fp16 fp32_to_bf16 fp64_to_fp32
-fp16_to_fp32 bf16_add bf16_mul fp16_add
+fp16_to_fp32 bf16_add fp16_add
 """
 
 
@@ -185,10 +187,12 @@ def raised(**flags):
 
 
 def round_float(x, fmt, rounding, random, width):
-    """Code and flags: the highest step of the ladder that is not above the magnitude, or the next one."""
+    """Code and flags: the highest step of the ladder that is not above the magnitude, or the next one.
+
+    The ladder has one step more than the format.
+    """
     one = oracle.power_of_two(x.unit)
-    ladder = [int(oracle._magnitude(c, fmt) / one) for c in range(fmt.max_finite_code + 1)]
-    ladder.append(2 * ladder[-1] - ladder[-2] if fmt.t else 2 * ladder[-1])
+    ladder = [int(oracle._magnitude(c, fmt) / one) for c in range(fmt.max_finite_code + 2)]
     gaps = [b - a for a, b in pairwise(ladder)]
     step, low, gap = (z3.BitVecVal(v, width) for v in (0, 0, gaps[0]))
     for i in range(1, len(gaps) + 1):
