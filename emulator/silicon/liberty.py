@@ -355,7 +355,11 @@ def read_library(path: str | Path) -> Library:
     HalfulpError
         It cannot be read, is not Liberty, or lacks what is needed: units, a voltage, tables, an inverter.
     """
-    return _library(library_bytes(path), hashlib.sha256(_file_bytes(path)).hexdigest()[:16])
+    data, digest = library_bytes(path), hashlib.sha256(_file_bytes(path)).hexdigest()[:16]
+    try:
+        return _library(data, digest)
+    except HalfulpError as error:
+        raise HalfulpError(f"{Path(path).name}: {error}") from None
 
 
 @lru_cache(maxsize=4)
