@@ -33,7 +33,9 @@ class Unpack(Part):
         trailing, field = code[:t], self.let("exponent_field", code[t : t + w])
         if fmt.has_zero:
             normal = self.let("normal", field.any())
-            significand = self.let("magnitude", Cat(trailing if fmt.subnormals else trailing & normal.replicate(t), normal))
+            significand = self.let(
+                "magnitude", Cat(trailing if fmt.subnormals else trailing & normal.replicate(t), normal)
+            )
             offset = self.let("offset", Cat(field[0] | ~normal, field[1:]))
             zero = self.let("zero", ~(normal | any_bit(trailing)) if fmt.subnormals else ~normal)
         else:

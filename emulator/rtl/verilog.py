@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,9 @@ from .trees import CELLS
 
 
 def convert(part: Any, name: str, ports: list) -> str:
-    text = rtlil.convert(part, name=name, ports=ports, emit_src=False)
+    """A part as a Verilog module of this name. Modules inside are called <name>_<instance>: Yosys' ``uniquify`` wants
+    <name>.<instance> for itself."""
+    text = rtlil.convert(part, name=name, ports=ports, emit_src=False).replace(f"\\{name}.", f"\\{name}_")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "in.il").write_text(text)
         script = "read_rtlil in.il; proc; opt_expr; opt_clean; write_verilog -noattr out.v"
