@@ -8,6 +8,7 @@ latency, refresh and access patterns, and SRAM's ports and banks (one SRAM of th
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -278,11 +279,13 @@ class Run:
     def energy_by_part_pj(self) -> dict[tuple[str, str], float]:
         """The break-down of ``energy``: by operation ("operation", name) and by level and kind of data."""
         unit, operations = Technology(self.array.node).unit, self.ledger.operations.items()
-        parts = {("operation", str(op)): n * unit(op).energy_pj.value for op, n in operations}
+        parts: dict[tuple[str, str], float] = defaultdict(float)
+        for op, n in operations:
+            parts["operation", str(op)] += n * unit(op).energy_pj.value
         for flow in self.flows:
             each = self.array.energy_per_bit_pj(flow.level).value
             parts[flow.level, flow.kind] = (flow.read_bits + flow.written_bits) * each
-        return parts
+        return dict(parts)
 
     def __str__(self) -> str:
         energy = self.energy

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
-from .errors import HalfulpError
 from .formats import FixedFormat, Format, PositFormat
 from .rounding import Mode, Rounding
 from .rtl.shapes import Need, Shape, Window, gradual, product, shape
@@ -51,15 +51,16 @@ class Part:
     number: int = 1
     serial: int = 1  #: how many of them stand one behind the other
     stage: int = 0  #: on the way to the product, 0; to the register, 1; from there to the output, 2
+    role: str = ""  #: in a datapath: product, add, normalise, outer (addition of a block), output, registers
     share: float = 1.0  #: of the width in which bits change
     before: float = 0.0  #: ripple and levels that its operands have come through since a register
 
-    @property
+    @cached_property
     def features(self) -> tuple[float, ...]:
         """The counts of all of them, as FEATURES orders them."""
         return tuple(self.number * self.counts.get(name, 0.0) for name in FEATURES[self.kind])
 
-    @property
+    @cached_property
     def active(self) -> tuple[float, ...]:
         """The same, of the share of the width in which bits change."""
         shares = (1.0 if name in WHOLE else self.share for name in FEATURES[self.kind])
@@ -147,8 +148,6 @@ def normalise(x: Shape, fmt: Format) -> Part:
 
 def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
     """The rounding of a normalised number."""
-    if isinstance(fmt, PositFormat):
-        raise HalfulpError("there is no hardware that rounds into posits.")
     need = Need(fmt, rounding)
     fixed = isinstance(fmt, FixedFormat)
     lowest = x.lowest + x.top - fmt.emin
@@ -158,6 +157,8 @@ def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
     if fixed or (gradual(fmt) and lowest < 0):
         furthest = max(fmt.bits - lowest if fixed else -lowest, 0)
         mux, levels = _shifter(kept + need.fraction, min(x.bits, kept + need.fraction), furthest)
+    if isinstance(fmt, PositFormat):  # behind the regime; there is no RTL of it
+        mux, levels = _shifter(fmt.bits, fmt.bits, fmt.bits)
     exact = x.bits <= kept and not mux
     chops = rounding.mode is Mode.RTZ or exact
     counts = {

@@ -10,8 +10,9 @@ from functools import lru_cache
 from .blocks import BlockFormat
 from .datapath import Datapath
 from .errors import HalfulpError
-from .formats import FixedFormat, Format
+from .formats import FixedFormat, Format, PositFormat
 from .functions import Function
+from .ledger import Operation
 from .orders import Blocked, Exact, Fused, Sequential, Systolic, Tree, TwoStage, lanes
 from .parts import (
     Integer,
@@ -68,13 +69,18 @@ class _Unit:
         self.fixed, self.parts, self.stage = fixed, list[Part](), 0
         self.alive = math.inf  #: bits of a sum that change
         self.depth = 0.0  #: of what stands before the next part
+        self.role = "product"
 
     def put(self, part: Part, number: int = 1, serial: int = 1) -> None:
-        if number:
+        if number and any(part.counts.values()):
             share = min(1.0, self.alive / part.width)
-            before = 0.0 if part.kind.startswith("unpack") else self.depth + (serial - 1) / 2 * (part.ripple + part.levels)
+            before = (
+                0.0 if part.kind.startswith("unpack") else self.depth + (serial - 1) / 2 * (part.ripple + part.levels)
+            )
             self.parts.append(
-                replace(part, number=number, serial=serial, stage=self.stage, share=share, before=before)
+                replace(
+                    part, number=number, serial=serial, stage=self.stage, role=self.role, share=share, before=before
+                )
             )
             if not part.kind.startswith("unpack"):
                 self.depth += serial * (part.ripple + part.levels)
@@ -136,7 +142,7 @@ def _function(function: Function) -> Plan:
     numbers = [unit.unpack(f) for f in function.numbers]
     if kind in ("mul", "fma"):
         numbers[:2] = [unit.multiply(*numbers[:2])]
-    elif kind not in ("convert", "add", "sub"):
+    elif kind not in ("convert", "add", "sub") or isinstance(fmt, PositFormat):
         raise HalfulpError(f"there is no hardware of {function.name}.")
     x = unit.add(numbers[0], numbers[1], fmt, rounding) if len(numbers) == 2 else numbers[0]
     unit.round(x, fmt, rounding)
@@ -147,6 +153,25 @@ def _function(function: Function) -> Plan:
 def _datapath(datapath: Datapath, pipeline: int) -> Plan:
     unit = _Dot(datapath, pipeline)
     return Plan(tuple(unit.parts), unit.lanes, pipeline)
+
+
+@lru_cache(maxsize=4096)
+def operation_plan(operation: Operation) -> Plan:
+    """The parts that carry out an operation by itself, not as a part of a datapath's unit."""
+    op = operation
+    formats = [fmt for fmt in (op.a, op.b, op.result) if fmt is not None]
+    unit = _Unit(op.kind in ("mul", "add") and all(isinstance(fmt, FixedFormat) for fmt in formats))
+    operands = [unit.unpack(fmt) for fmt in ([op.a, op.b] if op.kind in ("mul", "add") else [op.a])]
+    x = operands[0]
+    if op.kind == "mul" and unit.fixed:
+        x = unit.integers([tuple(operands)], [], "multiply")  # type: ignore[list-item]
+    elif op.kind == "mul":
+        x = unit.multiply(*operands)
+    elif op.kind == "add":
+        x = unit.add(*operands, op.result or op.b, op.rounding)
+    if op.result is not None:
+        unit.round(x, op.result, op.rounding)
+    return Plan(tuple(unit.parts))
 
 
 class _Dot(_Unit):
@@ -164,21 +189,23 @@ class _Dot(_Unit):
             self.flipflops += self.products * self._bits(product)
             if isinstance(product, tuple) and not isinstance(product, Integer):
                 product = self.integers([product], [], "multiply", self.lanes)
-        self.stage = 1
+        self.stage, self.role = 1, "add"
         if pipeline:
             self.depth = 0.0
         if not self.fixed:
             self.alive = self._width(product) + SPREAD
         self._accumulate(product)
+        self.role = "output"
         if dp.output != dp.accumulator:
             if self.stage < 2:
                 self.stage, self.depth = 2, 0.0
             self.round(self.unpack(dp.accumulator), dp.output, dp.output_rounding)
-        self.stage = 1
+        self.stage, self.role = 1, "registers"
         controls = 1 + isinstance(dp.order, Blocked)
         self.flipflops += min(pipeline, 2) * controls + (dp.output.bits if pipeline > 2 else 0)
         if pipeline > 1:
             self.flipflops += self._operand_bits()
+        self.alive = math.inf
         self.put(registers(self.flipflops - self.held, 0))
         self.alive = self._width(product) + SPREAD
         self.put(registers(self.held, self.held if isinstance(dp.order, Blocked) else 0))
@@ -197,7 +224,7 @@ class _Dot(_Unit):
         """Of a product's register."""
         if isinstance(x, Shape):
             return x.bits + x.offset_bits + x.negative + 1 + x.nan + x.infinity
-        return x.bits if isinstance(x, Integer) else x[0].bits + x[1].bits - 1
+        return x.bits if isinstance(x, Integer) else x[0].bits + x[1].bits
 
     @staticmethod
     def _width(x: Number | tuple[Integer, Integer]) -> int:
@@ -240,7 +267,9 @@ class _Dot(_Unit):
         """The product of elements and scales, each of them beginning with a one where exponents are to be compared."""
         dp, n = self.datapath, self.lanes
         factors = [x for pair in zip(elements, scales, strict=False) for x in pair] if len(scales) == 2 else []
-        factors = factors or ([elements[0], *scales, elements[1]] if isinstance(dp.a, BlockFormat) else [*elements, *scales])
+        factors = factors or (
+            [elements[0], *scales, elements[1]] if isinstance(dp.a, BlockFormat) else [*elements, *scales]
+        )
         if isinstance(dp.inner_order, Fused | TwoStage) and not isinstance(dp.accumulators[-1][0], FixedFormat):
             for i, x in enumerate(factors):
                 assert isinstance(x, Shape)
@@ -272,19 +301,24 @@ class _Dot(_Unit):
                 below = self._tree(product, self.lanes, fmt, how)
                 self.added(below, total, fmt, how)
             else:
-                self.round(self._fuse(product, total, order, fmt, how), fmt, how)
+                exactly = self._fuse(product, total, order, fmt, how)
+                self.role = "normalise"
+                self.round(exactly, fmt, how)
         blocked = isinstance(dp.order, Blocked)
         if blocked:
             self._register(dp.accumulator.bits)
         else:
             self.stage, self.depth = 2, 0.0
         if kulisch:
+            self.role = "normalise"
             self._exact_sum(fmt, how)
         elif isinstance(order, Systolic):
+            self.role = "output"
             sums = self.lanes - 1
             pair = [self.unpack(fmt, 2 * sums, 1), self.unpack(fmt, 0)]
             self.added(*pair, fmt, how, sums, sums.bit_length())
         if blocked:
+            self.role = "outer"
             block, outer = self.unpack(fmt), self.unpack(dp.accumulator)
             self.added(block, outer, *dp.accumulators[0])
 

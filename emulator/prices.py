@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib import resources
+from operator import mul
 
 from .errors import HalfulpError
 from .parts import FEATURES, Part
@@ -26,7 +27,7 @@ def features(part: Part, quantity: str) -> tuple[float, ...]:
     if quantity.startswith("settled"):
         return part.active
     if quantity.startswith("inertial"):
-        return part.active + tuple(part.before * count for count in part.active)
+        return part.active + tuple([part.before * count for count in part.active])
     return part.features
 
 
@@ -73,7 +74,7 @@ class Library:
         known = self.coefficients[quantity].get(part.kind)
         if known is None:
             return 0.0
-        return sum(c * x for c, x in zip(known, features(part, quantity), strict=True))
+        return sum(map(mul, known, features(part, quantity)))
 
     def price(self, plan: Plan, quantity: str) -> float:
         """Area (um2), leakage (nW) or energy (pJ a clock) of a unit."""
@@ -86,13 +87,13 @@ class Library:
         )
 
     def outside(self, plan: Plan) -> list[str]:
-        """What of a unit is larger than all that was measured, in words."""
-        found = []
+        """What parts of a unit are larger than all that was measured, in words."""
+        found = {}
         for part in plan.parts:
-            for name, most in zip(FEATURES[part.kind], self.domain.get(part.kind, ()), strict=False):
+            for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
                 if part.counts.get(name, 0.0) > most:
-                    found.append(f"{part.name}: {name} of {part.counts[name]:g}, at most {most:g} was measured")
-        return list(dict.fromkeys(found))
+                    found[part.name] = f"{part.name} ({name} {part.counts[name]:g}, at most {most:g} measured)"
+        return list(found.values())
 
     @cached_property
     def source(self) -> str:
@@ -117,9 +118,7 @@ def parse(text: str) -> Library:
         for quantity, kinds in data.pop("coefficients").items()
     }
     domain = {kind: tuple(most) for kind, most in data.pop("domain").items()}
-    return Library(
-        errors=errors, coefficients=coefficients, domain=domain, delay=tuple(data.pop("delay")), **data
-    )
+    return Library(errors=errors, coefficients=coefficients, domain=domain, delay=tuple(data.pop("delay")), **data)
 
 
 @cache

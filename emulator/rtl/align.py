@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..rounding import Mode
 from .part import Number, Part, shift_right_sticky
-from .shapes import Need, Window
+from .shapes import Need, Window, checked
 
 
 class Align(Part):
@@ -15,6 +15,7 @@ class Align(Part):
     def __init__(self, x: Number, y: Number, need: Need) -> None:
         super().__init__()
         self.window = window = Window(x.shape, y.shape, need)
+        checked(window.bits)
         first_x, first_y = self._first(x, y), self._first(y, x)
         first_x, first_y = self.let("first_x", first_x), self.let("first_y", first_y)
         difference = self.let("difference", first_x - first_y)

@@ -29,7 +29,6 @@ from .sums import FixedSum, FusedSum, absolute
 from .trees import Multiply
 from .unpack import Unpack
 
-
 GROWTH = 30  #: bits of an exact accumulator beyond a product's: 2^30 products fit
 
 

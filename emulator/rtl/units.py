@@ -15,7 +15,6 @@ from .shapes import Need
 from .trees import Multiply
 from .unpack import Unpack
 
-
 #: Operations of function units that there is RTL of.
 KINDS = ("convert", "add", "sub", "mul", "fma")
 

@@ -8,7 +8,6 @@ by a fit that has not seen it.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
