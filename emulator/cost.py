@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import NamedTuple
 
 from . import names, prices, scaling
@@ -39,7 +40,9 @@ BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 1.5, 
 _ORDER = list(BANDS)
 
 #: Nodes that are listed; any other between the largest and the smallest is priced as well.
-NODES = ["130nm", "90nm", "65nm", "45nm", "40nm", "32nm", "28nm", "22nm", "20nm", "16nm", "14nm", "12nm", "10nm", "7nm", "5nm", "3nm", "2nm"]
+NODES = tuple(
+    "130nm 90nm 65nm 45nm 40nm 32nm 28nm 22nm 20nm 16nm 14nm 12nm 10nm 7nm 5nm 3nm 2nm".split()  # noqa: SIM905
+)
 
 #: Storage level -> the table's row that prices it.
 MEMORIES = {"sram": ("sram_read_64b", "32KiB")}
@@ -121,10 +124,10 @@ class Technology:
         self.node = node  #: technologies of one node are the same
         fitted = sorted(prices.LIBRARIES, key=scaling.nanometres, reverse=True)
         #: The libraries that the node lies between, the larger first; one if it has its own.
-        self.between = (
+        self.between: tuple[str, ...] = (
             (node,)
             if node in prices.LIBRARIES
-            else next(pair for pair in zip(fitted, fitted[1:], strict=False) if nm > scaling.nanometres(pair[1]))
+            else next(pair for pair in pairwise(fitted) if nm > scaling.nanometres(pair[1]))
         )
 
     def __eq__(self, other: object) -> bool:
@@ -161,7 +164,7 @@ class Technology:
             return costs[0]
         found = []
         for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
-            share = scaling.position(self.node, *self.between, quantity)
+            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
             value = (
                 math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
             )
@@ -350,7 +353,8 @@ def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
         energies += [(unit.energy_pj, 1 / planned.macs) for unit in registers]
         delays = [(technology._longest(planned), 1)]
         warnings = _warnings(technology, planned)
-    totals = {q: _total(t) for q, t in zip(QUANTITIES, (energies, areas, delays), strict=True)}
+    terms: tuple[list[tuple[Price, float]], ...] = (energies, areas, delays)  # type: ignore[assignment]
+    totals = {q: _total(t) for q, t in zip(QUANTITIES, terms, strict=True)}
     return Cost(
         node,
         energy_pj=totals["energy_pj"][0].value,

@@ -1,13 +1,14 @@
 """Parts of units, each with the closed-form counts that its price goes by.
 
 They have the widths of the parts that ``rtl`` generates, from the same ``rtl.shapes``, without generating them. The
-counts ("features") are of one-bit things: full adders of a heap, bits of a carry-propagate adder, two-way multiplexers of
-a shifter, flip-flops. Each is monotone in every width, so that a price with coefficients >= 0 is, too.
+counts ("features") are of one-bit things: full adders of a heap, bits of a carry-propagate adder, multiplexers of a
+shifter, flip-flops. Each is monotone in every width, so that a price with coefficients >= 0 is, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -23,19 +24,20 @@ FEATURES = {
     "unpack_fixed": ("one", "bits"),
     "unpack_posit": ("bits", "mux"),
     "multiply": ("one", "adders", "ands", "width", "exponent"),
+    "multiply_fixed": ("adders", "ands", "width"),
     "align": ("one", "mux", "window", "exponent"),
     "add": ("one", "width", "both"),
     "normalise": ("one", "mux", "width", "exponent", "limit"),
     "round": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "round_to_fixed": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
-    "sum": ("terms", "mux", "rows", "adders", "width", "exponent", "cleared"),
+    "sum": ("terms", "mux", "rows", "adders", "total", "exponent", "cleared"),
     "integers": ("ands", "adders", "rows", "width", "cleared"),
     "round_integer": ("bits", "up", "sticky", "random", "over"),
     "registers": ("flipflops", "muxes", "data"),
 }
 
-#: Counts that do not go with the width.
-WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops"}
+#: Counts that do not go with the width, or all of whose bits change when a sign does.
+WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Part:
 
     name: str  #: what the generator calls them, without what tells them apart
     kind: str  #: a key of FEATURES
-    counts: dict[str, float]  #: of one of them; what is not there is 0
+    counts: Mapping[str, float]  #: of one of them; what is not there is 0
     ripple: float = 0.0  #: bits of the carry chains on the longest way through it
     levels: float = 0.0  #: of multiplexers and trees on it
     width: int = 1  #: bits of the number that it works on
@@ -117,7 +119,15 @@ def multiply(x: Shape, y: Shape, name: str = "multiply") -> tuple[Part, Shape]:
         "width": x.bits + y.bits,
         "exponent": exponent,
     }
-    return Part(name, "multiply", counts, x.bits + y.bits, 3 * _levels(min(x.bits, y.bits) + 1), result.bits), result
+    fixed = not (x.highest or y.highest)  # leading bits are often zeros
+    return Part(
+        name,
+        "multiply_fixed" if fixed else "multiply",
+        counts,
+        x.bits + y.bits,
+        3 * _levels(min(x.bits, y.bits) + 1),
+        result.bits,
+    ), result
 
 
 def add(x: Shape, y: Shape, need: Need) -> tuple[list[Part], Shape]:
@@ -193,7 +203,7 @@ def _sum_part(
         "mux": mux,
         "rows": sum(rows),
         "adders": max(sum(rows) - max(rows), 0),
-        "width": width,
+        "total": width,
         "exponent": exponent * len(muxes),
         "cleared": cleared,
     }
@@ -304,3 +314,81 @@ def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = 
         "over": 0 if fmt.wrap else max(kept - fmt.bits, 0),
     }
     return Part(name, "round_integer", counts, counts["up"] + counts["random"] + kept, 3, x.bits)
+
+
+# ---- together
+
+Number = Shape | Integer  #: between parts: of floats a shape, of fixed point throughout an integer
+
+
+class Parts:
+    """Collects the parts of a unit."""
+
+    def __init__(self, fixed: bool = False) -> None:
+        self.fixed, self.parts, self.stage = fixed, list[Part](), 0
+        self.alive = math.inf  #: bits of a sum that change
+        self.depth = 0.0  #: of what stands before the next part
+        self.role = "product"
+
+    def put(self, part: Part, number: int = 1, serial: int = 1) -> None:
+        if number and any(part.counts.values()):
+            share = min(1.0, self.alive / part.width)
+            before = (
+                0.0 if part.kind.startswith("unpack") else self.depth + (serial - 1) / 2 * (part.ripple + part.levels)
+            )
+            self.parts.append(
+                replace(
+                    part, number=number, serial=serial, stage=self.stage, role=self.role, share=share, before=before
+                )
+            )
+            if not part.kind.startswith("unpack"):
+                self.depth += serial * (part.ripple + part.levels)
+
+    def unpack(self, fmt: Format, number: int = 1, serial: int = 1, cleared: bool = False) -> Number:
+        if self.fixed:
+            assert isinstance(fmt, FixedFormat)
+            return integer(fmt)
+        part, x = unpack(fmt, cleared)
+        self.put(part, number, serial)
+        return x
+
+    def round(self, x: Number, fmt: Format, rounding: Rounding, number: int = 1, serial: int = 1) -> None:
+        """A number of any kind rounded into a format."""
+        if isinstance(x, Integer):
+            assert isinstance(fmt, FixedFormat)
+            self.put(round_integer(x, fmt, rounding), number, serial)
+        else:
+            for part in rounded(x, fmt, rounding):
+                self.put(part, number, serial)
+
+    def add(self, x: Number, y: Number, fmt: Format, how: Rounding, number: int = 1, serial: int = 1) -> Number:
+        """A sum, as exact as rounding it into ``fmt`` needs."""
+        if isinstance(x, Integer) or isinstance(y, Integer):
+            return self.integers([], [x, y], "add", number, serial)  # type: ignore[list-item]
+        parts, total = add(x, y, Need(fmt, how))
+        for part in parts:
+            self.put(part, number, serial)
+        return total
+
+    def added(self, x: Number, y: Number, fmt: Format, how: Rounding, number: int = 1, serial: int = 1) -> None:
+        """A sum rounded into ``fmt``."""
+        self.round(self.add(x, y, fmt, how, number, serial), fmt, how, number, serial)
+
+    def multiply(self, x: Number, y: Number, name: str = "multiply", number: int = 1) -> Shape:
+        assert isinstance(x, Shape) and isinstance(y, Shape)
+        part, result = multiply(x, y, name)
+        self.put(part, number)
+        return result
+
+    def integers(
+        self,
+        products: Sequence[tuple[Integer, Integer]],
+        terms: Sequence[Integer],
+        name: str,
+        number: int = 1,
+        serial: int = 1,
+        cleared: int = 0,
+    ) -> Integer:
+        part, total = sum_integers(products, terms, name, cleared)
+        self.put(part, number, serial)
+        return total

@@ -115,9 +115,7 @@ def _clocks(dp: Datapath, length: int, n: int, x: Any, y: Any, seed: int, call: 
     """The ports' codes, clock by clock, of one dot product."""
     blocked = isinstance(dp.order, Blocked)
     span = dp.order.length if isinstance(dp.order, Blocked) else length
-    starts = [
-        (s, min(s + n, b + span, length)) for b in range(0, length, span) for s in range(b, min(b + span, length), n)
-    ]
+    starts = [(s, min(s + n, b + span, length)) for b in range(0, length, span) for s in range(b, min(b + span, length), n)]
     draws = _draws(dp, length, [first for first, _ in starts])
     for i, (first, last) in enumerate(starts):
         clock = {"clear": int(i == 0)}

@@ -29,6 +29,7 @@ from .sums import FixedSum, FusedSum, absolute
 from .trees import Multiply
 from .unpack import Unpack
 
+
 GROWTH = 30  #: bits of an exact accumulator beyond a product's: 2^30 products fit
 
 
@@ -89,9 +90,7 @@ class DotUnit(Part):
         for role, draws in self._drawn.items():
             if draws:
                 port = self._input(f"random_{role}", sum(map(len, draws)))
-                delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(
-                    role, min(pipeline, 2) + 1
-                )
+                delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(role, min(pipeline, 2) + 1)
                 self.m.d.comb += Cat(*draws).eq(self._delayed(port, delay))
                 self.inputs.append(port)
 
@@ -160,14 +159,7 @@ class DotUnit(Part):
         if dp.in_blocks and isinstance(dp.inner_order, Exact):
             size = next(fmt.size for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat))
             starts = range(0, n, size)
-            products = [
-                self._block(
-                    s,
-                    [scaled[0][0](i) for i in range(s, min(s + size, n))],
-                    [scaled[1][0](i) for i in range(s, min(s + size, n))],
-                )
-                for s in starts
-            ]
+            products = [self._block(s, [scaled[0][0](i) for i in range(s, min(s + size, n))], [scaled[1][0](i) for i in range(s, min(s + size, n))]) for s in starts]
         else:
             products = [self._product(i, scaled[0][0](i), scaled[1][0](i)) for i in range(n)]
         return [self._registered(f"product{i}", p) if self.pipeline else p for i, p in enumerate(products)]
@@ -261,9 +253,7 @@ class DotUnit(Part):
             kept = [("exact", self._exact_bits), ("nan", 1), ("plus_infinity", 1), ("minus_infinity", 1)]
             return [Signal(n, name=name, reset_less=True) for name, n in (kept[:1] if self.fixed else kept)]
         count = self.lanes if isinstance(order, Systolic) else 1
-        return [
-            Signal(bits, name=f"accumulator{i}" if count > 1 else "accumulator", reset_less=True) for i in range(count)
-        ]
+        return [Signal(bits, name=f"accumulator{i}" if count > 1 else "accumulator", reset_less=True) for i in range(count)]
 
     def _next(self, products: list[Any], held: list[Value], level: int) -> list[Value]:
         """What the registers hold after a step that found ``held`` in them."""
@@ -308,11 +298,7 @@ class DotUnit(Part):
             product = products[first]
             if isinstance(product, Term):
                 return product.number
-            return (
-                self.inside(f"multiply{first}", SumIntegers([product])).integer
-                if isinstance(product, tuple)
-                else product
-            )
+            return self.inside(f"multiply{first}", SumIntegers([product])).integer if isinstance(product, tuple) else product
         half = first + (1 << (last - first - 1).bit_length() - 1)
         left, right = self._tree(products, first, half, level), self._tree(products, half, last, level)
         name = f"{first}_{last - 1}"
@@ -356,10 +342,7 @@ class DotUnit(Part):
     def _exact_window(self, products: list[Any]) -> None:
         """Its places: from a product's last bit to its first, and the growth of 2^30 of them."""
         if self.fixed:
-            sums = [
-                self.inside(f"product{i}", SumIntegers([p])).integer if isinstance(p, tuple) else p
-                for i, p in enumerate(products)
-            ]
+            sums = [self.inside(f"product{i}", SumIntegers([p])).integer if isinstance(p, tuple) else p for i, p in enumerate(products)]
             products[:] = sums
             self._exact_last = sums[0].last
             self._exact_bits = checked(len(sums[0].value) + GROWTH)

@@ -1,4 +1,4 @@
-"""Characterise a library: a few hundred designs made, mapped and measured, into a table that the cost model is fitted to.
+"""Characterise a library: a few hundred designs made, mapped and measured, for the cost model to be fitted to.
 
 A row is one part of a design ("unpack", "align", ...: all instances of that name together; "top": what is outside of
 them), or "all" of it. The table is written anew after each design, so that an interrupted run goes on where it was.

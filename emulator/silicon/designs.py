@@ -76,10 +76,10 @@ _DOTS = (
     " fp8_e4m3/fp32:fused8 fp8_e4m3/fp32:fused16 fp8_e5m2/fp32:fused4g2 fp8_e4m3/e8m13@RTZ:fused8 fp16:fused4"
     " fp16/fp32:fused2 fp16/fp32:fused4 fp16/fp32:fused8 fp16/fp32@RTZ:fused4g1n bf16/fp32:fused4 bf16/fp32:fused8g2"
     " bf16/fp32@SR8:fused4 bf16:fused4g3 tf32/fp32:fused4 fp8_e4m3/e5m6@SR4:fused4 e3m2finite/e5m10:fused8"
-    " fp8_e4m3/fp16:fused4g8 fp16/fp32:fused4g8 int8/int32:fused4 int8/int32:fused8 int8/int32:fused16 int4/int24:fused8"
-    " int16/int48:fused4 q4.4/q8.4:fused4 q4.4/q8.4@SR4:exact4 q4.12/q8.12@RNE:exact4 q4.4/fp16:fused4g3"
-    " fp8_e4m3/fp16:exact2 fp8_e4m3/fp32:exact4 e2m1finite/fp16:exact8 int8/fp32:exact4 fp8_e4m3/fp32:exact"
-    " e2m1finite/fp16:exact e4m3/fp16:exact q4.4/q8.8:exact fp8_e4m3/fp16:tree4 fp16/fp32:tree2 bf16/fp32:tree4"
+    " fp8_e4m3/fp16:fused4g8 fp16/fp32:fused4g8 int8/int32:fused4 int8/int32:fused8 int8/int32:fused16"
+    " int4/int24:fused8 int16/int48:fused4 q4.4/q8.4:fused4 q4.4/q8.4@SR4:exact4 q4.12/q8.12@RNE:exact4"
+    " q4.4/fp16:fused4g3 fp8_e4m3/fp16:exact2 fp8_e4m3/fp32:exact4 e2m1finite/fp16:exact8 int8/fp32:exact4"
+    " fp8_e4m3/fp32:exact e2m1finite/fp16:exact e4m3/fp16:exact q4.4/q8.8:exact fp8_e4m3/fp16:tree4 fp16/fp32:tree2 bf16/fp32:tree4"
     " int8/int32:tree4 q4.4/q8.4:tree4 fp8_e4m3/fp16:systolic2 bf16:systolic4 int8/int32:systolic4"
     " fp8_e4m3/fp32:blocked32(e8m13@RTZ:fused4) fp8_e4m3/fp32:blocked16(fp16) q4.4/q12.8:blocked8(q8.4:tree4)"
     " mxfp4/fp32 mxfp8_e4m3/fp32 mxfp8_e4m3/fp32:fused4 mxfp4/fp32:exact8 mxfp6_e2m3/bf16:fused8 mxint8/fp32:exact8"
@@ -198,5 +198,6 @@ def _finite(fmt: Format, draw: np.random.Generator) -> np.ndarray:
 
 
 def _scales(fmt: Format, draw: np.random.Generator) -> np.ndarray:
-    """Scales of blocks: a power of two, 2^1.5 up and down the standard deviation."""
-    return fmt.encode(np.exp2(np.clip(np.round(draw.normal(0, 1.5, VECTORS)), -4, 4)))
+    """Scales of blocks, 2^1.5 up and down the standard deviation."""
+    exponents = np.clip(draw.normal(0, 1.5, VECTORS), -4, 4)
+    return fmt.encode(_nearest(fmt, np.exp2(exponents if fmt.precision > 1 else np.rint(exponents))))

@@ -1,13 +1,14 @@
 """Fit prices of parts to the table of a characterised library: non-negative least squares, kind by kind of part.
 
-Each row of the table is an equation: the counts of a design's parts of one kind, times coefficients, are what they take.
-Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far off
-weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each predicted
-by a fit that has not seen it.
+Each row of the table is an equation: the counts of a design's parts of one kind, times coefficients, are what they
+take. Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far
+off weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each
+predicted by a fit that has not seen it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,10 @@ def measured(table: Table) -> list[Measured]:
         planned = plan(design.parse(), design.pipeline)
         kinds = {part.name: part.kind for part in planned.parts} | {"top": "registers"}
         parts: dict[str, dict[str, float]] = {part.kind: dict.fromkeys(QUANTITIES, 0.0) for part in planned.parts}
+        for part in planned.parts:  # of one name, but several kinds, which the table does not tell apart
+            if kinds[part.name] != part.kind:
+                parts.pop(part.kind, None)
+                parts.pop(kinds[part.name], None)
         total: dict[str, float] = {}
         for row in rows:
             values = {quantity: float(row[quantity]) for quantity in QUANTITIES}
@@ -53,9 +58,9 @@ def measured(table: Table) -> list[Measured]:
             elif row["part"] not in kinds:
                 raise HalfulpError(f"the plan of {name} has no part {row['part']}.")
             else:
-                into = parts.setdefault(kinds[row["part"]], dict.fromkeys(QUANTITIES, 0.0))
                 for quantity, value in values.items():
-                    into[quantity] += value
+                    if kinds[row["part"]] in parts:
+                        parts[kinds[row["part"]]][quantity] += value
         found.append(Measured(name, design.held, planned, total, parts))
     return found
 
@@ -79,11 +84,12 @@ class _Equations:
                         for i in of_kind
                     ]
                 )
-                self.values[kind] = np.array([designs[i].parts[kind][quantity] for i in of_kind])
+                unknown = dict.fromkeys(QUANTITIES, math.nan)
+                self.values[kind] = np.array([designs[i].parts.get(kind, unknown)[quantity] for i in of_kind])
 
     def fit(self, kind: str, without: Collection[int]) -> np.ndarray:
         """Coefficients of a kind of part, from all designs but some."""
-        keep = np.array([i not in without for i in self.rows[kind]])
+        keep = np.array([i not in without for i in self.rows[kind]]) & np.isfinite(self.values[kind])
         counts, values = self.counts[kind][keep], self.values[kind][keep]
         return solve(counts, values, 1 / self.total[self.rows[kind][keep]])
 
