@@ -23,12 +23,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from . import names, prices, scaling
+from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format, PositFormat
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Blocked, Fusing
-from .parts import Part
 from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns")

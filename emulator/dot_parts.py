@@ -13,8 +13,8 @@ from .rounding import Rounding
 from .rtl.shapes import Shape
 
 GROWTH = 30  #: bits of an exact accumulator beyond a product's
-SPREAD = 6  #: powers of two by which numbers alike differ
-GROWN = 3  #: bits by which a sum has grown
+SPREAD = 4  #: powers of two by which numbers alike differ
+GROWN = 2  #: bits by which a sum has grown
 
 
 class DotParts(Parts):
@@ -43,7 +43,7 @@ class DotParts(Parts):
             if self.stage < 2:
                 self.stage, self.depth = 2, 0.0
             self.round(self.unpack(dp.accumulator), dp.output, dp.output_rounding)
-        self.stage, self.role = 1, "registers"
+        self.stage, self.role, self.depth = 1, "registers", self.register_depth
         controls = 1 + isinstance(dp.order, Blocked)
         self.flipflops += min(pipeline, 2) * controls + (dp.output.bits if pipeline > 2 else 0)
         if pipeline > 1:
@@ -156,6 +156,7 @@ class DotParts(Parts):
         if blocked:
             self._register(dp.accumulator.bits)
         else:
+            self.register_depth = self.depth
             self.stage, self.depth = 2, 0.0
         if kulisch:
             self.role = "normalise"
@@ -169,6 +170,7 @@ class DotParts(Parts):
             self.role = "outer"
             block, outer = self.unpack(fmt), self.unpack(dp.accumulator)
             self.added(block, outer, dp.accumulator, dp.rounding)
+            self.register_depth = self.depth
 
     def _register(self, bits: int) -> None:
         """A sum's register; it is read through what clears it, and of a block also written so."""

@@ -1,72 +1,17 @@
-"""Parts of units, each with the closed-form counts that its price goes by.
-
-They have the widths of the parts that ``rtl`` generates, from the same ``rtl.shapes``, without generating them. The
-counts ("features") are of one-bit things: full adders of a heap, bits of a carry-propagate adder, multiplexers of a
-shifter, flip-flops. Each is monotone in every width, so that a price with coefficients >= 0 is, too.
-"""
+"""The parts of units, with the widths of those that ``rtl`` generates, from the same ``rtl.shapes``, without
+generating them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from .counts import Part
 from .formats import FixedFormat, Format, PositFormat
 from .rounding import Mode, Rounding
 from .rtl.shapes import Need, Shape, Window, gradual, product, shape
-
-#: Kind of part -> the counts that it is priced by, all of one-bit things. ``ripple`` is what its carries run through
-#: and ``levels`` its other logic, one after the other: they price the delay.
-FEATURES = {
-    "unpack": ("one", "bits", "subnormal", "cleared"),
-    "unpack_fixed": ("one", "bits"),
-    "unpack_posit": ("bits", "mux"),
-    "multiply": ("one", "adders", "ands", "width", "exponent"),
-    "multiply_fixed": ("adders", "ands", "width"),
-    "align": ("one", "mux", "window", "exponent"),
-    "add": ("one", "width", "both"),
-    "normalise": ("one", "mux", "width", "exponent", "limit"),
-    "round": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
-    "round_to_fixed": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
-    "sum": ("terms", "mux", "rows", "adders", "total", "exponent", "cleared"),
-    "integers": ("ands", "adders", "rows", "width", "cleared"),
-    "round_integer": ("bits", "up", "sticky", "random", "over"),
-    "registers": ("flipflops", "muxes", "data"),
-}
-
-#: Counts that do not go with the width, or all of whose bits change when a sign does.
-WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """So many parts alike."""
-
-    name: str  #: what the generator calls them, without what tells them apart
-    kind: str  #: a key of FEATURES
-    counts: Mapping[str, float]  #: of one of them; what is not there is 0
-    ripple: float = 0.0  #: bits of the carry chains on the longest way through it
-    levels: float = 0.0  #: of multiplexers and trees on it
-    width: int = 1  #: bits of the number that it works on
-    number: int = 1
-    serial: int = 1  #: how many of them stand one behind the other
-    stage: int = 0  #: on the way to the product, 0; to the register, 1; from there to the output, 2
-    role: str = ""  #: in a datapath: product, add, normalise, outer (addition of a block), output, registers
-    share: float = 1.0  #: of the width in which bits change
-    before: float = 0.0  #: ripple and levels that its operands have come through since a register
-
-    @cached_property
-    def features(self) -> tuple[float, ...]:
-        """The counts of all of them, as FEATURES orders them."""
-        return tuple(self.number * self.counts.get(name, 0.0) for name in FEATURES[self.kind])
-
-    @cached_property
-    def active(self) -> tuple[float, ...]:
-        """The same, of the share of the width in which bits change."""
-        shares = (1.0 if name in WHOLE else self.share for name in FEATURES[self.kind])
-        return tuple(share * count for share, count in zip(shares, self.features, strict=True))
 
 
 class Integer(NamedTuple):
@@ -103,7 +48,9 @@ def unpack(fmt: Format, cleared: bool = False, name: str = "unpack") -> tuple[Pa
         return Part(name, "unpack_fixed", {"one": 1, "bits": fmt.bits}, fmt.bits, 1, fmt.bits), shape(fmt)
     if isinstance(fmt, PositFormat):
         mux, levels = _shifter(fmt.bits, fmt.bits, fmt.bits)
-        return Part(name, "unpack_posit", {"bits": fmt.bits, "mux": mux}, fmt.bits, 2 * levels, fmt.bits), shape(fmt)
+        return Part(
+            name, "unpack_posit", {"bits": fmt.bits, "mux": mux, "levels": levels}, fmt.bits, 2 * levels, fmt.bits
+        ), shape(fmt)
     counts = {"one": 1, "bits": fmt.bits, "subnormal": fmt.trailing_bits if gradual(fmt) else 0}
     counts["cleared"] = fmt.bits if cleared else 0
     return Part(name, "unpack", counts, 0, _levels(fmt.bits), fmt.precision), shape(fmt)
@@ -135,7 +82,7 @@ def add(x: Shape, y: Shape, need: Need) -> tuple[list[Part], Shape]:
     window = Window(x, y, need)
     exponent = max(s.highest + s.top - window.top for s in (x, y)).bit_length()
     mux, levels = _shifter(window.bits, max(x.bits, y.bits), (1 << exponent) - 1)
-    counts = {"one": 1, "mux": mux, "window": window.bits, "exponent": exponent}
+    counts = {"one": 1, "mux": mux, "levels": levels, "window": window.bits, "exponent": exponent}
     both = min(window.bits, x.bits, y.bits)
     width = window.bits
     added = Part("add", "add", {"one": 1, "width": width, "both": both}, 2 * width, 2, width)
@@ -152,7 +99,8 @@ def normalise(x: Shape, fmt: Format) -> Part:
     mux, levels = _shifter(x.bits, x.bits, x.bits - 1)
     above = x.top - fmt.emin
     limited = gradual(fmt) and any(x.lowest + above - z < 0 for z, _ in x.zeros)
-    counts = {"one": 1, "mux": mux, "width": x.bits, "exponent": exponent, "limit": exponent if limited else 0}
+    counts = {"one": 1, "mux": mux, "levels": levels, "width": x.bits, "exponent": exponent}
+    counts["limit"] = exponent if limited else 0
     return Part("normalise", "normalise", counts, 2 * exponent, 2 * levels, x.bits)
 
 
@@ -178,6 +126,7 @@ def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
         "sticky": 0 if chops else max(x.bits - kept, 0),
         "random": 0 if exact else rounding.random_bits,
         "mux": mux,
+        "levels": levels,
         "exponent": exponent,
     }
     ripple = counts["up"] + exponent + rounding.random_bits
@@ -201,6 +150,7 @@ def _sum_part(
     counts = {
         "terms": len(muxes),
         "mux": mux,
+        "levels": sum(level for _, level in muxes),
         "rows": sum(rows),
         "adders": max(sum(rows) - max(rows), 0),
         "total": width,
@@ -247,7 +197,7 @@ def leading(x: Shape) -> tuple[list[Part], Shape]:
     if not (x.highest == x.lowest == 0 and not x.normalised):
         return [], x
     mux, levels = _shifter(x.bits, x.bits, x.bits - 1)
-    counts = {"one": 1, "mux": mux, "width": x.bits, "exponent": _levels(x.bits)}
+    counts = {"one": 1, "mux": mux, "levels": levels, "width": x.bits, "exponent": _levels(x.bits)}
     top = x.bits - 1
     found = replace(x, base=x.base - top, highest=top, zeros=((0, top),))
     return [Part("leading", "normalise", counts, _levels(x.bits), 2 * levels, x.bits)], found
@@ -311,7 +261,7 @@ def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = 
         "up": kept if places > 0 and rounding.mode is not Mode.RTN else 0,
         "sticky": max(places, 0),
         "random": rounding.random_bits if places > 0 else 0,
-        "over": 0 if fmt.wrap else max(kept - fmt.bits, 0),
+        "over": 0 if fmt.wrap else max(kept, fmt.bits),
     }
     return Part(name, "round_integer", counts, counts["up"] + counts["random"] + kept, 3, x.bits)
 
@@ -332,13 +282,18 @@ class Parts:
 
     def put(self, part: Part, number: int = 1, serial: int = 1) -> None:
         if number and any(part.counts.values()):
-            share = min(1.0, self.alive / part.width)
             before = (
                 0.0 if part.kind.startswith("unpack") else self.depth + (serial - 1) / 2 * (part.ripple + part.levels)
             )
             self.parts.append(
                 replace(
-                    part, number=number, serial=serial, stage=self.stage, role=self.role, share=share, before=before
+                    part,
+                    number=number,
+                    serial=serial,
+                    stage=self.stage,
+                    role=self.role,
+                    alive=self.alive,
+                    before=before,
                 )
             )
             if not part.kind.startswith("unpack"):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .counts import Part
 from .datapath import Datapath
 from .dot_parts import DotParts
 from .errors import HalfulpError
 from .formats import FixedFormat, PositFormat
 from .functions import Function
 from .ledger import Operation
-from .parts import Integer, Part, Parts
+from .parts import Integer, Parts
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Prices of parts on a characterised library: what ``silicon.fit`` found, one file a library.
 
-A part's price is the sum of its counts (``parts.FEATURES``) times coefficients that are not negative. Energy goes by
-the counts of the share of the width in which bits change; glitches also by how deep the logic before a part is, as
-operands that arrive at different times make it switch more often.
+A part's price is the sum of its counts (``counts.FEATURES``) times coefficients that are not negative. Energy goes by
+the counts of bits that change; glitches also by how deep the logic before a part is, as operands that arrive at
+different times make it switch more often.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import cache, cached_property
 from importlib import resources
 from operator import mul
 
+from .counts import FEATURES, Part
 from .errors import HalfulpError
-from .parts import FEATURES, Part
 from .plan import Plan
 
 #: Nodes that have a library, and its file in ``silicon/tables``.

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
+from ..counts import FEATURES
 from ..errors import HalfulpError
-from ..parts import FEATURES
 from ..plan import Plan, plan
 from ..prices import Errors, Library, features, path, stages
 from .characterize import ENERGIES, Table, parse
