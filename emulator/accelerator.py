@@ -124,7 +124,7 @@ class Array:
         """What the array is made of.
 
         Of the units, as ``cost`` prices them, the multipliers of block scales are told apart. Every unit has registers
-        for its operands and for a sum; there is one output rounding unit for each column, where the output format is
+        for its operands and for a sum, which is part of it but where published units were added up; there is one output rounding unit for each column, where the output format is
         not the accumulator's (Gupta et al. 2015, arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
@@ -139,7 +139,9 @@ class Array:
             area = area._replace(value=area.value - number * each.value)
             parts.append(Part("block scale multipliers", units * number, each))
         register = self._memory("register", "area_um2_per_bit")
-        bits = {"operand registers": self._operand_bits, "sum registers": dp.accumulator.bits}
+        bits = {"operand registers": self._operand_bits}
+        if not any(name == "top" for name, _, _ in unit.parts):
+            bits["sum registers"] = dp.accumulator.bits
         parts = [Part("units", units, area), *parts, *(Part(name, units * n, register) for name, n in bits.items())]
         output = output_operation(dp)
         if output is not None:

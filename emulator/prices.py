@@ -21,6 +21,15 @@ from .plan import Plan
 #: Nodes that have a library, and its file in ``silicon/tables``.
 LIBRARIES = {"130nm": "sg13g2", "7nm": "asap7", "2nm": "gt2n"}
 
+#: Kinds of parts whose carries take the same time a bit.
+_CARRIES = (
+    ("multiply", "multiply_fixed", "integers"),
+    ("sum",),
+    ("align", "add"),
+    ("normalise", "round", "round_to_fixed", "round_integer"),
+    ("unpack", "unpack_fixed", "unpack_posit"),
+)
+
 
 def features(part: Part, quantity: str) -> tuple[float, ...]:
     """What a quantity of a part (all of them) goes by."""
@@ -38,13 +47,10 @@ def stages(plan: Plan) -> list[list[Part]]:
     return [stage for stage in found if stage]
 
 
-def path(parts: Sequence[Part]) -> tuple[float, float, float]:
-    """What the delay of parts one behind the other goes by: how many there are, carries, levels of other logic."""
-    return (
-        float(sum(p.serial for p in parts)),
-        sum(p.serial * p.ripple for p in parts),
-        sum(p.serial * p.levels for p in parts),
-    )
+def path(parts: Sequence[Part]) -> tuple[float, ...]:
+    """What the delay of parts one behind the other goes by: carries, by kind of part, and levels of other logic."""
+    ripples = [sum(p.serial * p.ripple for p in parts if p.kind in kinds) for kinds in _CARRIES]
+    return (*ripples, sum(p.serial * p.levels for p in parts))
 
 
 @dataclass(frozen=True)
