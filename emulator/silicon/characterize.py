@@ -151,11 +151,11 @@ def characterise(
             name, done = futures[future].name, done + 1
             try:
                 tool, rows = future.result()
-            except HalfulpError as error:
-                failures[name] = str(error)
+            except Exception as error:  # whatever it is, it does not stop the others
+                failures[name] = str(error) if isinstance(error, HalfulpError) else f"{type(error).__name__}: {error}"
             else:
                 known[name] = rows
-                header = header | {"tool": tool, "date": date.today().isoformat()}
+                header = header | {"tool": tool.split(",")[0], "date": date.today().isoformat()}
                 _write(out, Table(header, tuple(_ordered(known, wanted))))
             if progress:
                 progress(done, len(wanted), name)
