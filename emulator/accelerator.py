@@ -124,8 +124,9 @@ class Array:
         """What the array is made of.
 
         Of the units, as ``cost`` prices them, the multipliers of block scales are told apart. Every unit has registers
-        for its operands and for a sum, which is part of it but where published units were added up; there is one output rounding unit for each column, where the output format is
-        not the accumulator's (Gupta et al. 2015, arXiv:1502.02551: 28 for 784 units).
+        for its operands, and for a sum, which is part of the unit but where published units were added up. There is
+        one output rounding unit for each column, where the output format is not the accumulator's (Gupta et al. 2015,
+        arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
         whole = replace(dp, output=dp.accumulator)

@@ -36,8 +36,9 @@ SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted
 
 #: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
 #: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
-BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 1.5, "assumed": 4.0, "scaled": 2.0}
+BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
 _ORDER = list(BANDS)
+FAR = 1.5  #: the same of fitted parts that are larger than all that was measured
 
 #: Nodes that are listed; any other between the largest and the smallest is priced as well.
 NODES = tuple(
@@ -143,7 +144,7 @@ class Technology:
     ) -> UnitCost:
         """Prices from a fit's numbers."""
         basis = "extrapolated" if far else "fitted"
-        source, extra = frozenset([library.source]), BANDS[basis]
+        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
 
         def one(value: float, quantity: str) -> Price:
             return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
