@@ -8,6 +8,7 @@ latency, refresh and access patterns, and SRAM's ports and banks (one SRAM of th
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -123,8 +124,9 @@ class Array:
         """What the array is made of.
 
         Of the units, as ``cost`` prices them, the multipliers of block scales are told apart. Every unit has registers
-        for its operands and for a sum; there is one output rounding unit for each column, where the output format is
-        not the accumulator's (Gupta et al. 2015, arXiv:1502.02551: 28 for 784 units).
+        for its operands, and for a sum, which is part of the unit but where published units were added up. There is
+        one output rounding unit for each column, where the output format is not the accumulator's (Gupta et al. 2015,
+        arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
         whole = replace(dp, output=dp.accumulator)
@@ -138,7 +140,9 @@ class Array:
             area = area._replace(value=area.value - number * each.value)
             parts.append(Part("block scale multipliers", units * number, each))
         register = self._memory("register", "area_um2_per_bit")
-        bits = {"operand registers": self._operand_bits, "sum registers": dp.accumulator.bits}
+        bits = {"operand registers": self._operand_bits}
+        if not any(name == "top" for name, _, _ in unit.parts):
+            bits["sum registers"] = dp.accumulator.bits
         parts = [Part("units", units, area), *parts, *(Part(name, units * n, register) for name, n in bits.items())]
         output = output_operation(dp)
         if output is not None:
@@ -278,11 +282,13 @@ class Run:
     def energy_by_part_pj(self) -> dict[tuple[str, str], float]:
         """The break-down of ``energy``: by operation ("operation", name) and by level and kind of data."""
         unit, operations = Technology(self.array.node).unit, self.ledger.operations.items()
-        parts = {("operation", str(op)): n * unit(op).energy_pj.value for op, n in operations}
+        parts: dict[tuple[str, str], float] = defaultdict(float)
+        for op, n in operations:
+            parts["operation", str(op)] += n * unit(op).energy_pj.value
         for flow in self.flows:
             each = self.array.energy_per_bit_pj(flow.level).value
             parts[flow.level, flow.kind] = (flow.read_bits + flow.written_bits) * each
-        return parts
+        return dict(parts)
 
     def __str__(self) -> str:
         energy = self.energy

@@ -1,41 +1,49 @@
-"""First-cut prices from a table of published numbers (``units.csv``), every one with its source.
+"""Prices: what the units of datapaths, and single operations, take at a technology node.
 
-A unit that the table holds is handed out as printed there (``table``). Others *say so*: ``interpolated`` or
-``extrapolated`` as a power law in the operand precision (log-log, piecewise between the table's points), ``scaled``
-from another node, ``assumed`` by the rules below. What this first cut does not model:
+Nodes with a library (``prices.LIBRARIES``) are priced part by part by what was fitted to measured designs (``fitted``;
+``extrapolated``, with half as much again in the band, where a part is larger than all that was measured). Between them
+``scaling`` interpolates (``scaled``). Where the published table ``units.csv`` has that very unit at a node without a
+library, its number is handed out as printed (``table``). Rounding into posits, of which there is no hardware here, is
+``assumed`` to take a shifter.
 
-* Exponent width: a float is priced by its precision. Float units include rounding and normalisation.
-* A rounding (a conversion, an output stage) is priced as an integer adder of the result's width; SR with k bits adds
-  an integer adder of k bits. The random generator itself is not priced.
-* A fused unit's aligned addition is priced as an integer adder of the aligned width and half of what a float adder of
-  the accumulator's precision costs beyond an integer one (alignment); its one normalisation and rounding per step is
-  priced as the other half.
-* Storage: reads and writes alike at the table's read of a 32 KiB SRAM.
+Energy of fitted units lies between that of settled values alone and that with all glitches which pass gates with
+inertia, of normally distributed operands; the value is their geometric mean, and the band goes from one to the other,
+wider by the 90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import NamedTuple
 
-from . import names
+from . import names, prices, scaling
+from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
-from .formats import FixedFormat, Format
-from .ledger import Ledger, Operation, aligned_width, dot_operations, output_operation
-from .orders import Blocked, Fusing, Order, Systolic, Tree
+from .formats import FixedFormat, Format, PositFormat
+from .ledger import Ledger, Operation, dot_operations
+from .orders import Blocked, Fusing
+from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
+SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
 
-#: How a number came about, best first, and the factor x/÷ within which we expect the truth; scaling from another node
-#: doubles the factor of what is scaled. Published tables of one node differ by about 2; the wider bands are judgement,
-#: to be replaced by measured leave-one-out errors.
-BANDS = {"table": 2.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
+#: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
+#: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
+BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
 _ORDER = list(BANDS)
+FAR = 1.5  #: the same of fitted parts that are larger than all that was measured
+
+#: Nodes that are listed; any other between the largest and the smallest is priced as well.
+NODES = tuple(
+    "130nm 90nm 65nm 45nm 40nm 32nm 28nm 22nm 20nm 16nm 14nm 12nm 10nm 7nm 5nm 3nm 2nm".split()  # noqa: SIM905
+)
 
 #: Storage level -> the table's row that prices it.
 MEMORIES = {"sram": ("sram_read_64b", "32KiB")}
@@ -80,8 +88,8 @@ def table() -> tuple[Row, ...]:
 
 
 def nodes() -> list[str]:
-    """Technology nodes that have a table, largest first."""
-    return sorted({row.node for row in table()}, key=lambda name: -float(name.removesuffix("nm")))
+    """Technology nodes, largest first."""
+    return list(NODES)
 
 
 def _cite(row: Row) -> str:
@@ -90,18 +98,14 @@ def _cite(row: Row) -> str:
     return f"{row.source}; {row.doi if row.doi.startswith('isbn') else 'doi:' + row.doi}{doubt}"
 
 
-def _from_rows(value: float, basis: str, *rows: Row) -> Price:
-    return Price(value, basis, BANDS[basis], frozenset(map(_cite, rows)))
-
-
-def _join(value: float, *prices: Price, basis: str = "table") -> Price:
-    """A value computed from prices: the weakest basis, the widest band, all sources."""
-    worst = max((basis, *(price.basis for price in prices)), key=_ORDER.index)
-    widest = max((BANDS[basis], *(price.band for price in prices)))
-    return Price(value, worst, widest, frozenset().union(*(price.sources for price in prices)))
-
-
-_BASE_NODE = "45nm"
+def _total(terms: Iterable[tuple[Price, float]]) -> tuple[Price, tuple[float, float]]:
+    """The sum of prices, each so many times, with the weakest basis and all sources; and its band, all off alike."""
+    known = [(price, n) for price, n in terms if n]
+    value = sum(price.value * n for price, n in known)
+    low, high = (sum(price.value * n * price.band**side for price, n in known) for side in (-1, 1))
+    basis = max((price.basis for price, _ in known), key=_ORDER.index, default="table")
+    sources = frozenset[str]().union(*(price.sources for price, _ in known))
+    return Price(value, basis, high / value if value else 1.0, sources), (low, high)
 
 
 class Technology:
@@ -109,99 +113,179 @@ class Technology:
 
     Parameters
     ----------
-    node : ``"45nm"`` (energy: Horowitz, ISSCC 2014) or ``"7nm"`` (energy: Jouppi et al., ISCA 2021; area and delay
-        are carried over from 45 nm with the factors of Stillmaker & Baas 2017 and are marked ``scaled``).
+    node : ``"130nm"`` (IHP SG13G2), ``"7nm"`` (ASAP7, predictive), ``"2nm"`` (GT2N, predictive), or a node in between,
+        as in ``"28nm"``, which is scaled.
     """
 
     def __init__(self, node: str = "45nm") -> None:
-        if node not in nodes():
-            raise HalfulpError(f"no table for node {node!r}: choose {' or '.join(nodes())}.")
-        self.node = node
+        nm = scaling.nanometres(node)
+        sizes = sorted(map(scaling.nanometres, prices.LIBRARIES))
+        if not sizes[0] <= nm <= sizes[-1]:
+            raise HalfulpError(f"no prices for node {node!r}: choose {', '.join(NODES[:-1])} or {NODES[-1]}.")
+        self.node = node  #: technologies of one node are the same
+        fitted = sorted(prices.LIBRARIES, key=scaling.nanometres, reverse=True)
+        #: The libraries that the node lies between, the larger first; one if it has its own.
+        self.between: tuple[str, ...] = (
+            (node,)
+            if node in prices.LIBRARIES
+            else next(pair for pair in pairwise(fitted) if nm > scaling.nanometres(pair[1]))
+        )
 
-    def _points(self, unit: str, is_float: bool, quantity: str) -> list[tuple[int, Row]]:
-        rows = [r for r in table() if (r.node, r.unit, r.quantity) == (self.node, unit, quantity)]
-        parsed = [(names.scalar_format(r.format), r) for r in rows]
-        return sorted((f.precision, r) for f, r in parsed if isinstance(f, FixedFormat) != is_float)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Technology) and self.node == other.node
 
-    def _scalar(self, unit: str, is_float: bool, precision: float, quantity: str, fmt: Format | None = None) -> Price:
-        """A unit's price at a (possibly non-integer) precision in bits; ``fmt`` if it is that very format's unit."""
-        points = self._points(unit, is_float, quantity)
-        if not points:
-            base = Technology(_BASE_NODE)._scalar(unit, is_float, precision, quantity, fmt)
-            (factor,) = [r for r in table() if (r.node, r.unit, r.quantity) == (self.node, "scale_from_45nm", quantity)]
-            return Price(base.value * factor.value, "scaled", 2.0 * base.band, base.sources | {_cite(factor)})
-        for p, row in points:
-            if p == precision:
-                same = not is_float or names.scalar_format(row.format) == fmt
-                return _from_rows(row.value, "table" if same else "interpolated", row)
-        if len(points) == 1:  # only delays: a carry- or shift-tree's depth goes with log2 of the width
-            ((p, row),) = points
-            return _from_rows(row.value * math.log2(precision + 1) / math.log2(p + 1), "assumed", row)
-        above = next((i for i, (p, _) in enumerate(points) if p > precision), len(points) - 1)
-        (p0, row0), (p1, row1) = points[max(above - 1, 0)], points[max(above, 1)]
-        slope = math.log(row1.value / row0.value) / math.log(p1 / p0)
-        basis = "interpolated" if p0 < precision < p1 else "extrapolated"
-        return _from_rows(row0.value * (precision / p0) ** slope, basis, row0, row1)
+    def __hash__(self) -> int:
+        return hash(self.node)
 
-    def _beyond_integer(self, precision: int, quantity: str) -> Price:
-        """Half of what a float adder costs beyond an integer one: alignment, or normalisation and rounding."""
-        float_add = self._scalar("add", True, precision, quantity)
-        integer_add = self._scalar("add", False, precision, quantity)
-        return _join(max(float_add.value - integer_add.value, 0.0) / 2, float_add, integer_add, basis="assumed")
+    # ---- from libraries
+
+    def _fitted(
+        self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
+    ) -> UnitCost:
+        """Prices from a fit's numbers."""
+        basis = "extrapolated" if far else "fitted"
+        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
+
+        def one(value: float, quantity: str) -> Price:
+            return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
+
+        low = max(energy[0], 0.0)
+        high = max(energy[1], low)
+        width = math.sqrt(high / low) if low else 1.0
+        widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
+        return UnitCost(
+            Price(math.sqrt(low * high), basis, extra * width * widest, source),
+            one(max(area, 0.0), "area_um2"),
+            one(delay, "delay_ns"),
+        )
+
+    def _scaled(self, costs: list[UnitCost]) -> UnitCost:
+        """Prices between those of two libraries."""
+        if len(costs) == 1:
+            return costs[0]
+        found = []
+        for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
+            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
+            value = (
+                math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
+            )
+            band = BANDS["scaled"] * max(a.band, b.band)
+            found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
+        return UnitCost(*found)
+
+    def _whole(self, planned: Plan) -> UnitCost:
+        """Prices of a unit; its energy is a clock's."""
+        costs = []
+        for node in self.between:
+            library = prices.library(node)
+            energy = (library.price(planned, SETTLED), library.price(planned, INERTIAL))
+            area, delay = library.price(planned, "area_um2"), library.delay_ns(planned)
+            costs.append(self._fitted(library, energy, area, delay, bool(library.outside(planned))))
+        return self._scaled(costs)
+
+    def _longest(self, planned: Plan) -> Price:
+        """The longest way between registers."""
+        return self._whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
+
+    def _parts(self, parts: Iterable[Part]) -> UnitCost:
+        """Prices of parts that work together, one behind the other."""
+        return self._whole(Plan(tuple(replace(part, stage=0) for part in parts)))
+
+    def _within(self, operation: Operation, datapath: Datapath) -> UnitCost:
+        """What adding up, or normalising a fused sum, takes in a datapath's unit: what its other operations leave."""
+        planned = plan(datapath)
+        if operation.kind == "normalise":
+            return self._parts(p for p in planned.parts if p.role == "normalise")
+        own = [part for part in planned.parts if part.role in ("product", "add")]
+        others = [(op, n) for op, n in dot_operations(datapath, planned.macs).items() if op.kind == "mul"]
+        costs = []
+        for node in self.between:
+            library = prices.library(node)
+
+            def left(quantity: str, library: prices.Library = library) -> float:
+                whole = sum(library.part(p, quantity) for p in own)
+                rest = sum(n * library.price(operation_plan(op), quantity) for op, n in others)
+                return max(whole - rest, 0.0) / planned.macs
+
+            adding = [replace(p, stage=0) for p in own if p.role == "add"]
+            far = bool(library.outside(planned))
+            delay = library.delay_ns(Plan(tuple(adding)))
+            costs.append(self._fitted(library, (left(SETTLED), left(INERTIAL)), left("area_um2"), delay, far))
+        return self._scaled(costs)
+
+    # ---- operations
 
     @lru_cache(maxsize=4096)  # noqa: B019  (few technologies live)
     def unit(self, operation: Operation) -> UnitCost:
-        """Energy, area and delay of one operation."""
-        return UnitCost(*(self._price(operation, quantity) for quantity in QUANTITIES))
+        """Energy, area and delay of one operation.
 
-    def _price(self, operation: Operation, quantity: str) -> Price:
-        def is_float(*formats: Format) -> bool:
-            return any(not isinstance(f, FixedFormat) for f in formats)
+        What adds up in a datapath's unit (``operation.within``) is priced as that unit does it, per term: with the
+        multiplications, the prices add up to those of the unit without its registers.
+        """
+        within = operation.within
+        if within is not None and not self._published_datapath(within):
+            return self._within(operation, within)
+        found = self._parts(operation_plan(replace(operation, within=None)).parts)
+        if isinstance(operation.result, PositFormat):
+            found = UnitCost(*(p._replace(basis="assumed", band=max(p.band, BANDS["assumed"])) for p in found))
+        published = [self._published(operation, quantity) for quantity in QUANTITIES]
+        return UnitCost(*(row or own for row, own in zip(published, found, strict=True)))
 
-        if operation.kind == "mul":
-            same = operation.a if operation.a == operation.b else None
-            precision = math.sqrt(operation.a.precision * operation.b.precision)
-            price = self._scalar("mul", is_float(operation.a, operation.b), precision, quantity, same)
-        elif operation.kind == "add" and operation.width:
-            price = self._scalar("add", False, operation.width, quantity)
-            if is_float(operation.b):
-                alignment = self._beyond_integer(operation.b.precision, quantity)
-                price = _join(price.value + alignment.value, price, alignment)
-        elif operation.kind == "add":
-            destination = operation.result or operation.b
-            price = self._scalar("add", is_float(destination), destination.precision, quantity, destination)
-        else:
-            assert operation.result is not None
-            if operation.kind == "normalise" and is_float(operation.a):
-                price = self._beyond_integer(operation.a.precision, quantity)
-            else:
-                price = self._scalar("add", False, operation.result.bits, quantity)
-        if operation.rounding.random_bits:
-            extra = self._scalar("add", False, operation.rounding.random_bits, quantity)
-            price = _join(price.value + extra.value, price, extra)
-        return price
+    def _published(self, operation: Operation, quantity: str) -> Price | None:
+        """The published price of that very unit, at a node without a library."""
+        op = operation
+        if self.node in prices.LIBRARIES or op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
+            return None
+        fmt: Format | None = op.result or op.b
+        if op.kind == "mul":
+            fmt = op.a if op.a == op.b else None
+        for row in _rows(self.node, op.kind, quantity):
+            known = names.scalar_format(row.format)
+            widths_alike = isinstance(fmt, FixedFormat) and isinstance(known, FixedFormat) and fmt.bits == known.bits
+            if fmt is not None and (known == fmt or widths_alike):
+                return Price(row.value, "table", BANDS["table"], frozenset([_cite(row)]))
+        return None
+
+    @lru_cache(maxsize=1024)  # noqa: B019
+    def _published_datapath(self, datapath: Datapath) -> bool:
+        """Whether the table has all units of a datapath."""
+        if isinstance(datapath.inner_order, Fusing):
+            return False
+        operations = dot_operations(datapath, 1)
+        return all(self._published(op, q) is not None for op in operations for q in ("energy_pj", "area_um2"))
 
     def energy_per_bit_pj(self, level: str) -> Price:
-        """Energy of moving one bit to or from a storage level, from the table's 64-bit access."""
+        """Energy of moving one bit to or from a storage level, from the table's 64-bit access.
+
+        At nodes without a published one, a power law of the node's name through those that have one.
+        """
         unit, capacity = MEMORIES[level]
-        (row,) = [
-            r for r in table() if (r.node, r.unit, r.format, r.quantity) == (self.node, unit, capacity, "energy_pj")
-        ]
-        return _from_rows(row.value / 64, "table", row)
+        rows = [r for r in table() if (r.unit, r.format, r.quantity) == (unit, capacity, "energy_pj")]
+        for row in rows:
+            if row.node == self.node:
+                return Price(row.value / 64, "table", BANDS["table"], frozenset([_cite(row)]))
+        (n0, v0), (n1, v1) = [(scaling.nanometres(row.node), row.value / 64) for row in rows]
+        power = math.log(v1 / v0) / math.log(n1 / n0)
+        value = v0 * (scaling.nanometres(self.node) / n0) ** power
+        return Price(value, "scaled", BANDS["table"] * BANDS["scaled"], frozenset(map(_cite, rows)))
 
     def price(self, ledger: Ledger) -> RunEnergy:
         """The energy of a run: Ledger x Technology, in pJ."""
-        terms = [(self.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
+        arithmetic = [(self.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
         memory = [(self.energy_per_bit_pj(level), n) for level, n in ledger.bits_moved.items()]
-        used = [price for price, _ in terms + memory]
-        low, high = (sum(p.value * n * p.band**s for p, n in terms + memory) for s in (-1, 1))
+        total, band = _total(arithmetic + memory)
         return RunEnergy(
-            sum(price.value * n for price, n in terms),
+            sum(price.value * n for price, n in arithmetic),
             sum(price.value * n for price, n in memory),
-            (low, high),
-            tuple(sorted(frozenset().union(*(p.sources for p in used)))),
-            max((p.basis for p in used), key=_ORDER.index, default="table"),
+            band,
+            tuple(sorted(total.sources)),
+            total.basis,
         )
+
+
+@cache
+def _rows(node: str, unit: str, quantity: str) -> tuple[Row, ...]:
+    return tuple(r for r in table() if (r.node, r.unit, r.quantity) == (node, unit, quantity))
 
 
 class RunEnergy(NamedTuple):
@@ -225,12 +309,13 @@ class Cost:
     node: str
     energy_pj: float  #: per multiply-accumulate, memory excluded
     area_um2: float  #: of the whole unit, which does ``macs_per_cycle``
-    delay_ns: float  #: from operands to accumulator, unpipelined
+    delay_ns: float  #: the longest way between registers, or from operands to the sum
     macs_per_cycle: int
     basis: dict[str, str]  #: per quantity, the weakest basis among its terms
     band: dict[str, tuple[float, float]]  #: per quantity, low and high estimate
     sources: tuple[str, ...]
-    parts: tuple[tuple[str, int, UnitCost], ...]  #: operation, number in the unit, its prices
+    parts: tuple[tuple[str, int, UnitCost], ...]  #: name, number in the unit, prices of them all for one clock
+    warnings: tuple[str, ...] = ()  #: where the unit lies outside of what was measured
 
     def __str__(self) -> str:
         lines = [
@@ -242,58 +327,66 @@ class Cost:
             [
                 f"node {self.node}, {self.macs_per_cycle} MAC per cycle",
                 *lines,
+                *(f"  warning: {warning}" for warning in self.warnings),
                 *(f"  source: {s}" for s in self.sources),
             ]
         )
 
 
-def _lanes(order: Order) -> int:
-    """Multipliers that work side by side."""
-    if isinstance(order, Systolic):
-        return order.lanes
-    return order.terms or 1 if isinstance(order, Fusing | Tree) else 1
-
-
-def cost(datapath: Datapath | str, node: str = "45nm") -> Cost:
-    """Area, energy per MAC and delay of a datapath's unit, with sources and error band.
-
-    The unit is one multiplier and one accumulating adder (sequential), or n multipliers, n aligned adders and one
-    rounding (fused, exact), n multipliers and as many adders (tree, systolic), an outer accumulator besides (blocked),
-    and one output stage where the output format is not the accumulator's. The output stage counts in area only: it
-    works once per dot product (a run's energy includes it). Delay is that of multiplier, adder, for fused, exact and
-    tree units ceil(log2 n) further adders, and rounding.
-    """
-    datapath = Datapath.parse(datapath)
+@lru_cache(maxsize=4096)
+def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
     technology = Technology(node)
-    inner = datapath.inner_order
-    lanes = _lanes(inner)
-    whole = replace(datapath, output=datapath.accumulator)
-    span = datapath.order.length if isinstance(datapath.order, Blocked) else lanes
-    output = output_operation(datapath)
-    parts = [(op, n, technology.unit(op)) for op, n in dot_operations(whole, lanes).items()]
-    stage = [] if output is None else [(output, 1, technology.unit(output))]
-    levels = math.ceil(math.log2(lanes))
-    energies = [(technology.unit(op).energy_pj, n) for op, n in dot_operations(whole, span).items()]
-    areas = [(unit.area_um2, n) for _, n, unit in parts + stage]
-    delays = [(unit.delay_ns, 1) for _, _, unit in parts]
-    if isinstance(inner, Fusing) and levels:
-        delays.append((technology._scalar("add", False, aligned_width(datapath), "delay_ns"), levels))
-    if isinstance(inner, Tree) and levels:
-        delays.append((parts[-1][2].delay_ns, levels))
-
-    def total(terms: list[tuple[Price, int]]) -> Price:
-        return _join(sum(price.value * n for price, n in terms), *(price for price, _ in terms))
-
-    totals = dict(zip(QUANTITIES, map(total, (energies, areas, delays)), strict=True))
-    totals["energy_pj"] = totals["energy_pj"]._replace(value=totals["energy_pj"].value / span)
+    planned = plan(datapath, pipeline)
+    whole = replace(datapath, output=datapath.accumulator, output_rounding=datapath.rounding)
+    span = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
+    operations = dot_operations(whole, span)
+    energies = [(technology.unit(op).energy_pj, n / span) for op, n in operations.items()]
+    if technology._published_datapath(datapath):
+        parts = [(str(op), n, technology.unit(op)) for op, n in dot_operations(datapath, planned.macs).items()]
+        areas = [(unit.area_um2, n) for _, n, unit in parts]
+        delays = [(unit.delay_ns, 1) for _, _, unit in parts]
+        warnings: tuple[str, ...] = ()
+    else:
+        units = [technology._parts([part]) for part in planned.parts]
+        parts = [(part.name, part.number, unit) for part, unit in zip(planned.parts, units, strict=True)]
+        areas = [(unit.area_um2, 1) for unit in units]
+        registers = [u for part, u in zip(planned.parts, units, strict=True) if part.role == "registers"]
+        energies += [(unit.energy_pj, 1 / planned.macs) for unit in registers]
+        delays = [(technology._longest(planned), 1)]
+        warnings = _warnings(technology, planned)
+    terms: tuple[list[tuple[Price, float]], ...] = (energies, areas, delays)  # type: ignore[assignment]
+    totals = {q: _total(t) for q, t in zip(QUANTITIES, terms, strict=True)}
     return Cost(
         node,
-        energy_pj=totals["energy_pj"].value,
-        area_um2=totals["area_um2"].value,
-        delay_ns=totals["delay_ns"].value,
-        macs_per_cycle=lanes,
-        basis={q: price.basis for q, price in totals.items()},
-        band={q: (price.value / price.band, price.value * price.band) for q, price in totals.items()},
-        sources=tuple(sorted(frozenset().union(*(price.sources for price in totals.values())))),
-        parts=tuple((str(op), n, unit) for op, n, unit in parts + stage),
+        energy_pj=totals["energy_pj"][0].value,
+        area_um2=totals["area_um2"][0].value,
+        delay_ns=totals["delay_ns"][0].value,
+        macs_per_cycle=planned.macs,
+        basis={q: total.basis for q, (total, _) in totals.items()},
+        band={q: band for q, (_, band) in totals.items()},
+        sources=tuple(sorted(frozenset[str]().union(*(total.sources for total, _ in totals.values())))),
+        parts=tuple(parts),
+        warnings=warnings,
     )
+
+
+def _warnings(technology: Technology, planned: Plan) -> tuple[str, ...]:
+    outside = dict.fromkeys(w for node in technology.between for w in prices.library(node).outside(planned))
+    return (f"larger than all that was measured: {', '.join(outside)}",) if outside else ()
+
+
+def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0) -> Cost:
+    """Area, energy per MAC and delay of a datapath's unit, with sources and error band.
+
+    Parameters
+    ----------
+    datapath : the unit, or its text form.
+    node : see ``Technology``.
+    pipeline : ranks of registers besides that of the sum, as of ``rtl.dot.DotUnit``.
+
+    The unit is that of ``rtl.dot``, all of its parts and registers. What works once per dot product (the rounding into
+    an output format, the last sum of lanes) counts in area and delay only: a run's energy includes it, and an outer
+    accumulator's addition counts once per block. Where the table has every unit of a sequential datapath, these are
+    added up as printed, without registers.
+    """
+    return _cost(Datapath.parse(datapath), node, pipeline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -31,6 +31,7 @@ class Operation:
     result: Format | None  #: None: exact
     rounding: Rounding = RNE
     width: int = 0  #: bits of the aligned integer sum that a fused unit's ``add`` adds into, else 0
+    within: Datapath | None = None  #: of what adds up or normalises in a datapath's unit: that datapath
 
     def __str__(self) -> str:
         exactly = f"{self.width}-bit aligned sum" if self.width else "exact"
@@ -91,8 +92,11 @@ class Ledger:
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """JSON-able, in a fixed order."""
+        operations = Counter[str]()
+        for op, n in self.operations.items():
+            operations[str(op)] += n
         return {
-            "operations": dict(sorted((str(op), n) for op, n in self.operations.items())),
+            "operations": dict(sorted(operations.items())),
             "bits_moved": dict(sorted(self.bits_moved.items())),
         }
 
@@ -142,6 +146,7 @@ def dot_operations(datapath: Datapath, length: int) -> Mapping[Operation, int]:
     them. An output format that differs from the accumulator adds one rounding.
     """
     dp, counts = datapath, Counter[Operation]()
+    unit = replace(dp, output=dp.accumulator, output_rounding=dp.rounding)
     a, b = (fmt.element if isinstance(fmt, BlockFormat) else fmt for fmt in (dp.a, dp.b))
     counts[Operation("mul", a, b, dp.product, dp.product_rounding)] += length
     scales = [fmt.scale for fmt in (dp.a, dp.b) if isinstance(fmt, BlockFormat)]
@@ -154,12 +159,13 @@ def dot_operations(datapath: Datapath, length: int) -> Mapping[Operation, int]:
         accumulator, rounding = levels[level]
         if do is Do.FUSE:
             term = dp.product or accumulator
-            counts[Operation("add", term, accumulator, None, width=aligned_width(dp))] += length
-            counts[Operation("normalise", accumulator, accumulator, accumulator, rounding)] += n
+            counts[Operation("add", term, accumulator, None, width=aligned_width(dp), within=unit)] += length
+            counts[Operation("normalise", accumulator, accumulator, accumulator, rounding, within=unit)] += n
         else:
             term = levels[-1][0] if do is Do.ADD and blocked and not level else accumulator
             term = dp.product or term if do is Do.MAC else term
-            counts[Operation("add", term, accumulator, accumulator, rounding)] += n
+            inner = unit if level == len(levels) - 1 else None
+            counts[Operation("add", term, accumulator, accumulator, rounding, within=inner)] += n
     output = output_operation(dp)
     if output is not None:
         counts[output] += 1

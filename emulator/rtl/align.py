@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..rounding import Mode
 from .part import Number, Part, shift_right_sticky
-from .shapes import Need, Window
+from .shapes import Need, Window, checked
 
 
 class Aligned(NamedTuple):
@@ -29,6 +29,7 @@ class Align(Part):
         super().__init__()
         self.window = window = Window(x.shape, y.shape, need)
         x, y = self.take_number("x", x), self.take_number("y", y)
+        checked(window.bits)
         first_x, first_y = self._first(x, y), self._first(y, x)
         first_x, first_y = self.let("first_x", first_x), self.let("first_y", first_y)
         difference = self.let("difference", first_x - first_y)

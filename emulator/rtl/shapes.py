@@ -159,7 +159,7 @@ class Window:
                 if self.need.quantum is not None:
                     bits = min(bits, first - self.need.quantum + self.need.fraction + 1)
                 widest = max(widest, bits)
-        return checked(widest)
+        return widest
 
     @property
     def sum(self) -> Shape:

@@ -125,6 +125,7 @@ def _script(top: str, keep_hierarchy: bool, clock_ns: float | None, has_adders: 
             f"synth -noabc{ripple} -top {top}",
             "opt_hier",
             "opt -full -purge",
+            "simplemap",  # what opt has made anew
             "dfflibmap -liberty cells.lib",
             "opt",
             f"abc -liberty cells.lib -script abc.script{timed}",

@@ -1,0 +1,178 @@
+"""Characterise a library: a few hundred designs made, mapped and measured, for the cost model to be fitted to.
+
+A row is one part of a design ("unpack", "align", ...: all instances of that name together; "top": what is outside of
+them), or "all" of it. The table is written anew after each design, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from ..datapath import Datapath
+from ..errors import HalfulpError
+from .designs import DISTRIBUTIONS, VECTORS, Design, designs, operands
+from .liberty import read_library
+
+MEASURES = ("settled", "inertial")
+ENERGIES = tuple(f"{kind}_{of}_pj" for of in DISTRIBUTIONS for kind in MEASURES)
+COLUMNS = ("design", "part", "instances", "area_um2", "leakage_nw", "delay_ns", *ENERGIES)
+COMMAND = "halfulp cost --characterize --liberty FILE --out TABLE"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A characterised library."""
+
+    header: dict[str, str]  #: command, library, digest, tool, voltage, ...
+    rows: tuple[dict[str, str], ...]
+
+    def designs(self) -> dict[str, list[dict[str, str]]]:
+        """The rows of each design."""
+        found: dict[str, list[dict[str, str]]] = defaultdict(list)
+        for row in self.rows:
+            found[row["design"]].append(row)
+        return dict(found)
+
+    def text(self) -> str:
+        file = io.StringIO()
+        for key, value in self.header.items():
+            file.write(f"# {key}: {value}\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue()
+
+
+def parse(text: str) -> Table:
+    """A table from its text."""
+    lines = text.splitlines()
+    header = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+    return Table(header, tuple(csv.DictReader(line for line in lines if not line.startswith("#"))))
+
+
+def stem(component: str) -> str:
+    """The name of a part without what tells its instances apart: multiply3_1 -> multiply."""
+    return re.match(r"[a-z]*", component.split(".")[0])[0] or "top"  # type: ignore[index]
+
+
+def measure_design(design: Design, liberty: str) -> tuple[str, list[dict[str, str]]]:
+    """The tool that mapped a design, and its rows."""
+    from ..rtl.dot import DotUnit
+    from ..rtl.units import Unit
+    from ..rtl.verilog import text
+    from .measure import measure_netlist
+    from .synthesis import synthesise
+
+    subject = design.parse()
+    unit = DotUnit(subject, design.pipeline) if isinstance(subject, Datapath) else Unit(subject)
+    netlist = synthesise(text(unit, "dut", unit.ports), "dut", liberty)
+    parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    names: dict[str, set[str]] = defaultdict(set)
+    for distribution in DISTRIBUTIONS:
+        found, _ = measure_netlist(netlist, operands(unit.ports, subject, distribution), period_ns=0.0)
+        for component, values in found.by_component.items():
+            part = parts[stem(component)]
+            names[stem(component)].add(component.split(".")[0])
+            for kind in MEASURES:
+                part[f"{kind}_{distribution}_pj"] += values[f"energy_{kind}_pj"]
+            if distribution == DISTRIBUTIONS[0]:
+                part["area_um2"] += values["area_um2"]
+                part["leakage_nw"] += values["leakage_nw"]
+    total = {column: sum(part[column] for part in parts.values()) for column in ("area_um2", "leakage_nw", *ENERGIES)}
+    everything = {"all": total | {"delay_ns": found.delay_ns}, **dict(sorted(parts.items()))}
+    rows = [
+        {"design": design.name, "part": name, "instances": str(len(names[name]) or 1)}
+        | {column: f"{values[column]:.6g}" if column in values else "" for column in COLUMNS[3:]}
+        for name, values in everything.items()
+    ]
+    return found.tool, rows
+
+
+def characterise(
+    liberty: str | Path,
+    out: str | Path,
+    progress: Callable[[int, int, str], None] | None = None,
+    processes: int = 2,
+    only: Iterable[Design] | None = None,
+) -> dict[str, str]:
+    """Make, or complete, the table of a library.
+
+    Parameters
+    ----------
+    liberty : path of the Liberty file.
+    out : path of the table. Designs that it has already, made with this file by this tool, are kept.
+    progress : told after each design how many are done, how many there are, and the design's name.
+    processes : that work at a time.
+    only : these designs; None: all.
+
+    Returns
+    -------
+    dict : design -> why it failed, in a sentence that says where the log is; others go on.
+
+    Raises
+    ------
+    HalfulpError
+        The library cannot be read, or ``out`` is the table of another one.
+    """
+    out, library = Path(out), read_library(liberty)
+    wanted = list(designs() if only is None else only)
+    header = {
+        "command": COMMAND,
+        "library": Path(liberty).name,
+        "name": library.name,
+        "digest": library.digest,
+        "voltage": f"{library.voltage_v:g} V",
+        "vectors": f"{VECTORS} of each distribution",
+    }
+    known: dict[str, list[dict[str, str]]] = {}
+    if out.exists():
+        table = parse(out.read_text(encoding="utf-8"))
+        different = [key for key, value in header.items() if table.header.get(key) != value]
+        if different:
+            raise HalfulpError(
+                f"{out} is another table ({', '.join(different)} differ): remove it, or write elsewhere."
+            )
+        known, header = table.designs(), table.header
+    missing = [design for design in wanted if design.name not in known]
+    failures: dict[str, str] = {}
+    done = len(wanted) - len(missing)
+    with ProcessPoolExecutor(processes) as pool:
+        futures = {pool.submit(measure_design, design, str(liberty)): design for design in missing}
+        for future in as_completed(futures):
+            name, done = futures[future].name, done + 1
+            try:
+                tool, rows = future.result()
+            except Exception as error:  # whatever it is, it does not stop the others
+                failures[name] = str(error) if isinstance(error, HalfulpError) else f"{type(error).__name__}: {error}"
+            else:
+                known[name] = rows
+                header = header | {"tool": tool.split(",")[0], "date": date.today().isoformat()}
+                _write(out, Table(header, tuple(_ordered(known, wanted))))
+            if progress:
+                progress(done, len(wanted), name)
+    return failures
+
+
+def _ordered(known: dict[str, list[dict[str, str]]], wanted: list[Design]) -> Iterator[dict[str, str]]:
+    order = dict.fromkeys([*(design.name for design in wanted if design.name in known), *known])
+    for name in order:
+        yield from known[name]
+
+
+def _write(out: Path, table: Table) -> None:
+    """Beside the table, then renamed: nobody sees half of one."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(table.text(), encoding="utf-8")
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,181 @@
+"""Fit prices of parts to the table of a characterised library: non-negative least squares, kind by kind of part.
+
+Each row of the table is an equation: the counts of a design's parts of one kind, times coefficients, are what they
+take. Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far
+off weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each
+predicted by a fit that has not seen it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import nnls
+
+from ..counts import FEATURES
+from ..errors import HalfulpError
+from ..plan import Plan, plan
+from ..prices import Errors, Library, features, path, stages
+from .characterize import ENERGIES, Table, parse
+from .designs import find
+
+QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
+_ROUNDS, _NEAR = 3, 0.02  #: of reweighting; errors below which all weigh the same, relative
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A design of the table, with its plan."""
+
+    name: str
+    held: bool
+    plan: Plan
+    total: dict[str, float]  #: by quantity, and the delay
+    parts: dict[str, dict[str, float]]  #: kind of part -> by quantity
+
+
+def measured(table: Table) -> list[Measured]:
+    """The designs of a table. Raises HalfulpError where a part is none that the design's plan has."""
+    found = []
+    for name, rows in table.designs().items():
+        design = find(name)
+        planned = plan(design.parse(), design.pipeline)
+        kinds = {part.name: part.kind for part in planned.parts} | {"top": "registers"}
+        parts: dict[str, dict[str, float]] = {part.kind: dict.fromkeys(QUANTITIES, 0.0) for part in planned.parts}
+        for part in planned.parts:  # of one name, but several kinds, which the table does not tell apart
+            if kinds[part.name] != part.kind:
+                parts.pop(part.kind, None)
+                parts.pop(kinds[part.name], None)
+        total: dict[str, float] = {}
+        for row in rows:
+            values = {quantity: float(row[quantity]) for quantity in QUANTITIES}
+            if row["part"] == "all":
+                total = values | {"delay_ns": float(row["delay_ns"])}
+            elif row["part"] not in kinds:
+                raise HalfulpError(f"the plan of {name} has no part {row['part']}.")
+            else:
+                for quantity, value in values.items():
+                    if kinds[row["part"]] in parts:
+                        parts[kinds[row["part"]]][quantity] += value
+        found.append(Measured(name, design.held, planned, total, parts))
+    return found
+
+
+class _Equations:
+    """Those of one quantity."""
+
+    def __init__(self, designs: list[Measured], quantity: str) -> None:
+        self.designs = designs
+        self.total = np.array([design.total[quantity] for design in designs])
+        self.counts: dict[str, np.ndarray] = {}
+        self.values: dict[str, np.ndarray] = {}
+        self.rows: dict[str, np.ndarray] = {}
+        for kind in FEATURES:
+            of_kind = [i for i, design in enumerate(designs) if any(p.kind == kind for p in design.plan.parts)]
+            if of_kind:
+                self.rows[kind] = np.array(of_kind)
+                self.counts[kind] = np.array(
+                    [
+                        np.sum([features(p, quantity) for p in designs[i].plan.parts if p.kind == kind], axis=0)
+                        for i in of_kind
+                    ]
+                )
+                unknown = dict.fromkeys(QUANTITIES, math.nan)
+                self.values[kind] = np.array([designs[i].parts.get(kind, unknown)[quantity] for i in of_kind])
+
+    def fit(self, kind: str, without: Collection[int]) -> np.ndarray:
+        """Coefficients of a kind of part, from all designs but some."""
+        keep = np.array([i not in without for i in self.rows[kind]]) & np.isfinite(self.values[kind])
+        counts, values = self.counts[kind][keep], self.values[kind][keep]
+        return solve(counts, values, 1 / self.total[self.rows[kind][keep]])
+
+    def errors(self, coefficients: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Relative errors of the designs that were fitted to, each left out in turn; of those held out."""
+        held = {i for i, design in enumerate(self.designs) if design.held}
+        known = {kind: counts @ coefficients[kind] for kind, counts in self.counts.items()}
+        predicted = np.zeros(len(self.designs))
+        for kind, rows in self.rows.items():
+            for j, i in enumerate(rows):
+                left_out = self.counts[kind][j] @ self.fit(kind, held | {i}) if i not in held else known[kind][j]
+                predicted[i] += left_out
+        relative = np.abs(predicted / self.total - 1)
+        chosen = np.array([design.held for design in self.designs])
+        return relative[~chosen], relative[chosen]
+
+
+def solve(counts: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Coefficients >= 0 with small relative errors."""
+    if not len(values):
+        return np.zeros(counts.shape[1])
+    scale = np.maximum(np.abs(counts).max(axis=0), 1e-12)
+    solution, each = np.zeros(counts.shape[1]), weights
+    for _ in range(_ROUNDS):
+        solution = nnls(counts / scale * each[:, None], values * each)[0] / scale
+        each = weights / np.sqrt(np.maximum(np.abs(counts @ solution - values) * weights, _NEAR))
+    return solution
+
+
+def fit(table: Table) -> Library:
+    """The prices of parts on a characterised library."""
+    designs = measured(table)
+    held = {i for i, design in enumerate(designs) if design.held}
+    coefficients: dict[str, dict[str, tuple[float, ...]]] = {}
+    errors: dict[str, Errors] = {}
+    for quantity in QUANTITIES:
+        equations = _Equations(designs, quantity)
+        found = {kind: equations.fit(kind, held) for kind in equations.rows}
+        coefficients[quantity] = {kind: tuple(float(f"{c:.6g}") for c in values) for kind, values in found.items()}
+        errors[quantity] = _summary(*equations.errors(found))
+    delay, errors["delay_ns"] = _delay(designs)
+    domain: dict[str, tuple[float, ...]] = {}
+    for kind, names in FEATURES.items():
+        ones = [part.counts for design in designs for part in design.plan.parts if part.kind == kind]
+        domain[kind] = tuple(max((counts.get(name, 0.0) for counts in ones), default=0.0) for name in names)
+    return Library(table.header, coefficients, delay, errors, domain, len(designs) - len(held))
+
+
+def _delay(designs: list[Measured]) -> tuple[tuple[float, ...], Errors]:
+    delays = np.array([design.total["delay_ns"] for design in designs])
+    ways = [np.array([path(stage) for stage in stages(design.plan)]) for design in designs]
+
+    def fitted(keep: np.ndarray) -> np.ndarray:
+        found = np.ones(ways[0].shape[1])
+        for _ in range(4):  # which way is the longest depends on the coefficients
+            longest = np.array([way[np.argmax(way @ found)] for way in ways])
+            found = solve(longest[keep], delays[keep], 1 / delays[keep])
+        return found
+
+    chosen = np.array([design.held for design in designs])
+    everything = fitted(~chosen)
+    predicted = []
+    for i, way in enumerate(ways):
+        keep = ~chosen
+        keep[i] = False
+        predicted.append(float((way @ (everything if chosen[i] else fitted(keep))).max()))
+    relative = np.abs(np.array(predicted) / delays - 1)
+    return tuple(float(f"{c:.6g}") for c in everything), _summary(relative[~chosen], relative[chosen])
+
+
+def _summary(errors: np.ndarray, held: np.ndarray) -> Errors:
+    def rounded(value: float) -> float:
+        return round(float(value), 4)
+
+    held = held if len(held) else np.zeros(1)
+    return Errors(
+        rounded(errors.mean()),
+        rounded(np.quantile(errors, 0.9)),
+        rounded(held.mean()),
+        rounded(np.quantile(held, 0.9)),
+    )
+
+
+def fit_file(table: str | Path, out: str | Path | None = None) -> Library:
+    """Fit the table in a file, and write the prices beside it, or to ``out``, as JSON."""
+    table = Path(table)
+    library = fit(parse(table.read_text(encoding="utf-8")))
+    (Path(out) if out else table.with_suffix(".json")).write_text(library.text(), encoding="utf-8")
+    return library
