@@ -55,14 +55,14 @@ def built(unit) -> Counter[tuple[str, int]]:
     from halfulp.emulator.rtl import align, dot, integers, rounding, sums, trees
 
     found: Counter[tuple[str, int]] = Counter()
-    for name, (part, *_) in unit.m._named_submodules.items():
+    for name, part in unit.parts.items():
         match part:
             case align.Align():
                 width = part.window.bits
             case align.Add():
                 width = part.number.shape.bits - 2  # without carry and sticky bit
             case rounding.Normalise():
-                width = len(part.magnitude)
+                width = len(part.normal.magnitude)
             case sums.FixedSum() | sums.FusedSum():
                 width = len(part.number.magnitude) + 1
             case trees.Multiply() | dot.Leading():
