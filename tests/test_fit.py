@@ -18,12 +18,11 @@ from halfulp.emulator.silicon.fit import fit
 
 TABLES = Path(__file__).parents[1] / "emulator" / "silicon" / "tables"
 QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
-FAKE = {"gt2n": "asap7", "sg13g2": "asap7"}
 NODES = list(LIBRARIES)
 
 
 def table(node: str) -> Table:
-    return parse((TABLES / f"{FAKE.get(LIBRARIES[node], LIBRARIES[node])}.csv").read_text(encoding="utf-8"))
+    return parse((TABLES / f"{LIBRARIES[node]}.csv").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("node", NODES)
