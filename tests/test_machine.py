@@ -5,6 +5,7 @@ import functools
 import itertools
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import halfulp as hu
 import numpy as np
@@ -228,7 +229,14 @@ LEDGER_PATHS = [
 
 def assert_ledger(machine, dp, lengths):
     """The machine's ledger says exactly what was counted, kind by kind and format by format."""
-    seen, left = counted(dp, lengths), Counter(machine.ledger.operations)
+    seen, left = counted(dp, lengths), Counter()
+    unit = replace(dp, output=dp.accumulator, output_rounding=dp.rounding)
+    for operation, times in machine.ledger.operations.items():
+        if operation.kind in ("mul", "round"):
+            assert operation.within is None
+        else:  # what adds up does so in this unit, but for a block's sum on its way to the outer accumulator
+            assert operation.within in ((unit, None) if isinstance(dp.order, hu.Blocked) else (unit,))
+        left[replace(operation, within=None)] += times
     take = lambda *fields: left.pop(hu.Operation(*fields), 0)  # noqa: E731
     mul = take("mul", dp.a, dp.b, dp.product, dp.product_rounding)
     term = dp.product or dp.accumulator
