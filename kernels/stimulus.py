@@ -44,10 +44,10 @@ def dot_stimulus(datapath: Datapath, number: int = 4000, seed: int = 1, longest:
     dp, columns = datapath, defaultdict[str, list[int]](list)
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     machine = Machine(dp, seed=seed, threads=1)
-    n = lanes(dp.order)
+    n, pool = lanes(dp.order), _Pool(draw)
     while len(columns["code"]) < number:
         length = int(draw.integers(1, longest * n + 1))
-        x, y = (_operand(fmt, length, draw) for fmt in (dp.a, dp.b))
+        x, y = (_operand(fmt, length, draw, pool) for fmt in (dp.a, dp.b))
         _relate(dp, x, y, draw)
         values = machine.matmul(_row(dp.a, *x), _column(dp.b, *y))
         code = int(dp.output.encode(values)[0, 0])
@@ -71,19 +71,33 @@ def captured_stimulus(datapath: Datapath, dots: Iterable[Dot], seed: int = 1) ->
     return dict(columns)
 
 
-def _operand(fmt: Any, length: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+class _Pool:
+    """Directed and random codes of formats, drawn many at a time."""
+
+    def __init__(self, draw: np.random.Generator, size: int = 4096) -> None:
+        self.draw, self.size = draw, size
+        self._left: dict[Format, np.ndarray] = {}
+
+    def take(self, fmt: Format, count: int) -> np.ndarray:
+        left = self._left.get(fmt, np.zeros(0, np.uint64))
+        if len(left) < count:
+            left = np.concatenate([left, self._drawn(fmt, max(self.size, count))])
+        self._left[fmt] = left[count:]
+        return left[:count]
+
+    def _drawn(self, fmt: Format, number: int) -> np.ndarray:
+        cases = Cases((fmt,), seed=int(self.draw.integers(1 << 60)), number=number)
+        directed = cases.columns(0, number)[0].astype(np.uint64)
+        mild = self.draw.integers(0, 1 << min(fmt.bits, 62), number, dtype=np.uint64)
+        return np.where(self.draw.random(number) < 0.5, self.draw.permutation(directed), mild)
+
+
+def _operand(fmt: Any, length: int, draw: np.random.Generator, pool: _Pool) -> tuple[np.ndarray, np.ndarray | None]:
     """Element codes, and scale codes of a block format."""
-
-    def codes(part: Format, count: int) -> np.ndarray:
-        cases = Cases((part,), seed=int(draw.integers(1 << 60)), number=max(count, 2))
-        column = cases.columns(0, max(count, 2))[0][:count].astype(np.uint64)
-        mild = draw.integers(0, 1 << min(part.bits, 62), count, dtype=np.uint64)
-        return np.where(draw.random(count) < 0.5, column, mild)
-
     if not isinstance(fmt, BlockFormat):
-        return _mostly_numbers(fmt, codes(fmt, length), draw), None
-    scales = _mostly_numbers(fmt.scale, codes(fmt.scale, -(-length // fmt.size)), draw)
-    return _mostly_numbers(fmt.element, codes(fmt.element, length), draw), scales
+        return _mostly_numbers(fmt, pool.take(fmt, length), draw), None
+    scales = _mostly_numbers(fmt.scale, pool.take(fmt.scale, -(-length // fmt.size)), draw)
+    return _mostly_numbers(fmt.element, pool.take(fmt.element, length), draw), scales
 
 
 def _mostly_numbers(fmt: Format, codes: np.ndarray, draw: np.random.Generator) -> np.ndarray:

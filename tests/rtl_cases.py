@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
 
 import halfulp as hu
@@ -27,6 +28,7 @@ from halfulp.emulator.rtl.units import Unit
 from halfulp.emulator.rtl.verilog import text as convert
 
 MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "SR2", "SR3c")
+CHECKED = Counter()  #: of units simulated, vectors (a unit's each) and units proven, for pytest's summary
 SIDE_BY_SIDE = 12  #: units in a simulation: the time that Icarus takes grows as the square of their number
 
 #: How each simulator makes a program of a bench in a folder, and runs it.
@@ -115,7 +117,7 @@ def simulate(verilog, ports, columns, latency, folder, simulator="iverilog"):
 
 
 def check_units(functions, columns, folder, simulator="iverilog"):
-    """Simulates units with common operands: each must give the emulator's codes and flags. Returns units x vectors."""
+    """Simulates units with common operands: each must give the emulator's codes and flags."""
     group = Group(functions)
     answers = [column for f in functions for column in expected(f, columns)]
     named = dict(zip("abc", columns[:-1], strict=False)) | {"random": columns[-1]}
@@ -123,7 +125,7 @@ def check_units(functions, columns, folder, simulator="iverilog"):
     vectors = {p.name: named[p.name] for p in ports[:-1]} | {"results": _words(answers, group.fields)}
     printed = simulate(convert(group, "dut", group.ports), ports, vectors, 0, folder, simulator)
     assert f"PASS dut: {len(columns[0])} vectors" in printed, _differences(printed, functions, group.fields)
-    return len(functions) * len(columns[0])
+    CHECKED.update({"units simulated": len(functions), "vectors simulated": len(functions) * len(columns[0])})
 
 
 def _differences(printed, functions, fields):
@@ -142,7 +144,8 @@ def _differences(printed, functions, fields):
 def check_all(functions, columns, folder, simulator="iverilog", at_once=SIDE_BY_SIDE):
     """``check_units`` of many, some at a time."""
     parts = [functions[i : i + at_once] for i in range(0, len(functions), at_once)]
-    return sum(check_units(part, columns, folder, simulator) for part in parts)
+    for part in parts:
+        check_units(part, columns, folder, simulator)
 
 
 def functions(names, modes=MODES):
@@ -151,7 +154,7 @@ def functions(names, modes=MODES):
 
 
 def check_datapath(text, number, pipelines, folder, simulator="iverilog"):
-    """Simulates the unit of a datapath with each number of pipeline registers. Returns designs x clocks."""
+    """Simulates the unit of a datapath with each number of pipeline registers."""
     datapath = Datapath.parse(text)
     columns = dot_stimulus(datapath, number)
     assert sum(columns["check"]) > number // 10
@@ -161,7 +164,7 @@ def check_datapath(text, number, pipelines, folder, simulator="iverilog"):
         verilog = convert(unit, "dut", unit.ports)
         printed = simulate(verilog, ports, columns, unit.latency, folder, simulator)
         assert f"PASS dut: {len(columns['code'])} vectors" in printed, f"{text}, pipeline {pipeline}: {printed}"
-    return len(pipelines) * len(columns["code"])
+        CHECKED.update({"units simulated": 1, "vectors simulated": len(columns["code"])})
 
 
 def smt(verilog, folder):

@@ -192,7 +192,7 @@ def test_some_datapaths(text, pipeline, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("text", DATAPATHS.split())
 def test_datapaths(text, tmp_path):
-    check_datapath(text, 20_000, [0, 1 + DATAPATHS.split().index(text) % 3], tmp_path, "verilator")
+    check_datapath(text, 100_000, [0, 1 + DATAPATHS.split().index(text) % 3], tmp_path, "verilator")
 
 
 # ---------------------------------------------------------------------------------------------- the bench itself
