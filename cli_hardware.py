@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from . import cli_anchors
 from .console import Json, Node, Seed, folder, out, print_json, table
 from .emulator.cost import QUANTITIES, cost
 from .emulator.datapath import Datapath
@@ -65,7 +66,9 @@ def _simulated(made: Design, where: Path) -> str:
 
 
 def cost_command(
-    datapath: Annotated[str, typer.Argument(help="OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in fp8_e4m3/fp32.")],
+    datapath: Annotated[
+        str | None, typer.Argument(help="OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in fp8_e4m3/fp32.")
+    ] = None,
     node: Node = "45nm",
     measured: Annotated[
         bool, typer.Option("--measured", help="Make the unit, map it on --liberty, and simulate it on operands.")
@@ -76,15 +79,23 @@ def cost_command(
     ] = None,
     clock: Annotated[float | None, typer.Option(help="Clock in ns to map for; default: for the least area.")] = None,
     pipeline: Annotated[int, typer.Option(help="Ranks of registers of the measured unit.", min=0)] = 0,
+    anchors: Annotated[bool, typer.Option("--anchors", help="Published numbers beside ours, paper by paper.")] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", help="With --anchors: a Markdown file to write.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Price a datapath's unit: energy per MAC, area and delay, each with basis, band and sources; or measure it."""
+    if anchors:
+        return cli_anchors.show(out_file, as_json)
+    if datapath is None:
+        raise HalfulpError("name a datapath, as in fp8_e4m3/fp32, or give --anchors.")
     if measured:
         return _measured(Datapath.parse(datapath), liberty, operands, clock, pipeline, seed, as_json)
     for given, option in ((liberty, "--liberty"), (operands, "--operands"), (clock, "--clock")):
         if given is not None:
             raise HalfulpError(f"{option} belongs to --measured.")
+    if out_file is not None:
+        raise HalfulpError("--out belongs to --anchors.")
     price = cost(datapath, node)
     if as_json:
         return print_json(

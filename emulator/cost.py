@@ -115,14 +115,17 @@ class Technology:
     ----------
     node : ``"130nm"`` (IHP SG13G2), ``"7nm"`` (ASAP7, predictive), ``"2nm"`` (GT2N, predictive), or a node in between,
         as in ``"28nm"``, which is scaled.
+    published : at a node without a library, hand out the published price of a unit that the table has; False: what the
+        libraries say, always.
     """
 
-    def __init__(self, node: str = "45nm") -> None:
+    def __init__(self, node: str = "45nm", published: bool = True) -> None:
         nm = scaling.nanometres(node)
         sizes = sorted(map(scaling.nanometres, prices.LIBRARIES))
         if not sizes[0] <= nm <= sizes[-1]:
             raise HalfulpError(f"no prices for node {node!r}: choose {', '.join(NODES[:-1])} or {NODES[-1]}.")
-        self.node = node  #: technologies of one node are the same
+        self.node = node  #: technologies of one node, with or without the table, are the same
+        self.published = published and node not in prices.LIBRARIES
         fitted = sorted(prices.LIBRARIES, key=scaling.nanometres, reverse=True)
         #: The libraries that the node lies between, the larger first; one if it has its own.
         self.between: tuple[str, ...] = (
@@ -132,10 +135,10 @@ class Technology:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Technology) and self.node == other.node
+        return isinstance(other, Technology) and (self.node, self.published) == (other.node, other.published)
 
     def __hash__(self) -> int:
-        return hash(self.node)
+        return hash((self.node, self.published))
 
     # ---- from libraries
 
@@ -173,8 +176,8 @@ class Technology:
             found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
         return UnitCost(*found)
 
-    def _whole(self, planned: Plan) -> UnitCost:
-        """Prices of a unit; its energy is a clock's."""
+    def whole(self, planned: Plan) -> UnitCost:
+        """Prices of a unit by its parts; its energy is a clock's."""
         costs = []
         for node in self.between:
             library = prices.library(node)
@@ -185,11 +188,11 @@ class Technology:
 
     def _longest(self, planned: Plan) -> Price:
         """The longest way between registers."""
-        return self._whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
+        return self.whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
 
     def _parts(self, parts: Iterable[Part]) -> UnitCost:
         """Prices of parts that work together, one behind the other."""
-        return self._whole(Plan(tuple(replace(part, stage=0) for part in parts)))
+        return self.whole(Plan(tuple(replace(part, stage=0) for part in parts)))
 
     def _within(self, operation: Operation, datapath: Datapath) -> UnitCost:
         """What adding up, or normalising a fused sum, takes in a datapath's unit: what its other operations leave."""
@@ -234,7 +237,7 @@ class Technology:
     def _published(self, operation: Operation, quantity: str) -> Price | None:
         """The published price of that very unit, at a node without a library."""
         op = operation
-        if self.node in prices.LIBRARIES or op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
+        if not self.published or op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
             return None
         fmt: Format | None = op.result or op.b
         if op.kind == "mul":
@@ -334,8 +337,7 @@ class Cost:
 
 
 @lru_cache(maxsize=4096)
-def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
-    technology = Technology(node)
+def _cost(datapath: Datapath, technology: Technology, pipeline: int) -> Cost:
     planned = plan(datapath, pipeline)
     whole = replace(datapath, output=datapath.accumulator, output_rounding=datapath.rounding)
     span = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
@@ -357,7 +359,7 @@ def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
     terms: tuple[list[tuple[Price, float]], ...] = (energies, areas, delays)  # type: ignore[assignment]
     totals = {q: _total(t) for q, t in zip(QUANTITIES, terms, strict=True)}
     return Cost(
-        node,
+        technology.node,
         energy_pj=totals["energy_pj"][0].value,
         area_um2=totals["area_um2"][0].value,
         delay_ns=totals["delay_ns"][0].value,
@@ -375,13 +377,13 @@ def _warnings(technology: Technology, planned: Plan) -> tuple[str, ...]:
     return (f"larger than all that was measured: {', '.join(outside)}",) if outside else ()
 
 
-def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0) -> Cost:
+def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0, published: bool = True) -> Cost:
     """Area, energy per MAC and delay of a datapath's unit, with sources and error band.
 
     Parameters
     ----------
     datapath : the unit, or its text form.
-    node : see ``Technology``.
+    node, published : see ``Technology``.
     pipeline : ranks of registers besides that of the sum, as of ``rtl.dot.DotUnit``.
 
     The unit is that of ``rtl.dot``, all of its parts and registers. What works once per dot product (the rounding into
@@ -389,4 +391,4 @@ def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0) -> Cos
     accumulator's addition counts once per block. Where the table has every unit of a sequential datapath, these are
     added up as printed, without registers.
     """
-    return _cost(Datapath.parse(datapath), node, pipeline)
+    return _cost(Datapath.parse(datapath), Technology(node, published), pipeline)

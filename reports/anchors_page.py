@@ -1,0 +1,152 @@
+"""The document ``anchors.md``: published anchors beside our numbers, one section a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from .anchors import Comparison, Summary, anchors, comparisons, measured, papers, summaries
+
+COMMAND = "halfulp cost --anchors --out reports/anchors.md"
+_NAMES = {"area_um2": "area, µm²", "energy_pj": "energy, pJ", "delay_ns": "delay, ns"}
+_INTRODUCTION = f"""# Published anchors
+
+What the literature printed beside what halfulp says, whose numbers come from RTL that it generates, mapped on three open
+cell libraries (130, 7 and 2 nm) and fitted. At other nodes they are scaled between libraries; published prices are left
+out of them. `{COMMAND}` writes this file; a test compares the two. Numbers: `reports/anchors.csv`; words:
+`reports/anchors.toml`; measurements: `reports/measured/anchors.csv`.
+
+*Ratio* is ours / published. *Band* is what we expect the truth within: of a price, from settled values alone to all
+glitches for energies, wider by the fit's 90th percentile of error, and by a factor 2 where it is scaled between
+nodes; of a ratio of two units, what the libraries around the node say apart, wider by the fit's errors of both. A *miss* is a
+published number that lies outside of the band, or is more than a factor of 2 from ours; each names the explanation below
+its table. Means are geometric; the spread is x/÷ one standard deviation.
+"""
+
+
+def quantity(name: str) -> str:
+    """A quantity in words."""
+    return _NAMES.get(name, name.replace("_ratio", " ratio"))
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, without an exponent."""
+    if value is None:
+        return "–"
+    if value >= 1000:
+        return f"{float(f'{value:.3g}'):.0f}"
+    text = f"{value:#.3g}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def published(found: Comparison) -> str:
+    """What was printed, with its range."""
+    a = found.anchor
+    span = "" if a.low == a.high == a.value else f" [{a.low:.6g} … {a.high:.6g}]"
+    return f"{a.value:.6g}{span}"
+
+
+def verdict(found: Comparison) -> str:
+    """In band, missed and why, or why it is not priced."""
+    if found.ours is None:
+        return f"not priced: {found.anchor.unpriced}"
+    if not found.missed:
+        return "in band"
+    return f"**miss** ({'outside of the band' if found.outside else 'over 2x'}): {found.anchor.miss}"
+
+
+def subject(found: Comparison) -> str:
+    a = found.anchor
+    return f"{a.subject} / {a.versus}" if a.versus else a.subject
+
+
+def ours(found: Comparison) -> str:
+    """The unit of ours."""
+    if found.ours is not None and found.ours.basis == "measured":
+        return "measured"
+    a = found.anchor
+    return f"{a.ours} / {a.ours_versus}" if a.ours_versus else a.ours
+
+
+def _table(header: str, rows: Iterable[Sequence[str]]) -> list[str]:
+    columns = header.split(" | ")
+    return [f"| {header} |", "|---" * len(columns) + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _upshot() -> list[str]:
+    """All papers at a glance."""
+
+    def row(summary: Summary) -> list[str]:
+        spread = f"x/÷ {summary.spread:.2f}" if summary.spread is not None and summary.priced > 1 else "–"
+        ends = f"{number(summary.least)} … {number(summary.most)}" if summary.priced > 1 else "–"
+        counts = [f"{summary.priced} of {summary.rows}", number(summary.mean), spread, ends, str(summary.missed)]
+        return [papers()[summary.anchor]["title"], quantity(summary.quantity), *counts]
+
+    header = "paper | what | priced | ours / published, mean | spread | least … most | misses"
+    missing = [[paper["title"], "–", "0", "–", "–", "–", "–"] for _, paper in without_numbers()]
+    return _table(header, [*map(row, summaries()), *missing])
+
+
+def without_numbers() -> list[tuple[str, dict]]:
+    """Papers whose numbers we do not have."""
+    known = {a.anchor for a in anchors()}
+    return [(name, paper) for name, paper in papers().items() if name not in known]
+
+
+def _section(name: str, rows: list[Comparison]) -> list[str]:
+    paper = papers()[name]
+    sources = dict.fromkeys(f"{found.anchor.source}; {_identifier(found.anchor.doi)}" for found in rows)
+    lines = [f"## {paper['title']}", "", *(f"{source}." for source in sources), "", paper["about"].strip(), ""]
+    lines += _table(
+        "what | node | published | ours | ours, band | ratio | verdict",
+        (
+            [
+                f"{quantity(found.anchor.quantity)}: {subject(found)}",
+                found.anchor.node,
+                published(found),
+                f"`{ours(found)}`" if found.ours else "–",
+                banded(found),
+                number(found.ratio),
+                verdict(found),
+            ]
+            for found in rows
+        ),
+    )
+    for miss, text in paper.get("misses", {}).items():
+        lines += [f"- **{miss}**: {' '.join(text.split())}"]
+    lines += [""] if paper.get("misses") else []
+    checks = [row for row in measured() if row["anchor"] == name]
+    if checks:
+        lines += ["Measured on mapped designs:", ""]
+        lines += _table(
+            "what | library | value | date", ([_measured(r), r["library"], r["value"], r["date"]] for r in checks)
+        )
+    lines += ["How the numbers were seen:", ""]
+    for note, group in groupby(rows, key=lambda found: found.anchor.note):
+        lines += [f"- {'; '.join(f'{quantity(f.anchor.quantity)}: {subject(f)}' for f in group)}: {note}."]
+    return [*lines, ""]
+
+
+def _measured(row: dict[str, str]) -> str:
+    return f"{quantity(row['quantity'])}: `{row['subject']}` / `{row['versus']}`"
+
+
+def banded(found: Comparison) -> str:
+    """Our number and its band."""
+    if found.ours is None:
+        return "–"
+    return f"{number(found.ours.value)} [{number(found.ours.low)} … {number(found.ours.high)}]"
+
+
+def _identifier(doi: str) -> str:
+    return doi if doi.split(":")[0] in ("isbn", "arxiv", "hotchips") else f"doi:{doi}"
+
+
+def markdown() -> str:
+    """The document."""
+    lines = [_INTRODUCTION, *_upshot()]
+    for name, rows in groupby(comparisons(), key=lambda found: found.anchor.anchor):
+        lines += _section(name, list(rows))
+    for _, paper in without_numbers():
+        lines += [f"## {paper['title']}", "", paper["about"].strip(), ""]
+    return "\n".join(lines).rstrip() + "\n"
