@@ -14,12 +14,12 @@ from . import __version__, cli_bench, cli_check, cli_hardware, cli_runs
 from .console import Json, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
-from .emulator.cost import nodes
 from .emulator.errors import HalfulpError
 from .emulator.formats import Format
 from .emulator.names import ALIASES, BLOCK_ALIASES
 from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
+from .emulator.technology import nodes
 
 app = typer.Typer(
     name="halfulp",
