@@ -75,7 +75,7 @@ class Cost:
         for q in QUANTITIES:
             low, high = self.band[q]
             unit = UNITS[q] + f" per {self.per}" * (q == "energy_pj")
-            value, band = f"{_figures(getattr(self, q)):>10} {unit}", f"{_figures(low)} ... {_figures(high)}"
+            value, band = f"{_figures(getattr(self, q), 4):>10} {unit}", f"{_figures(low)} ... {_figures(high)}"
             lines.append(f"  {q.split('_')[0]:<7}{value:<28} {band:<20} {self.basis[q]}")
         width = max(len(part.name) for part in self.components)
         lines.append(f"  {'part':<{width}}  number  area um2   share  energy pJ   share")
@@ -88,9 +88,10 @@ class Cost:
         return "\n".join(lines + [f"  source: {source}" for source in self.sources])
 
 
-def _figures(value: float) -> str:
-    """Three significant figures, without an exponent where that is shorter."""
-    return f"{float(f'{value:.3g}'):.0f}" if 1000 <= value < 1e7 else f"{value:.3g}"
+def _figures(value: float, significant: int = 3) -> str:
+    """Significant figures, without an exponent where that is shorter."""
+    rounded = f"{value:.{significant}g}"
+    return f"{float(rounded):.0f}" if 1000 <= value < 1e7 else rounded
 
 
 class _Priced(NamedTuple):

@@ -147,7 +147,7 @@ class Technology:
         return {
             "table": f"numbers of a published table for {self.node}, as printed; tables differ by about 2",
             "fitted": "parts priced by a fit to designs that were mapped on this cell library and simulated",
-            "extrapolated": "priced by a fit to designs on this cell library, some parts being larger than all of theirs",
+            "extrapolated": "parts priced by a fit to designs on this cell library, some larger than all that it saw",
             "scaled": f"no cell library of {self.node} is here: between the fits of {' and '.join(self.between)},"
             " as published factors go",
             "assumed": "there is no hardware of this here: a guess",
