@@ -65,10 +65,10 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figures"] = _three_figures
+    environment.filters["figures"] = three_figures
     return environment.get_template(name)
 
 
-def _three_figures(value: float) -> str:
+def three_figures(value: float) -> str:
     """Three significant figures, without an exponent."""
     return f"{value:.3g}" if value < 1000 else f"{float(f'{value:.3g}'):,.0f}"
