@@ -1,12 +1,13 @@
 """Published anchors: numbers of the literature beside ours, misses shown and explained.
 
-``anchors.csv`` holds the published numbers, one a row, with the unit of ours each is compared with; ``anchors.toml`` what
-each paper did and why we miss it where we do; ``measured/anchors.csv`` what was measured on mapped designs. Ours is what
-the fitted libraries say, scaled to the paper's node: published prices are left out of it (``Technology.published``).
+``anchors.csv`` holds the published numbers, one a row, with the unit of ours that each is compared with;
+``anchors.toml`` what each paper did, and why we miss it where we do; ``measured/anchors.csv`` what was measured on
+mapped designs. Ours is what the fitted libraries say, scaled to the paper's node, never a published price
+(``Technology``).
 
-A unit of ours reads ``[N x ]UNIT[ at NODE]``: UNIT is ``add``, ``mul`` or ``fma`` with a format (a float's rounded once; of
-integers ``mul`` and ``add`` are exact, an array of full adders and a carry chain), or a datapath, whose area and energy
-are per multiply-accumulate, or ``logic``, the geometric mean of LOGIC.
+A unit of ours reads ``[N x ]UNIT[ at NODE]``: UNIT is ``add``, ``mul`` or ``fma`` with a format (of floats rounded once;
+of integers exact, an array of full adders and a carry chain), or a datapath, whose area and energy are per
+multiply-accumulate, or ``logic``, the geometric mean of LOGIC.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from ..emulator import names, prices
-from ..emulator.cost import BANDS, INERTIAL, QUANTITIES, SETTLED, Technology, cost
+from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat
-from ..emulator.functions import function
+from ..emulator.functions import Function, function
 from ..emulator.ledger import Operation
-from ..emulator.plan import Plan, operation_plan, plan
+from ..emulator.plan import operation_plan, plan
 from ..emulator.scaling import nanometres
+from ..emulator.technology import BANDS, INERTIAL, QUANTITIES, SETTLED, Technology
 
 #: What a ratio is of; a count of gates is held against an area.
 RATIOS = {"area_ratio": "area_um2", "gates_ratio": "area_um2", "energy_ratio": "energy_pj", "delay_ratio": "delay_ns"}
@@ -140,34 +142,36 @@ class Unit(NamedTuple):
     node: str
 
     @property
-    def plan(self) -> Plan:
-        """The parts of one."""
+    def subject(self) -> Operation | Function | Datapath:
+        """What one is."""
         kind, _, name = self.unit.partition(" ")
         if not name:
-            return plan(self.unit)
+            return Datapath.parse(self.unit)
         fmt = names.scalar_format(name)
-        if isinstance(fmt, FixedFormat):
-            return operation_plan(Operation(kind, fmt, fmt, None))
-        return plan(function(f"{name}_{kind}"))
+        return Operation(kind, fmt, fmt, None) if isinstance(fmt, FixedFormat) else function(f"{name}_{kind}")
 
     def price(self, quantity: str) -> Ours:
         """What the libraries say."""
         if self.unit == "logic":
             each = [Unit(self.times, unit, self.node).price(quantity) for unit in LOGIC]
-            return Ours(*(geometric_mean(ours[i] for ours in each) for i in range(3)), each[0].basis)  # type: ignore[arg-type]
-        if " " in self.unit:
-            price = getattr(Technology(self.node, published=False).whole(self.plan), quantity)
-            value, basis = price.value, price.basis
+            value, low, high = (geometric_mean(end) for end in zip(*(ours[:3] for ours in each), strict=True))
+            return Ours(value, low, high, each[0].basis)
+        what = self.subject
+        if isinstance(what, Operation):
+            price = getattr(Technology(self.node, published=False).unit(what), quantity)
+            macs, value, basis = 1, price.value, price.basis
             low, high = value / price.band, value * price.band
         else:
-            found = cost(self.unit, self.node, published=False)
-            value, (low, high), basis = getattr(found, quantity), found.band[quantity], found.basis[quantity]
-        scale = self.times / (self.plan.macs if quantity == "area_um2" else 1)
+            found = cost(what, self.node, published=False)
+            macs, value, basis = found.macs_per_cycle, getattr(found, quantity), found.basis[quantity]
+            low, high = found.band[quantity]
+        scale = self.times / (macs if quantity == "area_um2" else 1)
         return Ours(value * scale, low * scale, high * scale, basis)
 
     def on(self, library: prices.Library, quantity: str) -> list[float]:
         """The same on one library, without a band; energy of settled values and with glitches."""
-        planned = self.plan
+        what = self.subject
+        planned = operation_plan(what) if isinstance(what, Operation) else plan(what)
         if quantity == "delay_ns":
             return [self.times * library.delay_ns(planned)]
         each = (SETTLED, INERTIAL) if quantity == "energy_pj" else (quantity,)
@@ -191,8 +195,7 @@ def ratio(one: Unit, other: Unit, quantity: str) -> Ours:
     if one.node != other.node:
         return Ours(value, value / BANDS["scaled"], value * BANDS["scaled"], "scaled")
     low = high = value
-    for node in Technology(one.node).between:
-        library = prices.library(node)
+    for library in Technology(one.node).libraries:
         name = INERTIAL if quantity == "energy_pj" else quantity
         widened = (1 + library.errors[name].p90) ** math.sqrt(2)  # the errors of both do not go together
         pairs = zip(one.on(library, quantity), other.on(library, quantity), strict=True)

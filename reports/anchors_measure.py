@@ -1,11 +1,13 @@
-"""Measure what the explanations of ``anchors.toml`` lean on: pairs of designs, made, mapped on libraries and simulated.
+"""Measure what the explanations of ``anchors.toml`` lean on: pairs of designs, made, mapped on libraries, simulated.
 
     python -m halfulp.reports.anchors_measure LIBERTY ... --out reports/measured/anchors.csv
 
-A design reads ``SUBJECT[ pipeline=N][ fast][ relu]``: a datapath or a function unit, as ``halfulp rtl`` takes it; N ranks
-of registers; mapped for a clock that nothing meets, instead of for the least area; with the operands of a network
-layer, whose activations are not negative, instead of normally distributed ones. Values are subject / versus; energies the
-geometric mean of that of settled values alone and that with glitches.
+A design reads ``SUBJECT[ pipeline=N][ fast][ relu]``: a datapath or a function unit, as ``halfulp rtl`` takes it; N
+ranks of registers; mapped for a clock that nothing meets, instead of for the least area; with the operands of a network
+layer, whose activations are not negative, instead of normally distributed ones. It is mapped as one module. Values are
+subject / versus; energies the geometric mean of that of settled values alone and that with glitches.
+
+A row whose anchor, quantity, subject and versus are those of a row of ``anchors.csv`` is our number for it.
 """
 
 from __future__ import annotations
@@ -111,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for quantity in quantities.split():
                 one, other = (_value(found, quantity) for found in pair)
                 identity = (anchor, f"{quantity}_ratio", subject, versus, liberty.name)
-                rows.append(dict(zip(COLUMNS, (*identity, f"{one / other:.4g}", f"{date.today()}", COMMAND), strict=True)))
+                values = (*identity, f"{one / other:.4g}", f"{date.today()}", COMMAND)
+                rows.append(dict(zip(COLUMNS, values, strict=True)))
             print(*rows[-1].values(), file=sys.stderr, flush=True)
     made = {(row["subject"], row["versus"]) for row in rows}
     if options.out.exists():

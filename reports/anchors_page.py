@@ -11,16 +11,17 @@ COMMAND = "halfulp cost --anchors --out reports/anchors.md"
 _NAMES = {"area_um2": "area, µm²", "energy_pj": "energy, pJ", "delay_ns": "delay, ns"}
 _INTRODUCTION = f"""# Published anchors
 
-What the literature printed beside what halfulp says, whose numbers come from RTL that it generates, mapped on three open
-cell libraries (130, 7 and 2 nm) and fitted. At other nodes they are scaled between libraries; published prices are left
-out of them. `{COMMAND}` writes this file; a test compares the two. Numbers: `reports/anchors.csv`; words:
-`reports/anchors.toml`; measurements: `reports/measured/anchors.csv`.
+What the literature printed beside what halfulp says. Ours comes from RTL that it generates, mapped on three open cell
+libraries (130, 7 and 2 nm), simulated and fitted; at other nodes it is scaled between libraries. No published price is
+in it. `{COMMAND}` writes this file, and a test compares the two. The published
+numbers are in `reports/anchors.csv`, the words in `reports/anchors.toml`, measurements in `reports/measured/anchors.csv`.
 
-*Ratio* is ours / published. *Band* is what we expect the truth within: of a price, from settled values alone to all
-glitches for energies, wider by the fit's 90th percentile of error, and by a factor 2 where it is scaled between
-nodes; of a ratio of two units, what the libraries around the node say apart, wider by the fit's errors of both. A *miss* is a
-published number that lies outside of the band, or is more than a factor of 2 from ours; each names the explanation below
-its table. Means are geometric; the spread is x/÷ one standard deviation.
+*Ratio* is ours / published. *Band* is where we expect the truth. Of a price it goes, for energies, from settled values
+alone to all glitches; it is wider by the fit's 90th percentile of error, and by x/÷ 2 where it is scaled between
+nodes. Of a ratio of two units it holds what the libraries around the node say, wider by the fit's errors of
+both. A *miss* is a published number that lies outside of the band, or is more than a factor of 2 from ours however wide
+the band is; it names its explanation below the table. Means are geometric; the spread is one standard deviation of
+the logarithms.
 """
 
 
