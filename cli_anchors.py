@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,10 @@ def show(where: Path | None, as_json: bool) -> None:
                 "measured": list(anchors.measured()),
             }
         )
-    for paper, group in groupby(anchors.comparisons(), key=lambda found: found.anchor.anchor):
-        out.print(f"{anchors.papers()[paper]['title']}")
-        _aligned([_cells(found) for found in group])
-    for _, paper in anchors_page.without_numbers():
-        out.print(f"{paper['title']}: no numbers of it to be had\n")
+    for paper, about in anchors.papers().items():
+        rows = [_cells(found) for found in anchors.comparisons() if found.anchor.anchor == paper]
+        out.print(about["title"])
+        _aligned(rows or [["  no numbers of it to be had"]])
     heads = ["ours / published, geometric mean", "spread x/÷", "priced", "misses"]
     _aligned([["", *heads], *map(_mean, anchors.summaries())])
 

@@ -5,8 +5,8 @@
 mapped designs. Ours is what the fitted libraries say, scaled to the paper's node, never a published price
 (``Technology``).
 
-A unit of ours reads ``[N x ]UNIT[ at NODE]``: UNIT is ``add``, ``mul`` or ``fma`` with a format (of floats rounded once;
-of integers exact, an array of full adders and a carry chain), or a datapath, whose area and energy are per
+A unit of ours reads ``[N x ]UNIT[ at NODE]``: UNIT is ``add``, ``mul`` or ``fma`` with a format (of floats rounded
+once; of integers exact, an array of full adders and a carry chain), or a datapath, whose area and energy are per
 multiply-accumulate, or ``logic``, the geometric mean of LOGIC.
 """
 

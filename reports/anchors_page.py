@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from .anchors import Comparison, Summary, anchors, comparisons, measured, papers, summaries
+from .anchors import Comparison, Summary, comparisons, measured, papers, summaries
 
 COMMAND = "halfulp cost --anchors --out reports/anchors.md"
 _NAMES = {"area_um2": "area, µm²", "energy_pj": "energy, pJ", "delay_ns": "delay, ns"}
@@ -13,8 +13,8 @@ _INTRODUCTION = f"""# Published anchors
 
 What the literature printed beside what halfulp says. Ours comes from RTL that it generates, mapped on three open cell
 libraries (130, 7 and 2 nm), simulated and fitted; at other nodes it is scaled between libraries. No published price is
-in it. `{COMMAND}` writes this file, and a test compares the two. The published
-numbers are in `reports/anchors.csv`, the words in `reports/anchors.toml`, measurements in `reports/measured/anchors.csv`.
+in it. `{COMMAND}` writes this file, and a test compares the two. Published
+numbers are in `reports/anchors.csv`, words in `reports/anchors.toml`, measurements in `reports/measured/anchors.csv`.
 
 *Ratio* is ours / published. *Band* is where we expect the truth. Of a price it goes, for energies, from settled values
 alone to all glitches; it is wider by the fit's 90th percentile of error, and by x/÷ 2 where it is scaled between
@@ -76,28 +76,26 @@ def _table(header: str, rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _upshot() -> list[str]:
     """All papers at a glance."""
-
-    def row(summary: Summary) -> list[str]:
-        spread = f"x/÷ {summary.spread:.2f}" if summary.spread is not None and summary.priced > 1 else "–"
-        ends = f"{number(summary.least)} … {number(summary.most)}" if summary.priced > 1 else "–"
-        counts = [f"{summary.priced} of {summary.rows}", number(summary.mean), spread, ends, str(summary.missed)]
-        return [papers()[summary.anchor]["title"], quantity(summary.quantity), *counts]
-
-    header = "paper | what | priced | ours / published, mean | spread | least … most | misses"
-    missing = [[paper["title"], "–", "0", "–", "–", "–", "–"] for _, paper in without_numbers()]
-    return _table(header, [*map(row, summaries()), *missing])
+    rows = []
+    for name, paper in papers().items():
+        known = [summary for summary in summaries() if summary.anchor == name]
+        rows += [[paper["title"], *_mean(summary)] for summary in known] or [[paper["title"], *["–"] * 6]]
+    return _table("paper | what | priced | ours / published, mean | spread | least … most | misses", rows)
 
 
-def without_numbers() -> list[tuple[str, dict]]:
-    """Papers whose numbers we do not have."""
-    known = {a.anchor for a in anchors()}
-    return [(name, paper) for name, paper in papers().items() if name not in known]
+def _mean(summary: Summary) -> list[str]:
+    spread = f"x/÷ {summary.spread:.2f}" if summary.spread is not None and summary.priced > 1 else "–"
+    ends = f"{number(summary.least)} … {number(summary.most)}" if summary.priced > 1 else "–"
+    counts = f"{summary.priced} of {summary.rows}"
+    return [quantity(summary.quantity), counts, number(summary.mean), spread, ends, str(summary.missed)]
 
 
 def _section(name: str, rows: list[Comparison]) -> list[str]:
     paper = papers()[name]
     sources = dict.fromkeys(f"{found.anchor.source}; {_identifier(found.anchor.doi)}" for found in rows)
-    lines = [f"## {paper['title']}", "", *(f"{source}." for source in sources), "", paper["about"].strip(), ""]
+    lines = [f"## {paper['title']}", "", *(f"{source}.\n" for source in sources), " ".join(paper["about"].split()), ""]
+    if not rows:
+        return lines
     lines += _table(
         "what | node | published | ours | ours, band | ratio | verdict",
         (
@@ -146,8 +144,6 @@ def _identifier(doi: str) -> str:
 def markdown() -> str:
     """The document."""
     lines = [_INTRODUCTION, *_upshot()]
-    for name, rows in groupby(comparisons(), key=lambda found: found.anchor.anchor):
-        lines += _section(name, list(rows))
-    for _, paper in without_numbers():
-        lines += [f"## {paper['title']}", "", paper["about"].strip(), ""]
+    for name in papers():
+        lines += _section(name, [found for found in comparisons() if found.anchor.anchor == name])
     return "\n".join(lines).rstrip() + "\n"
