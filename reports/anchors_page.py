@@ -116,18 +116,22 @@ def _section(name: str, rows: list[Comparison]) -> list[str]:
     lines += [""] if paper.get("misses") else []
     checks = [row for row in measured() if row["anchor"] == name]
     if checks:
-        lines += ["Measured on mapped designs:", ""]
-        lines += _table(
-            "what | library | value | date", ([_measured(r), r["library"], r["value"], r["date"]] for r in checks)
-        )
+        lines += ["Measured on mapped designs:", "", *_measured(checks)]
     lines += ["How the numbers were seen:", ""]
     for note, group in groupby(rows, key=lambda found: found.anchor.note):
         lines += [f"- {'; '.join(f'{quantity(f.anchor.quantity)}: {subject(f)}' for f in group)}: {note}."]
     return [*lines, ""]
 
 
-def _measured(row: dict[str, str]) -> str:
-    return f"{quantity(row['quantity'])}: `{row['subject']}` / `{row['versus']}`"
+def _measured(rows: list[dict[str, str]]) -> list[str]:
+    """Pairs of designs, and what came out on each library."""
+    libraries = list(dict.fromkeys(row["library"] for row in rows))
+    pairs: dict[str, dict[str, str]] = {}
+    for row in rows:
+        what = f"{quantity(row['quantity'])}: `{row['subject']}` / `{row['versus']}`"
+        pairs.setdefault(what, {"date": row["date"]})[row["library"]] = row["value"]
+    cells = ([what, *(found.get(name, "–") for name in [*libraries, "date"])] for what, found in pairs.items())
+    return _table(" | ".join(["what", *libraries, "date"]), cells)
 
 
 def banded(found: Comparison) -> str:
