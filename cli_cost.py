@@ -239,12 +239,15 @@ def _characterize(
             bar.update(task, description=f"{name or 'first designs':<32.32}", completed=done)
 
         failures = characterise(liberty, table_file, show, jobs or default_threads(), wanted)
-    if table_file.exists():
-        _fit(table_file, None, node, as_json)
-    if failures:
-        err.print(f"{len(failures)} of {len(wanted)} designs failed:")
+    try:
+        if table_file.exists():
+            _fit(table_file, None, node, as_json)
+    finally:  # of a table with failures there may be no fit
+        if failures:
+            err.print(f"{len(failures)} of {len(wanted)} designs failed:")
         for name, why in failures.items():
             err.print(f"  {name}: {why}", markup=False, soft_wrap=True)
+    if failures:
         raise typer.Exit(1)
 
 
@@ -267,7 +270,7 @@ def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool)
     known = list(read_table(table_file).designs())
     held = sum(find(name).held for name in known)
     library = fit_file(table_file, fitted, node)
-    lacks = [f"{len(known)} of the {len(designs())} designs are in {table_file}"] * (len(known) < len(designs()))
+    lacks = [f"{n} of the {len(designs())} designs are not in {table_file}" for n in [len(designs()) - len(known)] if n]
     if library.missing:
         lacks.append(f"none of them has parts of the kinds {', '.join(library.missing)}, so that units with such parts "
                      "have no price")  # fmt: skip
