@@ -4,7 +4,7 @@ from .emulator.accelerator import Array
 from .emulator.arithmetic import Flags
 from .emulator.blocks import BlockFormat, Blocks
 from .emulator.conventions import ARM, RISCV, X86, Conventions
-from .emulator.cost import Cost, Technology, cost
+from .emulator.cost import Cost, cost
 from .emulator.dataflow import Conv, Matmul, Spmv
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
@@ -32,6 +32,7 @@ from .emulator.orders import (
 from .emulator.random import LFSR
 from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
 from .emulator.scoreboard import Scoreboard
+from .emulator.technology import Technology
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
 from .kernels.blocks import encode_blocks
 from .kernels.events import Events, minimal_accumulator

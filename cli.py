@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cli_bench, cli_check, cli_hardware, cli_runs
+from . import __version__, cli_bench, cli_check, cli_cost, cli_hardware, cli_runs
 from .console import Json, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
-from .emulator.cost import nodes
 from .emulator.errors import HalfulpError
 from .emulator.formats import Format
 from .emulator.names import ALIASES, BLOCK_ALIASES
 from .emulator.random import Role, random_bits, stream
 from .emulator.rounding import Rounding
+from .emulator.technology import nodes
 
 app = typer.Typer(
     name="halfulp",
@@ -207,7 +207,7 @@ def units(
 
 app.command(cls=cli_check.TestFloatCommand)(cli_check.vectors)
 app.command(cls=cli_check.TestFloatCommand)(cli_check.verify)
-app.command("cost")(cli_hardware.cost_command)
+app.command("cost")(cli_cost.cost_command)
 app.command()(cli_hardware.rtl)
 app.command()(cli_runs.train)
 app.command()(cli_runs.solve)
@@ -246,7 +246,11 @@ def main() -> None:
         sentence = "this needs more memory than there is: choose a smaller problem."
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            err.print("interrupted; a report resumes when it is started again, other work starts anew.", soft_wrap=True)
+            err.print(
+                "interrupted; a report, or the table of a library, goes on when the same command is given again, other"
+                " work starts anew.",
+                soft_wrap=True,
+            )
         raise
     err.print(f"error: {sentence}", markup=False, soft_wrap=True)
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""``halfulp rtl`` and ``halfulp cost``: hardware of what is described, and what it takes."""
+"""``halfulp rtl``: hardware of what is described."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Json, Node, Seed, folder, out, print_json, table
-from .emulator.cost import QUANTITIES, cost
+from .console import Json, Seed, folder, out, print_json
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.rtl.design import Design, design
@@ -62,74 +61,3 @@ def _simulated(made: Design, where: Path) -> str:
         if done.returncode:
             raise HalfulpError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-500:]}")
     return done.stdout.strip()
-
-
-def cost_command(
-    datapath: Annotated[str, typer.Argument(help="OPERANDS[/ACCUMULATOR[/OUTPUT]][@ROUNDING], as in fp8_e4m3/fp32.")],
-    node: Node = "45nm",
-    measured: Annotated[
-        bool, typer.Option("--measured", help="Make the unit, map it on --liberty, and simulate it on operands.")
-    ] = False,
-    liberty: Annotated[Path | None, typer.Option(help="Cell library (.lib, .lib.gz) to measure with.")] = None,
-    operands: Annotated[
-        Path | None, typer.Option(help="Saved Machine.capture (.npz); default: normally distributed operands.")
-    ] = None,
-    clock: Annotated[float | None, typer.Option(help="Clock in ns to map for; default: for the least area.")] = None,
-    pipeline: Annotated[int, typer.Option(help="Ranks of registers of the measured unit.", min=0)] = 0,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Price a datapath's unit: energy per MAC, area and delay, each with basis, band and sources; or measure it."""
-    if measured:
-        return _measured(Datapath.parse(datapath), liberty, operands, clock, pipeline, seed, as_json)
-    for given, option in ((liberty, "--liberty"), (operands, "--operands"), (clock, "--clock")):
-        if given is not None:
-            raise HalfulpError(f"{option} belongs to --measured.")
-    price = cost(datapath, node)
-    if as_json:
-        return print_json(
-            {
-                "datapath": datapath,
-                "node": node,
-                **{q: getattr(price, q) for q in QUANTITIES},
-                "basis": price.basis,
-                "band": price.band,
-                "sources": price.sources,
-            }
-        )
-    out.print(f"{Datapath.parse(datapath).name}: {price}")
-
-
-def _measured(
-    datapath: Datapath,
-    liberty: Path | None,
-    operands: Path | None,
-    clock: float | None,
-    pipeline: int,
-    seed: int,
-    as_json: bool,
-) -> None:
-    from .kernels.capture import load_capture
-    from .kernels.hardware import measured_cost, normal_dots
-
-    if liberty is None:
-        raise HalfulpError("--measured needs --liberty FILE, a cell library.")
-    what = f"normally distributed, seed {seed}"
-    if operands is None:
-        dots = normal_dots(datapath, seed=seed)
-    else:
-        captured, dots = load_capture(operands)
-        what = f"{len(dots)} dot products captured from {captured.name} in {operands.name}"
-        if (captured.a, captured.b) != (datapath.a, datapath.b):
-            raise HalfulpError(f"{operands} holds operands of {captured.name}, not in the formats of {datapath.name}.")
-    found = measured_cost(datapath, liberty, dots, what, clock, pipeline)
-    if as_json:
-        return print_json(found.as_dict())
-    out.print(f"{datapath.name} on {found.whole.library} ({found.whole.library_digest}), {found.whole.tool}")
-    out.print(f"operands: {what}; {found.whole.vectors} clocks, {found.macs_per_cycle} MAC a clock")
-    out.print(f"  area    {found.area_um2:10.4g} um2")
-    out.print(f"  energy  {found.energy_pj:10.4g} pJ a MAC, {found.energy_settled_pj:.4g} without glitches")
-    out.print(f"  delay   {found.delay_ns:10.4g} ns")
-    out.print(f"  leakage {found.whole.leakage_nw:10.4g} nW")
-    shares = [{"component": name} | {k: f"{v:.1%}" for k, v in part.items()} for name, part in found.shares().items()]
-    table(shares, {"component": "component", "area": "area", "energy": "energy"})

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from .console import Json, Node, Seed, err, folder, out, print_json, progress, table
-from .emulator.cost import Technology
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.ledger import Ledger
+from .emulator.technology import Technology
 
 Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
@@ -245,5 +245,5 @@ def report(
     ]
     table(shown, {key: key for key in shown[0]})
     out.print(tables.headline(rows, records))
-    out.print(f"Costs are first-cut estimates at {node} from published tables; bases and sources are on the page.")
+    out.print(f"Costs are estimates at {node}; their bases, bands and sources are on the page.")
     out.print(f"Report: {written.resolve()}")

@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 from . import memories as storage
 from .blocks import BlockFormat
-from .cost import BANDS, Price, RunEnergy, Technology, cost
+from .cost import cost
 from .dataflow import DATAFLOWS, Conv, Flow, Matmul, Schedule, Spmv, element_bits, sparse_flows, sparse_steps
 from .datapath import Datapath
 from .errors import HalfulpError
 from .ledger import Ledger, dot_operations, output_operation
 from .orders import multipliers
+from .technology import BANDS, Price, RunEnergy, Technology
 
 _KIB = 8192  #: bits
 _WEAKEST = list(BANDS)
@@ -175,7 +176,7 @@ class Array:
     # ---- energy ---------------------------------------------------------------------------------------------------
 
     def _memory(self, kind: str, quantity: str) -> Price:
-        technology = self.dram if kind == "dram" else self.node
+        technology = self.dram if kind == "dram" else Technology(self.node).memory_node
         return storage.price(self._table, kind, technology, quantity, self.sram_kib if kind == "sram" else None)
 
     def energy_per_bit_pj(self, level: str) -> Price:

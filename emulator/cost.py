@@ -1,392 +1,245 @@
-"""Prices: what the units of datapaths, and single operations, take at a technology node.
+"""Cost: what the unit of a datapath, or a function unit, takes at a technology node, as a whole and part by part.
 
-Nodes with a library (``prices.LIBRARIES``) are priced part by part by what was fitted to measured designs (``fitted``;
-``extrapolated``, with half as much again in the band, where a part is larger than all that was measured). Between them
-``scaling`` interpolates (``scaled``). Where the published table ``units.csv`` has that very unit at a node without a
-library, its number is handed out as printed (``table``). Rounding into posits, of which there is no hardware here, is
-``assumed`` to take a shifter.
-
-Energy of fitted units lies between that of settled values alone and that with all glitches which pass gates with
-inertia, of normally distributed operands; the value is their geometric mean, and the band goes from one to the other,
-wider by the 90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
+Three tiers say what hardware takes. This is the first: in an instant, parts priced by what was fitted to measured
+designs (``technology``), or, where a published table has that very unit at a node without a library, its numbers. The
+second are the tables of those designs (``silicon/tables``, ``silicon.characterize``). The third measures the unit
+itself on the operands of a run (``kernels.hardware``).
 """
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from importlib import resources
-from itertools import pairwise
-from typing import NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from . import names, prices, scaling
 from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
-from .formats import FixedFormat, Format, PositFormat
-from .ledger import Ledger, Operation, dot_operations
-from .orders import Blocked, Fusing
-from .plan import Plan, operation_plan, plan
+from .functions import Function
+from .ledger import Operation, dot_operations
+from .orders import Blocked, Systolic
+from .plan import Plan, plan
+from .rounding import Rounding
+from .rtl.design import subject
+from .technology import QUANTITIES, Price, Technology, UnitCost, total_of
 
-QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
-SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
+MOST_RANKS = 3  #: of pipeline registers, as ``rtl.dot.DotUnit`` has them
+STEPS = 1024  #: of a long dot product
 
-#: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
-#: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
-BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
-_ORDER = list(BANDS)
-FAR = 1.5  #: the same of fitted parts that are larger than all that was measured
-
-#: Nodes that are listed; any other between the largest and the smallest is priced as well.
-NODES = tuple(
-    "130nm 90nm 65nm 45nm 40nm 32nm 28nm 22nm 20nm 16nm 14nm 12nm 10nm 7nm 5nm 3nm 2nm".split()  # noqa: SIM905
-)
-
-#: Storage level -> the table's row that prices it.
-MEMORIES = {"sram": ("sram_read_64b", "32KiB")}
+#: Unit of a quantity, in print.
+UNITS = {"energy_pj": "pJ", "area_um2": "um2", "delay_ns": "ns"}
 
 
-class Row(NamedTuple):
-    node: str
-    unit: str
-    format: str
-    quantity: str
-    value: float
-    source: str
-    doi: str
-    note: str
+class Component(NamedTuple):
+    """What parts of a unit that do the same job take together."""
 
-
-class Price(NamedTuple):
-    """One number, its basis (a key of BANDS), the factor of its band, and its sources."""
-
-    value: float
-    basis: str
-    band: float
-    sources: frozenset[str]
-
-
-class UnitCost(NamedTuple):
-    """Prices of one operation."""
-
-    energy_pj: Price
-    area_um2: Price
-    delay_ns: Price
-
-
-@cache
-def table() -> tuple[Row, ...]:
-    """Every row of ``units.csv``."""
-    with resources.files(__package__).joinpath("units.csv").open(encoding="utf-8") as file:
-        return tuple(
-            Row(c["node"], c["unit"], c["format"], c["quantity"], float(c["value"]), c["source"], c["doi"], c["note"])
-            for c in csv.DictReader(file)
-        )
-
-
-def nodes() -> list[str]:
-    """Technology nodes, largest first."""
-    return list(NODES)
-
-
-def _cite(row: Row) -> str:
-    """The source, with its identifier and a word where nobody of us has seen the original."""
-    doubt = " (not re-verified against the original)" if "not re-verified" in row.note else ""
-    return f"{row.source}; {row.doi if row.doi.startswith('isbn') else 'doi:' + row.doi}{doubt}"
-
-
-def _total(terms: Iterable[tuple[Price, float]]) -> tuple[Price, tuple[float, float]]:
-    """The sum of prices, each so many times, with the weakest basis and all sources; and its band, all off alike."""
-    known = [(price, n) for price, n in terms if n]
-    value = sum(price.value * n for price, n in known)
-    low, high = (sum(price.value * n * price.band**side for price, n in known) for side in (-1, 1))
-    basis = max((price.basis for price, _ in known), key=_ORDER.index, default="table")
-    sources = frozenset[str]().union(*(price.sources for price, _ in known))
-    return Price(value, basis, high / value if value else 1.0, sources), (low, high)
-
-
-class Technology:
-    """Prices of one node.
-
-    Parameters
-    ----------
-    node : ``"130nm"`` (IHP SG13G2), ``"7nm"`` (ASAP7, predictive), ``"2nm"`` (GT2N, predictive), or a node in between,
-        as in ``"28nm"``, which is scaled.
-    """
-
-    def __init__(self, node: str = "45nm") -> None:
-        nm = scaling.nanometres(node)
-        sizes = sorted(map(scaling.nanometres, prices.LIBRARIES))
-        if not sizes[0] <= nm <= sizes[-1]:
-            raise HalfulpError(f"no prices for node {node!r}: choose {', '.join(NODES[:-1])} or {NODES[-1]}.")
-        self.node = node  #: technologies of one node are the same
-        fitted = sorted(prices.LIBRARIES, key=scaling.nanometres, reverse=True)
-        #: The libraries that the node lies between, the larger first; one if it has its own.
-        self.between: tuple[str, ...] = (
-            (node,)
-            if node in prices.LIBRARIES
-            else next(pair for pair in pairwise(fitted) if nm > scaling.nanometres(pair[1]))
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Technology) and self.node == other.node
-
-    def __hash__(self) -> int:
-        return hash(self.node)
-
-    # ---- from libraries
-
-    def _fitted(
-        self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
-    ) -> UnitCost:
-        """Prices from a fit's numbers."""
-        basis = "extrapolated" if far else "fitted"
-        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
-
-        def one(value: float, quantity: str) -> Price:
-            return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
-
-        low = max(energy[0], 0.0)
-        high = max(energy[1], low)
-        width = math.sqrt(high / low) if low else 1.0
-        widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
-        return UnitCost(
-            Price(math.sqrt(low * high), basis, extra * width * widest, source),
-            one(max(area, 0.0), "area_um2"),
-            one(delay, "delay_ns"),
-        )
-
-    def _scaled(self, costs: list[UnitCost]) -> UnitCost:
-        """Prices between those of two libraries."""
-        if len(costs) == 1:
-            return costs[0]
-        found = []
-        for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
-            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
-            value = (
-                math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
-            )
-            band = BANDS["scaled"] * max(a.band, b.band)
-            found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
-        return UnitCost(*found)
-
-    def _whole(self, planned: Plan) -> UnitCost:
-        """Prices of a unit; its energy is a clock's."""
-        costs = []
-        for node in self.between:
-            library = prices.library(node)
-            energy = (library.price(planned, SETTLED), library.price(planned, INERTIAL))
-            area, delay = library.price(planned, "area_um2"), library.delay_ns(planned)
-            costs.append(self._fitted(library, energy, area, delay, bool(library.outside(planned))))
-        return self._scaled(costs)
-
-    def _longest(self, planned: Plan) -> Price:
-        """The longest way between registers."""
-        return self._whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
-
-    def _parts(self, parts: Iterable[Part]) -> UnitCost:
-        """Prices of parts that work together, one behind the other."""
-        return self._whole(Plan(tuple(replace(part, stage=0) for part in parts)))
-
-    def _within(self, operation: Operation, datapath: Datapath) -> UnitCost:
-        """What adding up, or normalising a fused sum, takes in a datapath's unit: what its other operations leave."""
-        planned = plan(datapath)
-        if operation.kind == "normalise":
-            return self._parts(p for p in planned.parts if p.role == "normalise")
-        own = [part for part in planned.parts if part.role in ("product", "add")]
-        others = [(op, n) for op, n in dot_operations(datapath, planned.macs).items() if op.kind == "mul"]
-        costs = []
-        for node in self.between:
-            library = prices.library(node)
-
-            def left(quantity: str, library: prices.Library = library) -> float:
-                whole = sum(library.part(p, quantity) for p in own)
-                rest = sum(n * library.price(operation_plan(op), quantity) for op, n in others)
-                return max(whole - rest, 0.0) / planned.macs
-
-            adding = [replace(p, stage=0) for p in own if p.role == "add"]
-            far = bool(library.outside(planned))
-            delay = library.delay_ns(Plan(tuple(adding)))
-            costs.append(self._fitted(library, (left(SETTLED), left(INERTIAL)), left("area_um2"), delay, far))
-        return self._scaled(costs)
-
-    # ---- operations
-
-    @lru_cache(maxsize=4096)  # noqa: B019  (few technologies live)
-    def unit(self, operation: Operation) -> UnitCost:
-        """Energy, area and delay of one operation.
-
-        What adds up in a datapath's unit (``operation.within``) is priced as that unit does it, per term: with the
-        multiplications, the prices add up to those of the unit without its registers.
-        """
-        within = operation.within
-        if within is not None and not self._published_datapath(within):
-            return self._within(operation, within)
-        found = self._parts(operation_plan(replace(operation, within=None)).parts)
-        if isinstance(operation.result, PositFormat):
-            found = UnitCost(*(p._replace(basis="assumed", band=max(p.band, BANDS["assumed"])) for p in found))
-        published = [self._published(operation, quantity) for quantity in QUANTITIES]
-        return UnitCost(*(row or own for row, own in zip(published, found, strict=True)))
-
-    def _published(self, operation: Operation, quantity: str) -> Price | None:
-        """The published price of that very unit, at a node without a library."""
-        op = operation
-        if self.node in prices.LIBRARIES or op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
-            return None
-        fmt: Format | None = op.result or op.b
-        if op.kind == "mul":
-            fmt = op.a if op.a == op.b else None
-        for row in _rows(self.node, op.kind, quantity):
-            known = names.scalar_format(row.format)
-            widths_alike = isinstance(fmt, FixedFormat) and isinstance(known, FixedFormat) and fmt.bits == known.bits
-            if fmt is not None and (known == fmt or widths_alike):
-                return Price(row.value, "table", BANDS["table"], frozenset([_cite(row)]))
-        return None
-
-    @lru_cache(maxsize=1024)  # noqa: B019
-    def _published_datapath(self, datapath: Datapath) -> bool:
-        """Whether the table has all units of a datapath."""
-        if isinstance(datapath.inner_order, Fusing):
-            return False
-        operations = dot_operations(datapath, 1)
-        return all(self._published(op, q) is not None for op in operations for q in ("energy_pj", "area_um2"))
-
-    def energy_per_bit_pj(self, level: str) -> Price:
-        """Energy of moving one bit to or from a storage level, from the table's 64-bit access.
-
-        At nodes without a published one, a power law of the node's name through those that have one.
-        """
-        unit, capacity = MEMORIES[level]
-        rows = [r for r in table() if (r.unit, r.format, r.quantity) == (unit, capacity, "energy_pj")]
-        for row in rows:
-            if row.node == self.node:
-                return Price(row.value / 64, "table", BANDS["table"], frozenset([_cite(row)]))
-        (n0, v0), (n1, v1) = [(scaling.nanometres(row.node), row.value / 64) for row in rows]
-        power = math.log(v1 / v0) / math.log(n1 / n0)
-        value = v0 * (scaling.nanometres(self.node) / n0) ** power
-        return Price(value, "scaled", BANDS["table"] * BANDS["scaled"], frozenset(map(_cite, rows)))
-
-    def price(self, ledger: Ledger) -> RunEnergy:
-        """The energy of a run: Ledger x Technology, in pJ."""
-        arithmetic = [(self.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
-        memory = [(self.energy_per_bit_pj(level), n) for level, n in ledger.bits_moved.items()]
-        total, band = _total(arithmetic + memory)
-        return RunEnergy(
-            sum(price.value * n for price, n in arithmetic),
-            sum(price.value * n for price, n in memory),
-            band,
-            tuple(sorted(total.sources)),
-            total.basis,
-        )
-
-
-@cache
-def _rows(node: str, unit: str, quantity: str) -> tuple[Row, ...]:
-    return tuple(r for r in table() if (r.node, r.unit, r.quantity) == (node, unit, quantity))
-
-
-class RunEnergy(NamedTuple):
-    """Energy of a run."""
-
-    arithmetic_pj: float
-    memory_pj: float
-    band_pj: tuple[float, float]  #: low and high estimate of the total
-    sources: tuple[str, ...]
-    basis: str  #: the weakest basis among the numbers used
-
-    @property
-    def total_pj(self) -> float:
-        return self.arithmetic_pj + self.memory_pj
+    name: str
+    number: int
+    area_um2: float
+    energy_pj: float  #: per multiply-accumulate, or operation; 0 of what works once per dot product
+    area_share: float
+    energy_share: float
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Price of a datapath at a node."""
+    """Price of a unit at a node."""
 
+    unit: str  #: its name
     node: str
-    energy_pj: float  #: per multiply-accumulate, memory excluded
+    energy_pj: float  #: per multiply-accumulate, of a function unit per operation; memory excluded
     area_um2: float  #: of the whole unit, which does ``macs_per_cycle``
     delay_ns: float  #: the longest way between registers, or from operands to the sum
-    macs_per_cycle: int
+    macs_per_cycle: int  #: of a function unit, operations
     basis: dict[str, str]  #: per quantity, the weakest basis among its terms
     band: dict[str, tuple[float, float]]  #: per quantity, low and high estimate
     sources: tuple[str, ...]
     parts: tuple[tuple[str, int, UnitCost], ...]  #: name, number in the unit, prices of them all for one clock
+    components: tuple[Component, ...]  #: the same, by job: areas and energies add up to the unit's
+    meaning: dict[str, str]  #: basis -> how such a number came about, in a sentence
     warnings: tuple[str, ...] = ()  #: where the unit lies outside of what was measured
+    per: str = "MAC"  #: what the energy is of, and what is done in a cycle
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it in types that JSON knows."""
+        told = ("unit", "node", *QUANTITIES, "macs_per_cycle", "basis", "band", "sources", "meaning", "warnings")
+        return {name: getattr(self, name) for name in told} | {
+            "energy_is_per": self.per,
+            "parts": [part._asdict() for part in self.components],
+        }
 
     def __str__(self) -> str:
-        lines = [
-            f"{'per MAC' if q == 'energy_pj' else 'unit':>8}  {q:<10} {getattr(self, q):>10.4g}"
-            f"  [{self.band[q][0]:.3g} ... {self.band[q][1]:.3g}]  {self.basis[q]}"
-            for q in QUANTITIES
-        ]
-        return "\n".join(
-            [
-                f"node {self.node}, {self.macs_per_cycle} MAC per cycle",
-                *lines,
-                *(f"  warning: {warning}" for warning in self.warnings),
-                *(f"  source: {s}" for s in self.sources),
-            ]
-        )
+        lines = [f"{self.unit} at {self.node}, {self.macs_per_cycle} {self.per} per cycle"]
+        for q in QUANTITIES:
+            low, high = self.band[q]
+            unit = UNITS[q] + f" per {self.per}" * (q == "energy_pj")
+            value, band = f"{_figures(getattr(self, q), 4):>10} {unit}", f"{_figures(low)} ... {_figures(high)}"
+            lines.append(f"  {q.split('_')[0]:<7}{value:<28} {band:<20} {self.basis[q]}")
+        width = max(len(part.name) for part in self.components)
+        lines.append(f"  {'part':<{width}}  number  area um2   share  energy pJ   share")
+        for part in self.components:
+            area = f"{_figures(part.area_um2):>8}  {part.area_share:6.1%}"
+            energy = f"{_figures(part.energy_pj):>9}  {part.energy_share:6.1%}" if part.energy_pj else f"{'-':>9}"
+            lines.append(f"  {part.name:<{width}}  {part.number:>6}  {area}  {energy}")
+        lines += [f"  {basis}: {sentence}" for basis, sentence in self.meaning.items()]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines + [f"  source: {source}" for source in self.sources])
+
+
+def _figures(value: float, significant: int = 3) -> str:
+    """Significant figures, without an exponent where that is shorter."""
+    rounded = f"{value:.{significant}g}"
+    return f"{float(rounded):.0f}" if 1000 <= value < 1e7 else rounded
+
+
+class _Priced(NamedTuple):
+    """A part, with the clocks in which it works per multiply-accumulate."""
+
+    name: str
+    job: str
+    number: int
+    unit: UnitCost
+    often: float
+
+
+def cost(
+    unit: Datapath | Function | str,
+    node: str | Path = "45nm",
+    pipeline: int = 0,
+    rounding: Rounding | str | None = None,
+    published: bool = True,
+) -> Cost:
+    """Area, energy and delay of a unit, with its parts, sources and error band.
+
+    Parameters
+    ----------
+    unit : a datapath, or a function unit (``"fp16_fma"``, ``"fp32_to_bf16"``), or its name.
+    node, published : a node, or the path of a fitted library, and whether published prices count: see ``Technology``.
+    pipeline : ranks of registers of a datapath's unit besides that of the sum, 0 to 3, as of ``rtl.dot.DotUnit``.
+    rounding : of a function unit, RNE unless told; a datapath has its own.
+
+    The unit is that of ``rtl.dot`` or ``rtl.units``, all of its parts and registers. What works once per dot product
+    (the rounding into an output format, the last sum of lanes) counts in area and delay only: a run's energy includes
+    it, and an outer accumulator's addition counts once per block. Where the published table has every unit of a
+    sequential datapath, or a function unit, these are taken as printed, without registers.
+    """
+    what = subject(unit, "RNE" if rounding is None else rounding)
+    if isinstance(what, Function):
+        if pipeline:
+            raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
+        return _function_cost(what, Technology(node, published))
+    if rounding is not None:
+        raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
+    if not 0 <= pipeline <= MOST_RANKS:
+        raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline}.")
+    return _datapath_cost(what, Technology(node, published), pipeline)
 
 
 @lru_cache(maxsize=4096)
-def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
-    technology = Technology(node)
+def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int) -> Cost:
     planned = plan(datapath, pipeline)
     whole = replace(datapath, output=datapath.accumulator, output_rounding=datapath.rounding)
-    span = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
+    block = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
+    span = block * STEPS if isinstance(datapath.inner_order, Systolic) else block  # lanes are summed up at the end
     operations = dot_operations(whole, span)
     energies = [(technology.unit(op).energy_pj, n / span) for op, n in operations.items()]
-    if technology._published_datapath(datapath):
-        parts = [(str(op), n, technology.unit(op)) for op, n in dot_operations(datapath, planned.macs).items()]
-        areas = [(unit.area_um2, n) for _, n, unit in parts]
-        delays = [(unit.delay_ns, 1) for _, _, unit in parts]
-        warnings: tuple[str, ...] = ()
-    else:
-        units = [technology._parts([part]) for part in planned.parts]
-        parts = [(part.name, part.number, unit) for part, unit in zip(planned.parts, units, strict=True)]
-        areas = [(unit.area_um2, 1) for unit in units]
-        registers = [u for part, u in zip(planned.parts, units, strict=True) if part.role == "registers"]
-        energies += [(unit.energy_pj, 1 / planned.macs) for unit in registers]
-        delays = [(technology._longest(planned), 1)]
-        warnings = _warnings(technology, planned)
-    terms: tuple[list[tuple[Price, float]], ...] = (energies, areas, delays)  # type: ignore[assignment]
-    totals = {q: _total(t) for q, t in zip(QUANTITIES, terms, strict=True)}
+    if technology.has_published(datapath):
+        parts = [
+            _Priced(str(op), str(op), n, technology.unit(op), 1 / planned.macs)
+            for op, n in dot_operations(datapath, planned.macs).items()
+        ]
+        areas = [(part.unit.area_um2, part.number) for part in parts]
+        delays = [(part.unit.delay_ns, 1) for part in parts]
+        parts = [part._replace(unit=_times(part.unit, part.number)) for part in parts]
+        return _put_together(datapath.name, technology, planned.macs, energies, areas, delays, parts)
+    often = {"output": 0.0, "outer": 1 / block}
+    parts = [
+        _Priced(part.name, _job(part), part.number, technology.parts([part]), often.get(part.role, 1 / planned.macs))
+        for part in planned.parts
+    ]
+    energies += [(part.unit.energy_pj, 1 / planned.macs) for part in parts if part.job == "registers"]
+    areas = [(part.unit.area_um2, 1) for part in parts]
+    delays = [(technology.longest(planned), 1)]
+    found = _put_together(datapath.name, technology, planned.macs, energies, areas, delays, parts)
+    return replace(found, warnings=_warnings(technology, planned))
+
+
+@lru_cache(maxsize=4096)
+def _function_cost(function: Function, technology: Technology) -> Cost:
+    planned = plan(function)
+    whole = technology.whole(planned)
+    parts = [_Priced(part.name, _job(part), part.number, technology.parts([part]), 1) for part in planned.parts]
+    operation, warnings = _operation(function), _warnings(technology, planned)
+    if operation is not None:
+        published = [technology.published(operation, quantity) for quantity in QUANTITIES]
+        if any(published):
+            whole = UnitCost(*(row or own for row, own in zip(published, whole, strict=True)))
+            parts, warnings = [_Priced(function.name, function.name, 1, whole, 1)], ()
+    terms = ([(price, 1.0)] for price in whole)
+    name = f"{function.name} {function.described}"
+    found = _put_together(name, technology, 1, *terms, parts)  # type: ignore[misc]
+    return replace(found, warnings=warnings, per="operation")
+
+
+def _operation(function: Function) -> Operation | None:
+    """The operation of a published table that a function unit carries out."""
+    kind = {"mul": "mul", "add": "add", "sub": "add"}.get(function.operation)
+    return Operation(kind, *function.numbers, function.result, function.rounding) if kind else None
+
+
+def _job(part: Part) -> str:
+    """What a part is called in print."""
+    return {"output": f"output {part.name}", "outer": f"block's {part.name}", "registers": "registers"}.get(
+        part.role, part.name
+    )
+
+
+def _times(unit: UnitCost, number: int) -> UnitCost:
+    energy, area, delay = unit
+    return UnitCost(energy._replace(value=energy.value * number), area._replace(value=area.value * number), delay)
+
+
+def _put_together(
+    name: str,
+    technology: Technology,
+    macs: int,
+    energies: Iterable[tuple[Price, float]],
+    areas: Iterable[tuple[Price, float]],
+    delays: Iterable[tuple[Price, float]],
+    parts: list[_Priced],
+) -> Cost:
+    totals = {q: total_of(t) for q, t in zip(QUANTITIES, (energies, areas, delays), strict=True)}
+    basis = {q: total.basis for q, (total, _) in totals.items()}
     return Cost(
-        node,
-        energy_pj=totals["energy_pj"][0].value,
-        area_um2=totals["area_um2"][0].value,
-        delay_ns=totals["delay_ns"][0].value,
-        macs_per_cycle=planned.macs,
-        basis={q: total.basis for q, (total, _) in totals.items()},
+        unit=name,
+        node=technology.node,
+        **{q: total.value for q, (total, _) in totals.items()},
+        macs_per_cycle=macs,
+        basis=basis,
         band={q: band for q, (_, band) in totals.items()},
         sources=tuple(sorted(frozenset[str]().union(*(total.sources for total, _ in totals.values())))),
-        parts=tuple(parts),
-        warnings=warnings,
+        parts=tuple((part.name, part.number, part.unit) for part in parts),
+        components=_components(parts, totals["area_um2"][0].value, totals["energy_pj"][0].value),
+        meaning={b: technology.meaning(b) for b in dict.fromkeys(basis.values())},
+    )
+
+
+def _components(parts: list[_Priced], area_um2: float, energy_pj: float) -> tuple[Component, ...]:
+    """Parts by job. Energies are those of parts by themselves, all made larger alike to add up to the unit's."""
+    jobs: dict[str, list[float]] = {}
+    for part in parts:
+        job = jobs.setdefault(part.job, [0, 0.0, 0.0])
+        for i, value in enumerate((part.number, part.unit.area_um2.value, part.unit.energy_pj.value * part.often)):
+            job[i] += value
+    areas, energies = (sum(job[i] for job in jobs.values()) or 1.0 for i in (1, 2))
+    return tuple(
+        Component(name, int(n), area_um2 * a / areas, energy_pj * e / energies, a / areas, e / energies)
+        for name, (n, a, e) in jobs.items()
     )
 
 
 def _warnings(technology: Technology, planned: Plan) -> tuple[str, ...]:
-    outside = dict.fromkeys(w for node in technology.between for w in prices.library(node).outside(planned))
+    outside = dict.fromkeys(w for library in technology.libraries for w in library.outside(planned))
     return (f"larger than all that was measured: {', '.join(outside)}",) if outside else ()
-
-
-def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0) -> Cost:
-    """Area, energy per MAC and delay of a datapath's unit, with sources and error band.
-
-    Parameters
-    ----------
-    datapath : the unit, or its text form.
-    node : see ``Technology``.
-    pipeline : ranks of registers besides that of the sum, as of ``rtl.dot.DotUnit``.
-
-    The unit is that of ``rtl.dot``, all of its parts and registers. What works once per dot product (the rounding into
-    an output format, the last sum of lanes) counts in area and delay only: a run's energy includes it, and an outer
-    accumulator's addition counts once per block. Where the table has every unit of a sequential datapath, these are
-    added up as printed, without registers.
-    """
-    return _cost(Datapath.parse(datapath), node, pipeline)

@@ -15,8 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from .cost import BANDS, Price
 from .errors import HalfulpError
+from .technology import BANDS, Price
 
 KINDS = ("register", "sram", "dram")
 

@@ -7,12 +7,14 @@ different times make it switch more often.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from operator import mul
+from pathlib import Path
 
 from .counts import FEATURES, Part
 from .errors import HalfulpError
@@ -102,6 +104,25 @@ class Library:
         return list(found.values())
 
     @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Kinds of parts that no design had which it was fitted to: they cannot be priced."""
+        return tuple(kind for kind in FEATURES if not any(self.coefficients["area_um2"].get(kind, ())))
+
+    def check(self, plan: Plan) -> None:
+        """Raises HalfulpError where a unit has parts that cannot be priced."""
+        lacking = dict.fromkeys(part.name for part in plan.parts if part.kind in self.missing)
+        if lacking:
+            raise HalfulpError(
+                f"none of the {self.designs} designs that {self.header['library']} was characterised with has the parts"
+                f" {', '.join(lacking)}: characterise more of them (halfulp cost --characterize), and fit again."
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of ``text``."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+    @cached_property
     def source(self) -> str:
         """Where its numbers come from, in a line."""
         about = self.header
@@ -115,16 +136,44 @@ class Library:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
+@lru_cache(maxsize=16)
 def parse(text: str) -> Library:
-    """A library from its file."""
-    data = json.loads(text)
-    errors = {quantity: Errors(**found) for quantity, found in data.pop("errors").items()}
-    coefficients = {
-        quantity: {kind: tuple(values) for kind, values in kinds.items()}
-        for quantity, kinds in data.pop("coefficients").items()
-    }
-    domain = {kind: tuple(most) for kind, most in data.pop("domain").items()}
-    return Library(errors=errors, coefficients=coefficients, domain=domain, delay=tuple(data.pop("delay")), **data)
+    """A library from its file's text. Raises HalfulpError where that is none, or of another version's parts."""
+    try:
+        data = json.loads(text)
+        errors = {quantity: Errors(**found) for quantity, found in data.pop("errors").items()}
+        coefficients = {
+            quantity: {kind: tuple(map(float, values)) for kind, values in kinds.items()}
+            for quantity, kinds in data.pop("coefficients").items()
+        }
+        domain = {kind: tuple(map(float, most)) for kind, most in data.pop("domain").items()}
+        delay = tuple(map(float, data.pop("delay")))
+        found = Library(errors=errors, coefficients=coefficients, domain=domain, delay=delay, **data)
+        found.source  # noqa: B018  (its header is complete)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise HalfulpError(f"no fitted library, as halfulp cost --fit writes one ({error!r})") from None
+    shapes = {kind: len(names) for kind, names in FEATURES.items()}
+    alike = {kind: len(most) for kind, most in domain.items()} == shapes and len(delay) == len(_CARRIES) + 1
+    for quantity, kinds in coefficients.items():
+        factor = 2 if quantity.startswith("inertial") else 1
+        alike &= all(len(values) == factor * shapes.get(kind, 0) for kind, values in kinds.items())
+    if not alike or set(coefficients) | {"delay_ns"} != set(errors):
+        raise HalfulpError("a library that another version of halfulp fitted: fit its table again (halfulp cost --fit)")
+    return found
+
+
+def load(path: str | Path) -> Library:
+    """A library that a user characterised and fitted. Raises HalfulpError where the file is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    except OSError as error:
+        raise HalfulpError(f"the fitted library {path} cannot be read: {error.strerror}.") from None
+    try:
+        return parse(text)
+    except HalfulpError as error:
+        raise HalfulpError(f"{path} is {error}.") from None
 
 
 @cache

@@ -1,33 +1,52 @@
-"""Hardware measured on data: a datapath's unit, mapped on a cell library, with the operands of a run through it."""
+"""Hardware measured on data: a unit, mapped on a cell library, with the operands of a run through it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
+from ..emulator.formats import FixedFormat, Format
+from ..emulator.functions import Function
 from ..emulator.orders import lanes
-from ..emulator.rtl.design import design
+from ..emulator.rounding import Rounding
+from ..emulator.rtl.design import design, subject
 from ..emulator.silicon.measure import Measurement, measure_netlist
 from ..emulator.silicon.synthesis import synthesise
+from .arrays import encode, quantize
 from .capture import Dot
 from .machine import Machine
-from .stimulus import captured_stimulus
+from .stimulus import Columns, captured_stimulus
+
+VECTORS = 1000  #: of normally distributed operands of a function unit
 
 
 @dataclass(frozen=True)
 class MeasuredCost:
-    """What the unit of a datapath takes on a library, for the operands that it was given (tier 3)."""
+    """What a unit takes on a library, for the operands that it was given (tier 3)."""
 
-    datapath: Datapath
+    unit: Datapath | Function
     operands: str  #: what they were
     whole: Measurement  #: mapped as one module; its totals are those below
     parts: Measurement  #: mapped module by module, for the shares of components
+
+    @property
+    def name(self) -> str:
+        unit = self.unit
+        return unit.name if isinstance(unit, Datapath) else f"{unit.name} {unit.described}"
+
+    @property
+    def per(self) -> str:
+        """What the energy is of."""
+        return "MAC" if isinstance(self.unit, Datapath) else "operation"
 
     @property
     def area_um2(self) -> float:
@@ -40,16 +59,17 @@ class MeasuredCost:
 
     @property
     def macs_per_cycle(self) -> int:
-        return lanes(self.datapath.order)
+        """Of a function unit, operations."""
+        return lanes(self.unit.order) if isinstance(self.unit, Datapath) else 1
 
     @property
     def energy_pj(self) -> float:
-        """Per multiply-accumulate, with the glitches that get through gates with inertia."""
+        """Per multiply-accumulate, or operation, with the glitches that get through gates with inertia."""
         return self.whole.energy_inertial_pj / self.macs_per_cycle
 
     @property
     def energy_settled_pj(self) -> float:
-        """Per multiply-accumulate, of transitions between settled values only: a lower bound."""
+        """The same, of transitions between settled values only: a lower bound."""
         return self.whole.energy_settled_pj / self.macs_per_cycle
 
     def shares(self) -> dict[str, dict[str, float]]:
@@ -64,7 +84,8 @@ class MeasuredCost:
     def as_dict(self) -> dict[str, Any]:
         """All of it in types that JSON knows."""
         return {
-            "datapath": self.datapath.name,
+            "unit": self.name,
+            "energy_is_per": self.per,
             "operands": self.operands,
             "area_um2": self.area_um2,
             "energy_pj": self.energy_pj,
@@ -80,41 +101,117 @@ class MeasuredCost:
 
 
 def measured_cost(
-    datapath: Datapath | str,
+    unit: Datapath | Function | str,
     liberty: str | Path,
-    dots: Sequence[Dot],
+    data: Sequence[Dot] | Mapping[str, ArrayLike],
     operands: str = "captured",
     clock_ns: float | None = None,
     pipeline: int = 0,
     seed: int = 1,
+    rounding: Rounding | str = "RNE",
 ) -> MeasuredCost:
-    """Make, map and simulate a datapath's unit on dot products, as ``Machine.capture`` gives them.
+    """Make, map and simulate a unit on data.
 
     Parameters
     ----------
+    unit : a datapath, or a function unit, or its name.
     liberty : path of the cell library.
+    data : for a datapath dot products, as ``Machine.capture`` gives them; for a function unit the values of each of
+        its operands ``a``, ``b``, ``c``, one an operation, which are rounded to nearest into their formats.
     operands : what they are, for reports.
     clock_ns : map for this clock and wait so long between steps; None: for the least area, at the longest path.
     seed : of the random bits of stochastic rounding.
+    rounding : of a function unit; a datapath has its own.
     """
-    datapath = Datapath.parse(datapath)
-    if not dots:
-        raise HalfulpError("there are no operands to measure with: capture some dot products.")
-    made = design(datapath, pipeline=pipeline)
-    stimulus = captured_stimulus(datapath, dots, seed)
+    unit = subject(unit, rounding)
+    if isinstance(unit, Datapath):
+        if isinstance(data, Mapping):
+            raise HalfulpError(f"{unit.name} is measured on dot products that Machine.capture saved.")
+        if not data:
+            raise HalfulpError("there are no operands to measure with: capture some dot products.")
+        made = design(unit, pipeline=pipeline)
+        stimulus = captured_stimulus(unit, data, seed)
+    else:
+        if not isinstance(data, Mapping):
+            raise HalfulpError(f"{unit.name} is a function unit: it is measured on the values of its operands.")
+        made = design(unit, pipeline=pipeline)
+        stimulus = _function_stimulus(unit, data, seed)
     whole, parts = (
         measure_netlist(synthesise(made.verilog, made.name, liberty, clock_ns, hierarchy), stimulus, clock_ns)[0]
         for hierarchy in (False, True)
     )
-    return MeasuredCost(datapath, operands, whole, parts)
+    return MeasuredCost(unit, operands, whole, parts)
 
 
 def normal_dots(datapath: Datapath, n_dots: int = 16, length: int = 64, seed: int = 0) -> list[Dot]:
     """Dot products of normally distributed operands of standard deviation 1, of fixed point a quarter of the range."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     machine = Machine(datapath, seed=seed, on_inexact="quantize")
-    sigma = [min(1.0, fmt.max_finite / 4) for fmt in (datapath.a, datapath.b)]
+    sigma = [_sigma(fmt) for fmt in (datapath.a, datapath.b)]
     with machine.capture(n_dots) as sample:
         side = max(round(n_dots**0.5), 1)
         machine.matmul(draw.normal(0, sigma[0], (side, length)), draw.normal(0, sigma[1], (length, -(-n_dots // side))))
     return sample.dots
+
+
+def _sigma(fmt: Format | BlockFormat) -> float:
+    """The standard deviation of operands of a format, as of ``silicon.designs``."""
+    quarter = fmt.max_finite / 4
+    return quarter if isinstance(fmt, FixedFormat) else min(1.0, quarter)
+
+
+# ---- function units
+
+
+def normal_values(function: Function, number: int = VECTORS, seed: int = 0) -> dict[str, np.ndarray]:
+    """Normally distributed operands, as those of ``normal_dots``."""
+    draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    formats = zip("abc", function.numbers, strict=False)
+    return {name: draw.normal(0, _sigma(fmt), number) for name, fmt in formats}
+
+
+def load_values(path: str | Path, function: Function) -> dict[str, np.ndarray]:
+    """The operands of a function unit from an .npz file with an array of values for each of them, ``a``, ``b``, ``c``.
+
+    Raises
+    ------
+    HalfulpError
+        There is no such file, or it holds something else.
+    """
+    wanted = "abc"[: len(function.numbers)]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise HalfulpError(f"there is no file {path}.") from None
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise HalfulpError(f"{path} is no .npz file of arrays: {error}.") from None
+    if sorted(stored) != list(wanted):
+        raise HalfulpError(
+            f"{path} holds {', '.join(stored) or 'nothing'}: the operands of {function.name} are arrays of values named"
+            f" {', '.join(wanted)}."
+        )
+    _checked(stored, str(path))
+    return stored
+
+
+def _checked(values: Mapping[str, np.ndarray], where: str) -> None:
+    shapes = {array.shape for array in values.values()}
+    if any(array.dtype.kind not in "fiub" for array in values.values()):
+        raise HalfulpError(f"{where}: operands are real numbers.")
+    if len(shapes) != 1 or min(array.size for array in values.values()) < 2:
+        raise HalfulpError(f"{where}: operands are arrays of one shape, of two values at least.")
+
+
+def _function_stimulus(function: Function, data: Mapping[str, ArrayLike], seed: int) -> Columns:
+    """The codes of each port, operation by operation."""
+    values = {name: np.asarray(array) for name, array in data.items()}
+    _checked(values, f"operands of {function.name}")
+    columns = {}
+    for name, fmt in zip("abc", function.numbers, strict=False):
+        flat = quantize(values[name].astype(np.float64).ravel(), fmt)
+        columns[name] = encode(flat, fmt).tolist()
+    if function.random_bits:
+        draw = np.random.Generator(np.random.Philox(key=[seed, 2]))
+        columns["random"] = draw.integers(0, 1 << function.random_bits, len(columns["a"]), dtype=np.uint64).tolist()
+    return columns

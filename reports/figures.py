@@ -56,7 +56,7 @@ ERROR_TICKS = [
     0.005,
     0.001,
 ]
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "halfulp",
     "svg.fonttype": "path",
     "font.size": 10,
@@ -281,7 +281,7 @@ def cg_residuals(records: Sequence[Record]) -> Figure:
 def draw(records: Sequence[Record], table: pd.DataFrame) -> dict[str, tuple[str, bytes, str]]:
     """Every figure of the report: name -> (SVG text, PNG bytes, caption)."""
     node = records[0].energy["node"]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figures = {
             "accuracy_energy": (
                 accuracy_energy(table, node),
@@ -299,8 +299,13 @@ def draw(records: Sequence[Record], table: pd.DataFrame) -> dict[str, tuple[str,
         }
         drawn = {}
         for name, (figure, caption) in figures.items():
-            svg, png = io.StringIO(), io.BytesIO()
-            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-            figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-            drawn[name] = (svg.getvalue(), png.getvalue(), caption)
+            drawn[name] = (*rendered(figure), caption)
     return drawn
+
+
+def rendered(figure: Figure) -> tuple[str, bytes]:
+    """A figure as SVG and PNG, the same bytes each time."""
+    svg, png = io.StringIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()

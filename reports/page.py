@@ -31,7 +31,7 @@ def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
     front = set(pareto(table, "train_energy_uj", "train_accuracy_mean"))
     rows = [{**row, "front": i in front} for i, row in enumerate(table.to_dict("records"))]
     first = {kind: next(r for r in records if r.kind == kind) for kind in ("train", "infer", "cg")}
-    page = _template().render(
+    page = template("page.html").render(
         rows=rows,
         figures=drawn,
         headline=headline(table, records),
@@ -56,15 +56,19 @@ def write(records: Sequence[Record], folder: Path, options: str = "") -> Path:
     return folder / "index.html"
 
 
-def _template() -> jinja2.Template:
-    text = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+def template(name: str) -> jinja2.Template:
+    """A page of this folder."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(lambda file: resources.files(__package__).joinpath(file).read_text("utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["figures"] = _three_figures
-    return environment.from_string(text)
+    environment.filters["figures"] = three_figures
+    return environment.get_template(name)
 
 
-def _three_figures(value: float) -> str:
+def three_figures(value: float) -> str:
     """Three significant figures, without an exponent."""
     return f"{value:.3g}" if value < 1000 else f"{float(f'{value:.3g}'):,.0f}"

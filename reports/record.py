@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..emulator.cost import Technology, cost
+from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.ledger import Ledger
+from ..emulator.technology import Technology
 
 SCHEMA = 1
 

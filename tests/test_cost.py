@@ -8,7 +8,7 @@ import time
 
 import halfulp as hu
 import pytest
-from halfulp.emulator import cost as pricing
+from halfulp.emulator import technology as pricing
 from halfulp.emulator.ledger import dot_operations
 
 RNE = hu.RNE

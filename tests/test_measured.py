@@ -53,7 +53,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     ]
     ones = json.loads(told[0].stdout)
     assert "4 dot products captured from q4.0/int16@RNE in ones.npz" in ones["operands"]
-    assert "normally distributed, seed 0" in told[1].stdout and "pJ a MAC" in told[1].stdout
+    assert "normally distributed, seed 0" in told[1].stdout and "pJ per MAC" in told[1].stdout
     assert 0 < ones["energy_pj"] < float(told[1].stdout.split("energy")[1].split()[0])
 
 

