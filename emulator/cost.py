@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
@@ -27,6 +27,7 @@ from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format, PositFormat
+from .functions import Function, function
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Blocked, Fusing
 from .plan import Plan, operation_plan, plan
@@ -143,35 +144,30 @@ class Technology:
         self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
     ) -> UnitCost:
         """Prices from a fit's numbers."""
-        basis = "extrapolated" if far else "fitted"
-        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
-
-        def one(value: float, quantity: str) -> Price:
-            return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
-
         low = max(energy[0], 0.0)
         high = max(energy[1], low)
         width = math.sqrt(high / low) if low else 1.0
         widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
+        one = _fitted(library, area, "area_um2", far)
         return UnitCost(
-            Price(math.sqrt(low * high), basis, extra * width * widest, source),
-            one(max(area, 0.0), "area_um2"),
-            one(delay, "delay_ns"),
+            one._replace(value=math.sqrt(low * high), band=_extra(far) * width * widest),
+            one,
+            _fitted(library, delay, "delay_ns", far),
         )
 
+    def _between(self, quantity: str, found: Sequence[Price]) -> Price:
+        """The price between those of two libraries."""
+        if len(found) == 1:
+            return found[0]
+        a, b = found
+        share = scaling.position(self.node, self.between[0], self.between[1], quantity)
+        value = math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
+        return Price(value, "scaled", BANDS["scaled"] * max(a.band, b.band), a.sources | b.sources | {scaling.SOURCE})
+
     def _scaled(self, costs: list[UnitCost]) -> UnitCost:
-        """Prices between those of two libraries."""
-        if len(costs) == 1:
-            return costs[0]
-        found = []
-        for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
-            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
-            value = (
-                math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
-            )
-            band = BANDS["scaled"] * max(a.band, b.band)
-            found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
-        return UnitCost(*found)
+        return UnitCost(
+            *(self._between(q, found) for q, found in zip(QUANTITIES, zip(*costs, strict=True), strict=True))
+        )
 
     def _whole(self, planned: Plan) -> UnitCost:
         """Prices of a unit; its energy is a clock's."""
@@ -231,6 +227,31 @@ class Technology:
         published = [self._published(operation, quantity) for quantity in QUANTITIES]
         return UnitCost(*(row or own for row, own in zip(published, found, strict=True)))
 
+    def function(self, unit: Function | str) -> UnitCost:
+        """Energy, area and delay of a function unit, as of ``fp16_add`` or ``bf16_to_fp8_e4m3``: without registers.
+
+        Raises
+        ------
+        HalfulpError
+            There is no such hardware.
+        """
+        asked = function(unit) if isinstance(unit, str) else unit
+        kind = {"add": "add", "sub": "add", "mul": "mul", "convert": "round"}.get(asked.operation)
+        if kind is None:
+            return self._whole(plan(asked))
+        numbers = asked.numbers
+        return self.unit(Operation(kind, numbers[0], numbers[-1], asked.result, asked.rounding))
+
+    def leakage_nw(self, unit: Datapath | Function | str, pipeline: int = 0) -> Price:
+        """Leakage of a unit, in nW: a datapath's (or its text form), or a function unit."""
+        planned = plan(unit, pipeline)
+        libraries = [prices.library(node) for node in self.between]
+        found = [
+            _fitted(library, library.price(planned, "leakage_nw"), "leakage_nw", bool(library.outside(planned)))
+            for library in libraries
+        ]
+        return self._between("leakage_nw", found)
+
     def _published(self, operation: Operation, quantity: str) -> Price | None:
         """The published price of that very unit, at a node without a library."""
         op = operation
@@ -281,6 +302,17 @@ class Technology:
             tuple(sorted(total.sources)),
             total.basis,
         )
+
+
+def _extra(far: bool) -> float:
+    """The factor of the band besides the fit's errors."""
+    return FAR if far else BANDS["fitted"]
+
+
+def _fitted(library: prices.Library, value: float, quantity: str, far: bool) -> Price:
+    """A fit's number."""
+    band = _extra(far) * (1 + library.errors[quantity].p90)
+    return Price(max(value, 0.0), "extrapolated" if far else "fitted", band, frozenset([library.source]))
 
 
 @cache
