@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import resources
@@ -28,6 +28,7 @@ from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format, PositFormat
+from .functions import Function
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Fusing
 from .plan import Plan, operation_plan, plan
@@ -175,35 +176,28 @@ class Technology:
         self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
     ) -> UnitCost:
         """Prices from a fit's numbers."""
-        basis = "extrapolated" if far else "fitted"
-        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
-
-        def one(value: float, quantity: str) -> Price:
-            return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
-
         low = max(energy[0], 0.0)
         high = max(energy[1], low)
         width = math.sqrt(high / low) if low else 1.0
         widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
-        return UnitCost(
-            Price(math.sqrt(low * high), basis, extra * width * widest, source),
-            one(max(area, 0.0), "area_um2"),
-            one(delay, "delay_ns"),
-        )
+        area_um2 = _price(library, area, "area_um2", far)
+        energy_pj = area_um2._replace(value=math.sqrt(low * high), band=_extra(far) * width * widest)
+        return UnitCost(energy_pj, area_um2, _price(library, delay, "delay_ns", far))
 
     def _scaled(self, costs: list[UnitCost]) -> UnitCost:
         """Prices between those of two libraries."""
-        if len(costs) == 1:
-            return costs[0]
-        found = []
-        for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
-            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
-            value = (
-                math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
-            )
-            band = BANDS["scaled"] * max(a.band, b.band)
-            found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
-        return UnitCost(*found)
+        return UnitCost(
+            *(self._between(q, found) for q, found in zip(QUANTITIES, zip(*costs, strict=True), strict=True))
+        )
+
+    def _between(self, quantity: str, found: Sequence[Price]) -> Price:
+        """The price between those of two libraries; that of the only one."""
+        if len(found) == 1:
+            return found[0]
+        a, b = found
+        share = scaling.position(self.node, self.between[0], self.between[1], quantity)
+        value = math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
+        return Price(value, "scaled", BANDS["scaled"] * max(a.band, b.band), a.sources | b.sources | {scaling.SOURCE})
 
     def whole(self, planned: Plan) -> UnitCost:
         """Prices of a unit; its energy is a clock's."""
@@ -244,6 +238,15 @@ class Technology:
             delay = library.delay_ns(Plan(tuple(adding)))
             costs.append(self._fitted(library, (left(SETTLED), left(INERTIAL)), left("area_um2"), delay, far))
         return self._scaled(costs)
+
+    def leakage_nw(self, unit: Datapath | Function | str, pipeline: int = 0) -> Price:
+        """Leakage, nW, of a datapath's unit (or its text form's), or of a function unit."""
+        planned, found = plan(unit, pipeline), []
+        for library in self.libraries:
+            library.check(planned)
+            far = bool(library.outside(planned))
+            found.append(_price(library, library.price(planned, "leakage_nw"), "leakage_nw", far))
+        return self._between("leakage_nw", found)
 
     # ---- operations
 
@@ -314,6 +317,17 @@ class Technology:
             tuple(sorted(total.sources)),
             total.basis,
         )
+
+
+def _extra(far: bool) -> float:
+    """The factor of a band besides the fit's errors."""
+    return FAR if far else BANDS["fitted"]
+
+
+def _price(library: prices.Library, value: float, quantity: str, far: bool) -> Price:
+    """A fit's number."""
+    band = _extra(far) * (1 + library.errors[quantity].p90)
+    return Price(max(value, 0.0), "extrapolated" if far else "fitted", band, frozenset([library.source]))
 
 
 def _neighbours(node: str) -> tuple[str, ...]:

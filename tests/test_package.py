@@ -1,4 +1,4 @@
-"""The wheel: it installs nothing but halfulp, and works beside decoy packages of its folders' names."""
+"""The wheel: it installs nothing but halfulp and its plug-in, and works beside decoy packages of its folders' names."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_it_holds_nothing_but_halfulp(wheel: Path) -> None:
+def test_it_holds_nothing_but_halfulp_and_its_plug_in(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"halfulp"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"halfulp", "hwcomponents_halfulp"}
+    assert [name for name in names if "hwcomponents" in name] == ["hwcomponents_halfulp/__init__.py"]
     data = {"halfulp/emulator/units.csv", "halfulp/emulator/matrix_units.csv", "halfulp/reports/page.html"}
     data |= {f"halfulp/reports/{name}" for name in ("anchors.csv", "anchors.toml", "measured/anchors.csv")}
     assert data | {"halfulp/cli.py", "halfulp/__main__.py"} <= set(names)

@@ -68,6 +68,7 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "formats",
         "quantize",
         "cost",
+        "export",
         "rtl",
         "vectors",
         "verify",
@@ -77,7 +78,7 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "bench",
         "doctor",
     }
-    assert listed == shown and len(listed) == 11
+    assert listed == shown and len(listed) == 12
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])
