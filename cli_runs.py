@@ -19,6 +19,13 @@ Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source u
 Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
 
 
+def _technology(node: str) -> Technology:
+    """Refused before any work is done, where it cannot price a run."""
+    technology = Technology(node)
+    technology.energy_per_bit_pj("sram")
+    return technology
+
+
 def solve(
     problem: Annotated[str, typer.Argument(help="'poisson', or a Matrix Market file (.mtx, .mtx.gz).")] = "poisson",
     spmv: Annotated[str, typer.Option(help="Datapath of the matrix-vector product.")] = "fp64",
@@ -47,7 +54,7 @@ def solve(
     from .solvers import cg, problems
 
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
-    Technology(node)
+    _technology(node)
     folder(out_dir)
     system = problems.load(problem, side, seed)
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
@@ -141,7 +148,7 @@ def train(
         return Datapath.parse(text if rounding is None or "@" in text else f"{text}@{rounding}")
 
     precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
-    technology = Technology(node)
+    technology = _technology(node)
     folder(out_dir)
     try:
         sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
@@ -211,7 +218,7 @@ def report(
     added = tuple(
         study.Setup.of(text, *(text.split(";", 1) if ";" in text else (text, "fp32"))) for text in datapath or []
     )
-    Technology(node)
+    _technology(node)
     if not 0 <= seed < 1 << 61:
         raise HalfulpError(f"seed must lie in [0, 2**61), not {seed}.")
     work = study.Study(

@@ -177,16 +177,19 @@ def _function_cost(function: Function, technology: Technology) -> Cost:
         if any(published):
             whole = UnitCost(*(row or own for row, own in zip(published, whole, strict=True)))
             parts, warnings = [_Priced(function.name, function.name, 1, whole, 1)], ()
-    terms = ([(price, 1.0)] for price in whole)
+    energy, area, delay = ([(price, 1.0)] for price in whole)
     name = f"{function.name} {function.described}"
-    found = _put_together(name, technology, 1, *terms, parts)  # type: ignore[misc]
+    found = _put_together(name, technology, 1, energy, area, delay, parts)
     return replace(found, warnings=warnings, per="operation")
 
 
 def _operation(function: Function) -> Operation | None:
     """The operation of a published table that a function unit carries out."""
     kind = {"mul": "mul", "add": "add", "sub": "add"}.get(function.operation)
-    return Operation(kind, *function.numbers, function.result, function.rounding) if kind else None
+    if kind is None:
+        return None
+    a, b = function.numbers
+    return Operation(kind, a, b, function.result, function.rounding)
 
 
 def _job(part: Part) -> str:
@@ -215,7 +218,9 @@ def _put_together(
     return Cost(
         unit=name,
         node=technology.node,
-        **{q: total.value for q, (total, _) in totals.items()},
+        energy_pj=totals["energy_pj"][0].value,
+        area_um2=totals["area_um2"][0].value,
+        delay_ns=totals["delay_ns"][0].value,
         macs_per_cycle=macs,
         basis=basis,
         band={q: band for q, (_, band) in totals.items()},

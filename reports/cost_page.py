@@ -9,13 +9,12 @@ from pathlib import Path
 
 import matplotlib
 
-from .. import __version__
 from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from . import cost_figures, cost_study
 from .figures import STYLE, rendered
 from .page import template
-from .record import write_atomically
+from .record import versions, write_atomically
 
 DEFAULT = "fp16/fp32"  #: the datapath where none is given
 COLUMNS = "sweep x datapath node area_um2_per_mac area_low area_high energy_pj_per_mac energy_low energy_high basis"
@@ -38,7 +37,7 @@ def write(datapath: Datapath, node: str, folder: Path) -> Path:
         sources=sorted({source for _, point in points for source in point.cost.sources}),
         meanings={basis: text for _, point in points for basis, text in point.cost.meaning.items()},
         command=f"halfulp cost {shlex.quote(name)} --node {shlex.quote(node)} --plot {shlex.quote(str(folder))}",
-        version=__version__,
+        version=versions()["halfulp"],
     )
     for key, (svg, png) in drawn.items():
         write_atomically(folder / f"{key}.svg", svg)

@@ -164,12 +164,12 @@ def _word(fmt: FixedFormat | PositFormat, bits: int) -> FixedFormat | PositForma
 def _accumulator(datapath: Datapath, node: str) -> Sweep:
     """Of blocked orders the inner one."""
     fmt = datapath.accumulators[-1][0]
+    assert isinstance(fmt, (FloatFormat, FixedFormat))
 
     def change(bits: int) -> Datapath:
         if isinstance(fmt, FloatFormat):
             changed: Any = _significand(fmt, bits)
         else:
-            assert isinstance(fmt, FixedFormat)
             changed = replace(fmt, integer_bits=bits - fmt.fraction_bits)
         if isinstance(datapath.order, Blocked):
             return replace(datapath, order=replace(datapath.order, accumulator=changed))

@@ -168,6 +168,8 @@ def test_memories_beside_a_library_need_a_node(mine: Path) -> None:
         technology.energy_per_bit_pj("sram")
     with pytest.raises(hu.HalfulpError, match="names none"):
         hu.Array(4, 4, "fp16/fp32", sram_kib=64, clock_mhz=500, node=str(mine))
+    done = run(mine.parent, "solve", "poisson", "--node", "mine.json")  # told before any work is done
+    assert done.returncode == 2 and "names none" in done.stderr and not done.stdout
 
 
 def test_a_fit_of_few_designs_says_what_it_lacks(tmp_path: Path, runner) -> None:

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -125,7 +125,8 @@ def characterise(
     processes: int = 2,
     only: Iterable[Design] | None = None,
 ) -> dict[str, str]:
-    """Make, or complete, the table of a library.
+    """Make, or complete, the table of a library. A script that calls this does so under ``if __name__ == "__main__"``,
+    as for all processes that Python spawns.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def characterise(
     return failures
 
 
-def _measured(missing: list[Design], liberty: str, processes: int) -> Iterator[tuple[str, str | Rows]]:
+def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[tuple[str, str | Rows]]:
     """``measure_design`` of each, as it is done; or why not, in a sentence. Interrupted, it ends at once."""
     others = set(multiprocessing.active_children())
 
