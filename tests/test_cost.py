@@ -51,6 +51,35 @@ def test_a_nodes_library_comes_before_the_published_table() -> None:
     assert len(ratios) == 10 and abs(sum(ratios) / 10) < math.log(1.2) and max(map(abs, ratios)) < math.log(2)
 
 
+def test_leakage_is_fitted_and_lies_between_two_libraries_elsewhere() -> None:
+    for text in ("int8/int32", "fp8_e4m3/fp32:fused4g2"):
+        prices = {node: hu.Technology(node).leakage_nw(text) for node in ("130nm", "45nm", "7nm", "3nm", "2nm")}
+        assert [price.basis for price in prices.values()] == ["fitted", "scaled", "fitted", "scaled", "fitted"]
+        values = {node: price.value for node, price in prices.items()}
+        for node, larger, smaller in (("45nm", "130nm", "7nm"), ("3nm", "7nm", "2nm")):
+            low, high = sorted((values[larger], values[smaller]))
+            assert 0 < low < values[node] < high and prices[node].band > 2
+            assert prices[node].sources > prices[larger].sources | prices[smaller].sources
+
+
+def test_function_units_are_priced_as_the_operations_of_ledgers() -> None:
+    technology = hu.Technology("7nm")
+    fp8 = hu.format("fp8_e4m3")
+    for name, operation in {
+        "fp16_add": hu.Operation("add", fp16, fp16, fp16, hu.RTZ),
+        "fp16_sub": hu.Operation("add", fp16, fp16, fp16, hu.RTZ),
+        "bf16_mul": hu.Operation("mul", bf16, bf16, bf16, hu.RTZ),
+        "bf16_to_fp8_e4m3": hu.Operation("round", bf16, bf16, fp8, hu.RTZ),
+    }.items():
+        found, unit = hu.cost(name, "7nm", rounding="RTZ"), technology.unit(operation)
+        assert found.area_um2 == pytest.approx(unit.area_um2.value) and found.delay_ns == unit.delay_ns.value
+        assert found.energy_pj == pytest.approx(unit.energy_pj.value)
+    assert hu.cost("fp16_fma", "7nm").area_um2 > hu.cost("fp16_mul", "7nm").area_um2
+    assert technology.leakage_nw(hu.function("fp16_fma")).value > 0
+    with pytest.raises(hu.HalfulpError, match="no hardware of fp16_div"):
+        hu.cost("fp16_div", "7nm")
+
+
 def test_other_widths_say_that_they_are_estimates() -> None:
     def price(node: str, name: str) -> pricing.UnitCost:
         fmt = hu.format(name)
