@@ -179,7 +179,7 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["train", "--hidden", "a,b"], "comma-separated"),
         (["train", "--learning-rate", "0"], "positive"),
         (["report", "--datapath", "fp99", "--out", "unused"], "unknown format"),
-        (["report", "--node", "3nm", "--out", "unused"], "45nm or 7nm"),
+        (["report", "--node", "1nm", "--out", "unused"], "3nm or 2nm"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(run, arguments: list[str], words: str) -> None:
