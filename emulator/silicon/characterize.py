@@ -1,8 +1,8 @@
 """Characterise a library: a few hundred designs made, mapped and measured, for the cost model to be fitted to.
 
 A row is "all" of a design, mapped as one module; or one part of it ("unpack", "align", ...: all instances of that name
-together; "top": what is outside of them), mapped module by module, which takes more (of float units 10-25 % of the area).
-The table is written anew after each design, so that an interrupted run goes on where it was.
+together; "top": what is outside of them), mapped module by module, which takes more (float units 10-25 % of area). The
+table is written anew after each design, so that an interrupted run goes on where it was.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Fit prices of parts to the table of a characterised library: non-negative least squares, kind by kind of part.
 
 Each row of the table is an equation: the counts of a design's parts of one kind, times coefficients, are what they
-take, mapped by themselves. A share for each kind makes them add up to designs that are mapped as one module. Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far
-off weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each
-predicted by a fit that has not seen it.
+take, mapped by themselves. A share for each kind then makes the parts add up to designs that are mapped as one module.
+Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far off
+weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each predicted
+by a fit that has not seen it.
 """
 
 from __future__ import annotations
