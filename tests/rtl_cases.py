@@ -101,12 +101,12 @@ def _words(columns, widths):
     return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 
-def simulate(verilog, ports, columns, latency, folder, simulator="iverilog"):
+def simulate(verilog, ports, columns, latency, folder, simulator="iverilog", clocked=False):
     """What the bench of a module ``dut`` prints."""
     if not shutil.which(simulator):
         pytest.skip(f"needs {simulator}")
     (folder / "dut.v").write_text(verilog)
-    (folder / "dut_tb.v").write_text(bench("dut", ports, len(columns[ports[0].name]), latency))
+    (folder / "dut_tb.v").write_text(bench("dut", ports, len(columns[ports[0].name]), latency, clocked))
     (folder / "dut.vectors").write_text(lines(ports, columns))
     for command in SIMULATORS[simulator]:
         done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True)
@@ -150,13 +150,13 @@ def functions(names, modes=MODES):
     return [function(name, mode) for name in names for mode in modes]
 
 
-def check_datapath(text, number, pipelines, folder, simulator="iverilog"):
+def check_datapath(text, number, pipelines, folder, simulator="iverilog", **how):
     """Simulates the unit of a datapath with each number of pipeline registers. Returns designs x clocks."""
     datapath = Datapath.parse(text)
-    columns = dot_stimulus(datapath, number)
+    columns = dot_stimulus(datapath, number, random=how.get("random"))
     assert sum(columns["check"]) > number // 10
     for pipeline in pipelines:
-        unit = DotUnit(datapath, pipeline)
+        unit = DotUnit(datapath, pipeline, **how)
         ports = [Port(s.name, len(s), s is unit.code) for s in unit.ports if s is not unit.clk]
         verilog = convert(unit, "dut", unit.ports)
         printed = simulate(verilog, ports, columns, unit.latency, folder, simulator)
