@@ -46,7 +46,9 @@ def test_function_units(name, rounding, lfsr, pipeline, tmp_path):
     ports_ = [Port(s.name, len(s), any(s is out for out in unit.outputs)) for s in unit.ports if s is not unit.clk]
     verilog = convert(unit, "dut", unit.ports)
     assert "PASS" in simulate(verilog, ports_, columns, unit.latency, tmp_path, clocked=True)
-    columns["seed"][0] ^= 1 << lfsr.width - 1  # the bits are those of the state that is loaded
+    columns["seed"] = [
+        state ^ 1 << lfsr.width - 1 for state in columns["seed"]
+    ]  # the bits are those of the state that is loaded
     assert "FAIL" in simulate(verilog, ports_, columns, unit.latency, tmp_path, clocked=True)
 
 

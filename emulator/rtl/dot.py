@@ -23,8 +23,8 @@ from ..orders import Blocked, Exact, Fused, Fusing, Order, Sequential, Systolic,
 from ..random import LFSR
 from ..rounding import Rounding
 from .align import Add, Align
+from .eager import Chosen, EagerAdd, EagerSum, checked_eager, led
 from .integers import Integer, RoundInteger, SumIntegers, Truncate, integer
-from .eager import Chosen, EagerAdd, EagerSum, checked_eager
 from .lfsr import own_lfsr
 from .part import Number, Part, leading_zeros, registered, shift_left
 from .rounding import Normalise, Round
@@ -182,6 +182,8 @@ class DotUnit(Part):
         if self.fixed:
             return self.inside(f"add_{name}", SumIntegers([], [x, y])).integer
         need = Need(fmt, rounding, eager=self.eager)
+        if self.eager:
+            x = led(self, name, x, fmt)
         align = self.inside(f"align_{name}", Align(x, y, need)).aligned
         if self.eager:
             return self.inside(f"add_{name}", EagerAdd(x, y, align, need, self.draw(role, rounding))).sum

@@ -10,6 +10,7 @@ those of rounding afterwards, bit for bit: up if and only if floor(fraction * 2^
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Mux, Value
@@ -18,8 +19,9 @@ from ..errors import HalfulpError
 from ..formats import FloatFormat
 from ..rounding import Mode
 from .align import Add, Aligned
-from .part import Number, Part, any_bit
+from .part import Number, Part, any_bit, leading_zeros, shift_left
 from .shapes import Need, Window, gradual
+from .shapes import shape as shape_of
 
 
 class EagerSum(NamedTuple):
@@ -37,6 +39,28 @@ def checked_eager(need: Need, name: str) -> None:
             f"{name}: eager rounding is that of sums of floats by plain SR<k>, without flags; here they are rounded to"
             f" {need.fmt} by {need.rounding}{' with flags' if need.flags else ''}."
         )
+
+
+class Led(Part):
+    """A number shifted up until it begins with a one: the fewer zeros, the fewer places where a sum may begin."""
+
+    def __init__(self, x: Number) -> None:
+        super().__init__()
+        zeros = max(z for z, _ in x.shape.zeros)
+        highest = x.shape.highest + zeros
+        shape = replace(
+            x.shape, base=x.shape.base - zeros, highest=highest, zeros=((0, highest),), led_from=x.shape.last
+        )
+        x = self.take_number("x", x)
+        count, _ = leading_zeros(self, "zeros", x.magnitude[-zeros - 1 :])
+        count = self.let("count", count)
+        offset = self.let("led_offset", Mux(x.zero, 0, x.offset + zeros - count)[: shape.offset_bits])
+        self.number = replace(x, shape=shape, magnitude=shift_left(self, "led", x.magnitude, count), offset=offset)
+
+
+def led(part: Part, name: str, x: Number, fmt: FloatFormat) -> Number:
+    """A summand as eager sums take it: products and sums begin with a one; numbers of ``fmt`` may be subnormal."""
+    return x if x.shape.normalised or x.shape == shape_of(fmt) else part.inside(f"led_{name}", Led(x)).number
 
 
 class EagerAdd(Add):
@@ -82,10 +106,11 @@ class EagerAdd(Add):
         if low and shift <= self.window.tail_zeros + 2:
             out = Cat(Const(0, max(low - len(self.tail), 0)), self.tail)
             out, further = out[len(out) - low :], any_bit(out[: len(out) - low]) | self.sticky
-            negated = self.let(f"shifted_out{shift}", out ^ self.subtract.replicate(low))
-            up = self.let(f"up{shift}", self.subtract & ~further)
+            subtract = self.subtract if shift else Const(0, 1)  # a difference does not carry
+            negated = self.let(f"shifted_out{shift}", out ^ subtract.replicate(low))
+            up = self.let(f"up{shift}", subtract & ~further)
             total = self.let(f"below{shift}", negated + self.random[:low] + up)
-            carry = self.let(f"carry_below{shift}", total[low] & ~self.borrowless)
+            carry = self.let(f"carry_below{shift}", total[low] & ~self.borrowless if shift else total[low])
         if not cut:
             return carry
         return self.let(f"carry{shift}", (magnitude[:cut] + self.random[low:] + carry)[cut])

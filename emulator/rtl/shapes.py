@@ -29,6 +29,7 @@ class Shape:
     negative: bool = True  #: whether there are negative ones
     nan: bool = False
     infinity: bool = False
+    led_from: int | None = None  #: ``last`` of what has been shifted up, and has zeros there now
 
     @property
     def top(self) -> int:
@@ -42,7 +43,7 @@ class Shape:
     @property
     def last(self) -> int:
         """Exponent of the last bit that a number can have."""
-        return self.base + self.lowest
+        return self.base + self.lowest if self.led_from is None else self.led_from
 
     @property
     def normalised(self) -> bool:
@@ -52,7 +53,7 @@ class Shape:
     @property
     def least(self) -> int:
         """No non-zero number's leading bit has a lower exponent."""
-        return self.last if not self.normalised else self.top + self.lowest
+        return self.base + self.lowest if not self.normalised else self.top + self.lowest
 
 
 def gradual(fmt: Format) -> bool:

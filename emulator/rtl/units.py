@@ -12,7 +12,7 @@ from ..formats import PositFormat
 from ..functions import Function
 from ..random import LFSR
 from .align import Add, Align
-from .eager import Chosen, EagerAdd, EagerSum, checked_eager
+from .eager import Chosen, EagerAdd, EagerSum, checked_eager, led
 from .lfsr import own_lfsr
 from .part import Number, Part, registered
 from .rounding import Normalise, Round
@@ -31,8 +31,8 @@ STAGES = {
 
 
 class Unit(Part):
-    """Ports: the operands' codes in; random bits, where it rounds stochastically, or the load of the LFSR that they come
-    from; the result's code and flags out.
+    """Ports: the operands' codes in; random bits, where it rounds stochastically, or the load of the LFSR that they
+    come from; the result's code and flags out.
 
     Parameters
     ----------
@@ -64,6 +64,7 @@ class Unit(Part):
         self.clk = Signal(name="clk")
         self.inputs = [Signal(f.bits, name=name) for f, name in zip(function.numbers, "abc", strict=False)]
         self._drawn, self.random = self._draw(rounding.random_bits, random)
+        self.eager = eager
         self.clocked = bool(pipeline or random)
         self.code, self.flags = Signal(fmt.bits, name="code"), Signal(5, name="flags")
         self.outputs = [self.code, self.flags] if flags else [self.code]
@@ -110,6 +111,8 @@ class Unit(Part):
         if len(numbers) == 1:
             return numbers[0]
         x, y = numbers
+        if need.eager:
+            x = led(self, "product", x, function.result)
         aligned = self.inside("align", Align(x, y, need)).aligned
         x, y, aligned = self._rank("align", (x, y, aligned))
         if need.eager:
