@@ -21,6 +21,12 @@ def rtl(
     rounding: Annotated[str, typer.Option(help="Of a unit; a datapath has its own.")] = "RNE",
     flags: Annotated[bool, typer.Option("--flags", help="A unit hands out the IEEE flags, too.")] = False,
     pipeline: Annotated[int, typer.Option(help="Ranks of registers.", min=0)] = 0,
+    random: Annotated[
+        str | None, typer.Option(help="Random bits of SR from an LFSR in the unit, as lfsr16; default: from outside.")
+    ] = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Sums of floats find the carry of SR beside the addition: sooner.")
+    ] = False,
     vectors: Annotated[int, typer.Option(help="Lines of vectors.", min=1)] = 2000,
     simulate: Annotated[bool, typer.Option("--simulate", help="Run the test bench with Icarus Verilog.")] = False,
     seed: Seed = 1,
@@ -31,10 +37,10 @@ def rtl(
 
     if simulate and shutil.which("iverilog") is None:
         raise HalfulpError("--simulate needs Icarus Verilog: apt-get install iverilog.")
-    made = design(what, rounding, flags, pipeline)
+    made = design(what, rounding, flags, pipeline, random, eager)
     folder(out_dir)
     stimulus = dot_stimulus if isinstance(made.subject, Datapath) else unit_stimulus
-    for name, text in made.files(stimulus(made.subject, vectors, seed)).items():  # type: ignore[arg-type]
+    for name, text in made.files(stimulus(made.subject, vectors, seed, random=made.random)).items():  # type: ignore[arg-type]
         part = out_dir / f".{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(out_dir / name)

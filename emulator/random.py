@@ -6,7 +6,7 @@ of threads draws the same ones. A Machine opens one *call* per operation; a call
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -111,6 +111,9 @@ class LFSR:
     ``polynomial``. Step t of a sum draws the top k bits of its register after t * ``clocks`` clocks: with one clock,
     k - 1 of the bits are those of the step before. The state is never 0.
 
+    A unit of hardware with an LFSR of its own (``rtl.design``) steps it at each of its clocks; ``units`` is then a
+    matter of the states that are loaded.
+
     Element i of a result draws from register i mod ``units``: 1 shares one register among all, N has one for each
     column of an N-column array, None one for each element. Register u of a stream starts
     stride * ((s * 2^40 + stream) * units + u) mod (2^width - 1) clocks after the state ``seed``; s is the seed of the
@@ -172,10 +175,28 @@ class LFSR:
         register = (seed << 40 | stream) * units + element % units
         return self.after(self.stride * register % ((1 << self.width) - 1) + self.clocks * step)
 
+    def states(self, loads: Iterable[int | None]) -> Iterator[int]:
+        """The states that a unit draws from, clock by clock: what is loaded then, or, None, what follows."""
+        state = self.seed
+        for load in loads:
+            state = state if load is None else load
+            yield state
+            state = self.after(self.clocks, state)
+
+    def deal(self, state: int, bits: Sequence[int]) -> list[int]:
+        """The draws from one state: its top sum(bits) bits, dealt out from the lowest of them on."""
+        total = sum(bits)
+        if not 1 <= total <= self.width:
+            raise HalfulpError(f"a {self.width}-bit LFSR gives at most {self.width} random bits, not {total}.")
+        word, words = state >> self.width - total, []
+        for k in bits:
+            words.append(word & (1 << k) - 1)
+            word >>= k
+        return words
+
     def random_bits(self, seed: int, stream: int, element: int, step: int, k: int) -> int:
-        if not 1 <= k <= self.width:
-            raise HalfulpError(f"a {self.width}-bit LFSR gives at most {self.width} random bits, not {k}.")
-        return self.state(seed, stream, element, step) >> (self.width - k)
+        (word,) = self.deal(self.state(seed, stream, element, step), [k])
+        return word
 
     def __str__(self) -> str:
         default = LFSR(self.width)

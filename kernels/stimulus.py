@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from ..emulator.blocks import BlockFormat, Blocks
+from ..emulator.blocks import Block, BlockFormat, Blocks
+from ..emulator.clocks import clocks, dealt, draws, ports
 from ..emulator.codec import code_dtype
-from ..emulator.datapath import Datapath
+from ..emulator.datapath import Datapath, dot
 from ..emulator.formats import FixedFormat, Format
 from ..emulator.functions import Function
-from ..emulator.orders import Blocked, Do, Exact, Systolic, lanes, program
-from ..emulator.random import Role, random_bits, stream
+from ..emulator.orders import Blocked, lanes
+from ..emulator.random import LFSR, random_bits, stream
 from .capture import Dot
 from .cases import Cases
 from .evaluate import evaluate
@@ -23,36 +25,61 @@ from .machine import Machine
 Columns = dict[str, list[int]]  #: by port, a code for each line
 
 
-def unit_stimulus(function: Function, number: int | None = None, seed: int = 1) -> Columns:
-    """Operands, random bits, code and flags of a function unit, case by case; ``number`` None: a level of cases."""
+def unit_stimulus(function: Function, number: int | None = None, seed: int = 1, random: LFSR | None = None) -> Columns:
+    """Operands, random bits, code and flags of a function unit, case by case; ``number`` None: a level of cases.
+
+    ``random``: the unit's own LFSR; some cases load a state into it.
+    """
     cases = Cases(function.operands, function.random_bits, seed=seed, number=number)
     columns = cases.columns(0, cases.total)
     operands = [x.astype(code_dtype(f.bits)) for x, f in zip(columns, function.operands, strict=False)]
-    random = columns[len(operands)] if function.random_bits else None
-    codes, flags = evaluate(function, *operands, random=random)
     named: dict[str, Any] = dict(zip("abc", operands, strict=False))
+    bits = columns[len(operands)] if function.random_bits else None
     if random is not None:
-        named["random"] = random
+        loads = _loads(random, len(operands[0]), seed)
+        states = random.states(state if load else None for load, state in loads)
+        bits = np.array([random.deal(state, [function.random_bits])[0] for state in states], np.uint64)
+        named |= {"seed_load": np.array(loads)[:, 0], "seed": np.array(loads)[:, 1]}
+    elif bits is not None:
+        named["random"] = bits
+    codes, flags = evaluate(function, *operands, random=bits)
     return {name: column.tolist() for name, column in (named | {"code": codes, "flags": flags}).items()}
 
 
-def dot_stimulus(datapath: Datapath, number: int = 4000, seed: int = 1, longest: int = 6) -> Columns:
+def _loads(lfsr: LFSR, count: int, seed: int) -> list[tuple[int, int]]:
+    """(Whether an LFSR is loaded, the state on its port), ``count`` times; the first time it is."""
+    draw = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    states = draw.integers(1, 1 << lfsr.width, count)
+    return [(int(i == 0 or draw.random() < 0.25), int(state)) for i, state in enumerate(states)]
+
+
+def dot_stimulus(
+    datapath: Datapath, number: int = 4000, seed: int = 1, longest: int = 6, random: LFSR | None = None
+) -> Columns:
     """Dot products of 1 ... ``longest`` steps, ``number`` clocks altogether, for ``rtl.dot.DotUnit``.
 
     Products of directed and of random codes; some cancel earlier ones. ``check`` is 1 where ``code`` must hold.
+    ``random``: the unit's own LFSR, loaded with some dot products' first clocks.
     """
     dp, columns = datapath, defaultdict[str, list[int]](list)
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     machine = Machine(dp, seed=seed, threads=1)
-    n, pool = lanes(dp.order), _Pool(draw)
+    n, pool, state = lanes(dp.order), _Pool(draw), 0
+    loads = iter(_loads(random, number, seed) if random else [])
     while len(columns["code"]) < number:
         length = int(draw.integers(1, longest * n + 1))
         x, y = (_operand(fmt, length, draw, pool) for fmt in (dp.a, dp.b))
         _relate(dp, x, y, draw)
-        values = machine.matmul(_row(dp.a, *x), _column(dp.b, *y))
-        code = int(dp.output.encode(values)[0, 0])
-        for clock in _clocks(dp, length, n, x, y, seed, machine.calls):
-            for port, word in clock.items():
+        if random is None:
+            values = machine.matmul(_row(dp.a, *x), _column(dp.b, *y))
+            code, drawn = int(dp.output.encode(values)[0, 0]), _random(dp, length, seed, machine.calls)
+        else:
+            load, loaded = next(loads)
+            source, following = dealt(dp, length, random, loaded if load else state)
+            code, state = dot(dp, _given(dp.a, *x), _given(dp.b, *y), source), following
+            drawn = ({"seed_load": load * (i == 0), "seed": loaded} for i in count())
+        for clock, bits in zip(_clocks(dp, length, x, y), drawn, strict=False):
+            for port, word in (clock | bits).items():
                 columns[port].append(word)
             columns["check"].append(0)
             columns["code"].append(0)
@@ -63,10 +90,11 @@ def dot_stimulus(datapath: Datapath, number: int = 4000, seed: int = 1, longest:
 def captured_stimulus(datapath: Datapath, dots: Iterable[Dot], seed: int = 1) -> Columns:
     """The ports' codes, clock by clock, of captured dot products, one after the other; random bits are fresh ones."""
     columns = defaultdict[str, list[int]](list)
-    for call, dot in enumerate(dots):
-        operands = (dot.a, dot.a_scales), (dot.b, dot.b_scales)
-        for clock in _clocks(datapath, len(dot.a), lanes(datapath.order), *operands, seed, call):
-            for port, word in clock.items():
+    for call, held in enumerate(dots):
+        operands = (held.a, held.a_scales), (held.b, held.b_scales)
+        drawn = _random(datapath, len(held.a), seed, call)
+        for clock, bits in zip(_clocks(datapath, len(held.a), *operands), drawn, strict=True):
+            for port, word in (clock | bits).items():
                 columns[port].append(word)
     return dict(columns)
 
@@ -120,6 +148,15 @@ def _relate(dp: Datapath, x: Any, y: Any, draw: np.random.Generator) -> None:
             a[k] = opposite if opposite <= mask else a[j]
 
 
+def _given(fmt: Any, codes: np.ndarray, scales: np.ndarray | None) -> Any:
+    """The operand as the definition takes it."""
+    if scales is None:
+        return [int(code) for code in codes]
+    elements = [fmt.element.unpack(int(code)) for code in codes]
+    cut = [tuple(elements[i : i + fmt.size]) for i in range(0, len(elements), fmt.size)]
+    return [Block(part, fmt.scale.unpack(int(scale))) for part, scale in zip(cut, scales, strict=True)]
+
+
 def _row(fmt: Any, codes: np.ndarray, scales: np.ndarray | None) -> Any:
     if scales is None:
         return fmt.decode(codes)[None, :]
@@ -137,70 +174,30 @@ def _one(fmt: BlockFormat) -> int | None:
     return None if fmt.tensor_scale is None else int(fmt.tensor_scale.encode(1.0))
 
 
-def _clocks(dp: Datapath, length: int, n: int, x: Any, y: Any, seed: int, call: int) -> Iterator[dict[str, int]]:
-    """The ports' codes, clock by clock, of one dot product."""
-    blocked = isinstance(dp.order, Blocked)
-    span = dp.order.length if isinstance(dp.order, Blocked) else length
-    starts = [
-        (s, min(s + n, b + span, length)) for b in range(0, length, span) for s in range(b, min(b + span, length), n)
-    ]
-    draws = _draws(dp, length, [first for first, _ in starts])
-    for i, (first, last) in enumerate(starts):
+def _clocks(dp: Datapath, length: int, x: Any, y: Any) -> Iterator[dict[str, int]]:
+    """The words of the operands' and the controls' ports, clock by clock, of one dot product."""
+    for i, (first, last, fold) in enumerate(clocks(dp, length)):
         clock = {"clear": int(i == 0)}
-        if blocked:
-            clock["fold"] = int(last == length or last % span == 0)
+        if isinstance(dp.order, Blocked):
+            clock["fold"] = int(fold)
         for name, fmt, (codes, scales) in (("a", dp.a, x), ("b", dp.b, y)):
             element = fmt.element if isinstance(fmt, BlockFormat) else fmt
             clock[name] = _packed(codes[first:last], element.bits)
             if scales is not None:
                 blocks = scales[first // fmt.size : -(-last // fmt.size)]
                 clock[f"{name}_scale"] = _packed(blocks, fmt.scale.bits)
-        yield clock | _random(dp, draws[i], range(first, first + n), seed, call)
+        yield clock
 
 
 def _packed(codes: Any, bits: int) -> int:
     return sum(int(code) << bits * i for i, code in enumerate(codes))
 
 
-def _draws(dp: Datapath, length: int, starts: list[int]) -> list[list[tuple[int, int]]]:
-    """By clock, the roundings that draw in it, in the unit's order: (level, number of the draw)."""
-    by_clock: list[list[tuple[int, int]]] = [[] for _ in starts]
-    clock = 0
-    for step in program(dp.order, length):
-        if step.do in (Do.MAC, Do.FUSE, Do.LOAD):
-            for k in range(step.first, max(step.last, step.first + 1)):
-                while clock + 1 < len(starts) and k >= starts[clock + 1]:
-                    clock += 1
-                if step.do is Do.MAC:
-                    by_clock[clock].append((step.level, step.draw + k - step.first))
-        if step.do is Do.ADD and isinstance(dp.inner_order, Systolic) and len(by_clock[clock]) < lanes(dp.order):
-            by_clock[clock] += [by_clock[clock][-1]] * (lanes(dp.order) - len(by_clock[clock]))  # idle lanes: no matter
-        if step.do in (Do.FUSE, Do.ADD):
-            by_clock[clock].append((step.level, step.draw))
-    return by_clock
-
-
-def _random(dp: Datapath, draws: list[tuple[int, int]], products: range, seed: int, call: int) -> dict[str, int]:
-    """The random ports' words."""
-
-    def word(role: Role, which: list[tuple[int, int]]) -> int:
-        total = shift = 0
-        for k, number in which:
-            total |= random_bits(seed, stream(call, role), 0, number, k) << shift if k else 0
-            shift += k
-        return total
-
-    ports = {}
-    if dp.product is not None and dp.product_rounding.random_bits:
-        ports["random_product"] = word(Role.PRODUCT, [(dp.product_rounding.random_bits, k) for k in products])
-    drawn = [(dp.accumulators[level][1].random_bits, number) for level, number in draws]
-    late = isinstance(dp.order, Systolic) or (isinstance(dp.order, Exact) and dp.order.terms is None)
-    if any(rounding.random_bits for _, rounding in dp.accumulators):
-        lanes_ = lanes(dp.order) if isinstance(dp.order, Systolic) else 0
-        if late:
-            ports["random_sum"] = word(Role.ACCUMULATOR, drawn[lanes_:])
-        if not late or lanes_:
-            ports["random_accumulator"] = word(Role.ACCUMULATOR, drawn[:lanes_] if late else drawn)
-    if dp.output != dp.accumulator and dp.output_rounding.random_bits:
-        ports["random_output"] = word(Role.OUTPUT, [(dp.output_rounding.random_bits, 0)])
-    return ports
+def _random(dp: Datapath, length: int, seed: int, call: int) -> Iterator[dict[str, int]]:
+    """The words of the ports of random bits, clock by clock: what a Machine draws."""
+    for some in draws(dp, length):
+        words, filled = dict.fromkeys(ports(dp), 0), defaultdict[str, int](int)
+        for port, role, number, k in some:
+            words[port] |= random_bits(seed, stream(call, role), 0, number, k) << filled[port]
+            filled[port] += k
+        yield words

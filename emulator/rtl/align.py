@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..rounding import Mode
 from .part import Number, Part, shift_right_sticky
-from .shapes import Need, Window, checked
+from .shapes import Need, Shape, Window, checked
 
 
 class Aligned(NamedTuple):
@@ -30,7 +30,7 @@ class Align(Part):
         self.window = window = Window(x.shape, y.shape, need)
         x, y = self.take_number("x", x), self.take_number("y", y)
         checked(window.bits)
-        first_x, first_y = self._first(x, y), self._first(y, x)
+        first_x, first_y = self._first(x, y), self._first(y, x, window.anchored)
         first_x, first_y = self.let("first_x", first_x), self.let("first_y", first_y)
         difference = self.let("difference", first_x - first_y)
         swap = self.let("swap", difference[-1])
@@ -41,11 +41,11 @@ class Align(Part):
         small, sticky = shift_right_sticky(self, "shifted", small, distance)
         self.aligned = Aligned(window, big, small, sticky, self.let("offset", Mux(swap, first_y, first_x)), swap)
 
-    def _first(self, x: Number, y: Number) -> Value:
+    def _first(self, x: Number, y: Number, anchored: bool = False) -> Value:
         """The exponent of a number's first bit, above ``window.top``; that of a zero must not be the larger one."""
         first = x.offset + (x.shape.top - self.window.top)
         above = x.shape.top + x.shape.lowest > y.shape.top + y.shape.lowest
-        return Mux(x.zero, 0, first) if above else first
+        return Mux(x.zero, 0, first) if above and not anchored else first
 
 
 class Add(Part):
@@ -64,17 +64,25 @@ class Add(Part):
         swapped = self.let("swapped", subtract & total[-1])  # the number of the smaller exponent was the larger one
         magnitude = self.let("magnitude", ((total ^ swapped.replicate(shape.bits)) + swapped)[: shape.bits])
         zero = self.let("zero", ~magnitude.any())
+        self.number = self._number(shape, x, y, aligned.offset, magnitude, zero, swap, swapped, mode)
+
+    def _number(
+        self, shape: Shape, x: Number, y: Number, offset: Value, magnitude: Value, zero: Value,
+        swap: Value, swapped: Value, mode: Mode,
+    ) -> Number:  # fmt: skip
+        """The sum of a magnitude, with its sign and what is no number."""
+        opposite = self.let("opposite", x.sign ^ y.sign)
         sign_big = self.let("sign_big", Mux(swap, y.sign, x.sign))
-        of_zero = Mux(subtract, int(mode is Mode.RTN), x.sign)
-        undefined = self.let("undefined", x.infinity & y.infinity & subtract)
+        of_zero = Mux(opposite, int(mode is Mode.RTN), x.sign)
+        undefined = self.let("undefined", x.infinity & y.infinity & opposite)
         nan = self.let("nan", x.nan | y.nan | undefined)
         endless = self.let("infinity", (x.infinity | y.infinity) & ~nan)
         sign = Mux(endless, Mux(x.infinity, x.sign, y.sign), Mux(zero, of_zero, sign_big ^ swapped))
-        self.number = Number(
+        return Number(
             shape,
             self.let("sign", sign),
             magnitude,
-            self.let("offset", self.take("aligned_offset", aligned.offset)),
+            self.let("offset", self.take("aligned_offset", offset)),
             zero,
             nan,
             endless,

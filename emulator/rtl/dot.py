@@ -2,8 +2,9 @@
 
 Ports: ``clk``; ``clear``, which starts a new dot product with this step; ``a`` and ``b``, the operands' codes, the
 first lowest, and ``a_scale``, ``b_scale`` of operands in blocks; ``fold`` of blocked orders, which adds the inner
-accumulator to the outer one after this step; ``random_...``, the bits of stochastic roundings. Out comes ``code``,
-the dot product so far in the output format.
+accumulator to the outer one after this step; ``random_...``, the bits of stochastic roundings, or ``seed_load`` and
+``seed`` of the LFSR that deals them out (``clocks.dealt``). Out comes ``code``, the dot product so far in the output
+format.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from ..datapath import Datapath
 from ..errors import HalfulpError
 from ..formats import FixedFormat, FloatFormat, Format
 from ..orders import Blocked, Exact, Fused, Fusing, Order, Sequential, Systolic, Tree, TwoStage, lanes
+from ..random import LFSR
 from ..rounding import Rounding
 from .align import Add, Align
+from .eager import Chosen, EagerAdd, EagerSum, checked_eager, led
 from .integers import Integer, RoundInteger, SumIntegers, Truncate, integer
+from .lfsr import own_lfsr
 from .part import Number, Part, leading_zeros, registered, shift_left
 from .rounding import Normalise, Round
 from .shapes import Need, Shape, checked
@@ -61,14 +65,21 @@ class DotUnit(Part):
     ----------
     pipeline : ranks of registers besides the accumulator: 1, behind the multipliers; 2, also at the operands; 3, also
         at the output.
+    random : the unit's own LFSR; None: random bits are inputs.
+    eager : sums are rounded eagerly (``eager``).
     """
 
-    def __init__(self, datapath: Datapath, pipeline: int = 0) -> None:
+    clocked = True
+
+    def __init__(self, datapath: Datapath, pipeline: int = 0, random: LFSR | None = None, eager: bool = False) -> None:
         super().__init__()
         self.datapath, self.pipeline = datapath, pipeline
         if not 0 <= pipeline <= 3:
             raise HalfulpError(f"a dot-product unit has 0 to 3 pipeline registers, not {pipeline}.")
         dp = datapath
+        self.eager = eager
+        if eager:
+            self._check_eager()
         self.lanes = lanes(dp.order)
         formats = [dp.a, dp.b, *(fmt for fmt, _ in dp.accumulators), *([dp.product] if dp.product else [])]
         self.fixed = all(isinstance(fmt, FixedFormat) for fmt in formats)
@@ -85,17 +96,36 @@ class DotUnit(Part):
         total = self._accumulate(products, clear)
         self.code = Signal(dp.output.bits, name="code")
         self._output(total)
-        for role, draws in self._drawn.items():
-            if draws:
-                port = self._input(f"random_{role}", sum(map(len, draws)))
-                delay = {"product": max(pipeline - 1, 0), "accumulator": min(pipeline, 2)}.get(
-                    role, min(pipeline, 2) + 1
-                )
-                word, first = self._delayed(port, delay), 0
-                for bits in draws:
-                    self.connect(bits, word[first : first + len(bits)])
-                    first += len(bits)
-                self.inputs.append(port)
+        self._random(random)
+
+    def _check_eager(self) -> None:
+        """Refuses datapaths whose sums are not those of two floats, rounded by plain SR."""
+        dp = self.datapath
+        if isinstance(dp.inner_order, Fused | TwoStage) or dp.inner_order == Exact():
+            raise HalfulpError(
+                f"{dp.name}: eager rounding is that of sums of two numbers; {dp.inner_order} has others."
+            )
+        for fmt, rounding in dp.accumulators:
+            checked_eager(Need(fmt, rounding, eager=True), dp.name)
+
+    def _random(self, lfsr: LFSR | None) -> None:
+        """Where the roundings' random bits come from: ports, or slices of an LFSR's word, the first role's lowest."""
+        drawn = {role: draws for role, draws in self._drawn.items() if draws}
+        if lfsr is not None:
+            ports, rest = own_lfsr(self, lfsr, sum(len(bits) for draws in drawn.values() for bits in draws))
+            self.inputs += ports
+        for role, draws in drawn.items():
+            total = sum(map(len, draws))
+            if lfsr is None:
+                word = self._input(f"random_{role}", total)
+                self.inputs.append(word)
+            else:
+                word, rest = self.let(f"random_{role}", rest[:total]), rest[total:]
+            late = min(self.pipeline, 2)
+            word = self._delayed(word, {"product": int(self.pipeline > 1), "accumulator": late}.get(role, late + 1))
+            for bits in draws:
+                self.connect(bits, word[: len(bits)])
+                word = word[len(bits) :]
 
     @property
     def outputs(self) -> list[Signal]:
@@ -136,23 +166,33 @@ class DotUnit(Part):
 
     def round(self, name: str, x: Any, fmt: Format, rounding: Rounding, role: str, tensor_core: bool = False) -> Value:
         """The code of a number rounded into ``fmt``."""
+        if isinstance(x, EagerSum):
+            need = Need(fmt, rounding, eager=True)
+            normal = self.inside(f"normalise_{name}", Normalise(x.number, fmt)).normal
+            up = self.inside(f"choose_{name}", Chosen(normal.shift, x.carries)).up
+            return self.inside(f"round_{name}", Round(x.number, normal, need, up)).code
         need, random = Need(fmt, rounding), self.draw(role, rounding)
         if self.fixed and isinstance(fmt, FixedFormat):
             return self.inside(f"round_{name}", RoundInteger(x, need, random)).code
         normalise = self.inside(f"normalise_{name}", Normalise(x, fmt)).normal
         return self.inside(f"round_{name}", Round(x, normalise, need, random, tensor_core)).code
 
-    def add(self, name: str, x: Any, y: Any, fmt: Format, rounding: Rounding) -> Any:
-        """The sum of two numbers, as exact as rounding it into ``fmt`` needs."""
+    def add(self, name: str, x: Any, y: Any, fmt: Format, rounding: Rounding, role: str = "accumulator") -> Any:
+        """The sum of two numbers, as exact as rounding it into ``fmt`` needs, or an ``EagerSum``."""
         if self.fixed:
             return self.inside(f"add_{name}", SumIntegers([], [x, y])).integer
-        align = self.inside(f"align_{name}", Align(x, y, Need(fmt, rounding))).aligned
+        need = Need(fmt, rounding, eager=self.eager)
+        if self.eager:
+            x = led(self, name, x, fmt)
+        align = self.inside(f"align_{name}", Align(x, y, need)).aligned
+        if self.eager:
+            return self.inside(f"add_{name}", EagerAdd(x, y, align, need, self.draw(role, rounding))).sum
         return self.inside(f"add_{name}", Add(x, y, align, rounding.mode)).number
 
     def added(self, name: str, x: Any, y: Any, level: int, role: str = "accumulator") -> Value:
         """The code of x + y in the accumulator of a level."""
         fmt, rounding = self.datapath.accumulators[level]
-        return self.round(name, self.add(name, x, y, fmt, rounding), fmt, rounding, role)
+        return self.round(name, self.add(name, x, y, fmt, rounding, role), fmt, rounding, role)
 
     # ---- products
 
@@ -335,7 +375,9 @@ class DotUnit(Part):
             if len(numbers) > 1:
                 summed = self.inside("sum", FixedSum(numbers, min(n.shape.last for n in numbers))).number
             exactly = self.add("total", summed, total, need.fmt, need.rounding)
-            return replace(exactly, sign=self.let("sign_of_sum", exactly.sign & (~exactly.zero | exactly.infinity)))
+            number = exactly.number if isinstance(exactly, EagerSum) else exactly
+            number = replace(number, sign=self.let("sign_of_sum", number.sign & (~number.zero | number.infinity)))
+            return exactly._replace(number=number) if isinstance(exactly, EagerSum) else number
         if isinstance(order, TwoStage):
             assert isinstance(need.fmt, FloatFormat)
             endless = [

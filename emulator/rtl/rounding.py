@@ -45,12 +45,13 @@ def increment(rounding: Rounding, sign: Value, odd: Value, fraction: Value, stic
 
 def _cut(part: Part, magnitude: Value, kept_bits: int, need: Need) -> Cut:
     """The first ``kept_bits`` of a magnitude, and what follows as ``need`` wants it; padded with zeros on the right."""
-    wanted = kept_bits + need.fraction
+    counted = 0 if need.eager else need.fraction
+    wanted = kept_bits + counted
     padding = max(0, wanted - len(magnitude))
     magnitude = Cat(Const(0, padding), magnitude)
     below = len(magnitude) - wanted
     sticky = any_bit(magnitude[:below])
-    return Cut(magnitude[below + need.fraction :], magnitude[below : below + need.fraction], part.let("sticky", sticky))
+    return Cut(magnitude[below + counted :], magnitude[below : below + counted], part.let("sticky", sticky))
 
 
 def _lowered(part: Part, cut: Cut, amount: Value) -> Cut:
@@ -66,6 +67,7 @@ class Normal(NamedTuple):
 
     magnitude: Value
     exponent: Value
+    shift: Value = Const(0, 0)  #: places that it has been shifted up
 
 
 class Normalise(Part):
@@ -86,11 +88,14 @@ class Normalise(Part):
             limit = self.let("limit", limit)
             count = self.let("shift", Mux(count > limit, limit, count)[: len(count)])
         magnitude = shift_left(self, "normalised", x.magnitude, count)
-        self.normal = Normal(magnitude, self.let("exponent_normalised", exponent - count))
+        self.normal = Normal(magnitude, self.let("exponent_normalised", exponent - count), count)
 
 
 class Round(Part):
-    """The code of a number rounded once into a format, and the flags that this raises."""
+    """The code of a number rounded once into a format, and the flags that this raises.
+
+    ``random``: the random bits of SR; if that is eager, the carry that they made, of a number without fraction.
+    """
 
     def __init__(self, x: Number, normal: Normal, need: Need, random: Value, beyond_is_infinite: bool = False):
         super().__init__()
@@ -106,6 +111,8 @@ class Round(Part):
             self._float(need.fmt)
 
     def _increments(self, cut: Cut, odd: Value) -> Value:
+        if self.need.eager:
+            return self.random
         return increment(self.need.rounding, self.x.sign, odd, cut.fraction, cut.sticky, self.random)
 
     # ---- floats

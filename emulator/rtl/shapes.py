@@ -29,6 +29,7 @@ class Shape:
     negative: bool = True  #: whether there are negative ones
     nan: bool = False
     infinity: bool = False
+    led_from: int | None = None  #: ``last`` of what has been shifted up, and has zeros there now
 
     @property
     def top(self) -> int:
@@ -42,7 +43,7 @@ class Shape:
     @property
     def last(self) -> int:
         """Exponent of the last bit that a number can have."""
-        return self.base + self.lowest
+        return self.base + self.lowest if self.led_from is None else self.led_from
 
     @property
     def normalised(self) -> bool:
@@ -52,7 +53,7 @@ class Shape:
     @property
     def least(self) -> int:
         """No non-zero number's leading bit has a lower exponent."""
-        return self.last if not self.normalised else self.top + self.lowest
+        return self.base + self.lowest if not self.normalised else self.top + self.lowest
 
 
 def gradual(fmt: Format) -> bool:
@@ -97,6 +98,7 @@ class Need:
     fmt: Format
     rounding: Rounding
     flags: bool = False
+    eager: bool = False  #: the carry of SR's random bits is found beside the addition (``rtl.eager``)
 
     @property
     def fraction(self) -> int:
@@ -142,6 +144,25 @@ class Window:
 
     @property
     def bits(self) -> int:
+        """Of the window; an eager sum's is at least as wide as its head."""
+        bits = self._bits(self.need.fraction, self.need.quantum)
+        return max(bits, self._bits(0, None)) if self.need.eager else bits
+
+    @property
+    def head(self) -> int:
+        """The window's first bits, such that if the smaller number reaches below them, it is less than half of the
+        larger, which does not. So with up to z zeros the sum then begins 1 ... z + 2 places under the carry, and the
+        bits to keep from there on are in the head."""
+        return self._bits(0, None)
+
+    @property
+    def tail_zeros(self) -> int:
+        """With how many zeros the larger number begins at most if the smaller one reaches below the head; -1: it never
+        does."""
+        pairs = ((self.x, self.y), (self.y, self.x))
+        return max((z for a, b in pairs for z, h in a.zeros if a.top + h - b.last >= self.head), default=-1)
+
+    def _bits(self, fraction: int, quantum: int | None) -> int:
         """Width such that, with a sticky bit below, the sum is rounded as the exact one is.
 
         Let the larger number begin with up to z zeros. If the other's first bit is 2 + z places below the window's
@@ -155,22 +176,29 @@ class Window:
                 first = big.top + highest
                 bits = first - small.last + 1
                 if self.need.precision is not None:
-                    bits = min(bits, zeros + 1 + max(self.need.precision + self.need.fraction, small.bits))
-                if self.need.quantum is not None:
-                    bits = min(bits, first - self.need.quantum + self.need.fraction + 1)
+                    bits = min(bits, zeros + 1 + max(self.need.precision + fraction, small.bits))
+                if quantum is not None:
+                    bits = min(bits, first - quantum + fraction + 1)
                 widest = max(widest, bits)
         return widest
 
     @property
+    def anchored(self) -> bool:
+        """Whether y, of the result's format, counts with its own exponent even if it is zero. As nothing is kept below
+        emin's last place, no sum then begins below emin, and none has to be lowered."""
+        return self.need.eager and gradual(self.need.fmt) and self.y == shape(self.need.fmt)
+
+    @property
     def sum(self) -> Shape:
-        """The shape of the sum: a carry, the window, and a sticky bit."""
+        """The shape of the sum: a carry, the window, and a sticky bit; of an eager one a carry and the head."""
         highest = max(self.x.highest + self.x.top, self.y.highest + self.y.top) - self.top
+        bits = 1 + self.head if self.need.eager else self.bits + 2
         return Shape(
-            self.bits + 2,
-            self.top - self.bits,
-            0,
+            bits,
+            self.top + 2 - bits,
+            max(self.need.fmt.emin - self.top, 0) if self.anchored else 0,
             highest,
-            ((self.bits + 1, highest),),
+            ((bits - 1, highest),),
             True,
             self.x.nan or self.y.nan or (self.x.infinity and self.y.infinity),
             self.x.infinity or self.y.infinity,

@@ -43,7 +43,8 @@ module {name}_tb;
             j + 1, vectors[j][{in_top}:{out_bits}], out, expected);
         end
       end
-      if (LATENCY > 0) begin clk = 0; #1; end
+      if (LATENCY == 0) begin clk = 1; #1; end
+      clk = 0; #1;
     end
     if (errors == 0) $display("PASS {name}: %0d vectors", N);
     else $display("FAIL {name}: %0d of %0d vectors differ", errors, N);
@@ -53,10 +54,13 @@ endmodule
 """
 
 
-def bench(name: str, ports: Sequence[Port], count: int, latency: int) -> str:
-    """The test bench of a module: ``ports`` but for ``clk``, in the order of the fields of a line of vectors."""
+def bench(name: str, ports: Sequence[Port], count: int, latency: int, clocked: bool = False) -> str:
+    """The test bench of a module: ``ports`` but for ``clk``, in the order of the fields of a line of vectors.
+
+    ``clocked``: it has a ``clk`` though its latency be 0.
+    """
     inputs, outputs = ([p for p in ports if p.output is out] for out in (False, True))
-    connections = [".clk(clk)"] if latency else []
+    connections = [".clk(clk)"] if latency or clocked else []
     for group, bus in ((inputs, "in"), (outputs, "out")):
         high = sum(p.bits for p in group)
         for p in group:

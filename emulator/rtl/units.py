@@ -10,7 +10,10 @@ from amaranth.hdl import Const, Signal, Value
 from ..errors import HalfulpError
 from ..formats import PositFormat
 from ..functions import Function
+from ..random import LFSR
 from .align import Add, Align
+from .eager import Chosen, EagerAdd, EagerSum, checked_eager, led
+from .lfsr import own_lfsr
 from .part import Number, Part, registered
 from .rounding import Normalise, Round
 from .shapes import Need
@@ -28,15 +31,25 @@ STAGES = {
 
 
 class Unit(Part):
-    """Ports: the operands' codes in; random bits, where it rounds stochastically; the result's code and flags out.
+    """Ports: the operands' codes in; random bits, where it rounds stochastically, or the load of the LFSR that they
+    come from; the result's code and flags out.
 
     Parameters
     ----------
     flags : with the five IEEE flags, in the bit order of RISC-V's fflags.
     pipeline : ranks of registers, spread over the places between the parts.
+    random : the unit's own LFSR; None: random bits are an input.
+    eager : the carry of the random bits is found beside the addition (``eager``).
     """
 
-    def __init__(self, function: Function, flags: bool = False, pipeline: int = 0) -> None:
+    def __init__(
+        self,
+        function: Function,
+        flags: bool = False,
+        pipeline: int = 0,
+        random: LFSR | None = None,
+        eager: bool = False,
+    ) -> None:
         super().__init__()
         kind, fmt, rounding = function.operation, function.result, function.rounding
         if kind not in STAGES:
@@ -50,23 +63,39 @@ class Unit(Part):
         self._ranks = {places[(i + 1) * (len(places) + 1) // (pipeline + 1) - 1] for i in range(pipeline)}
         self.clk = Signal(name="clk")
         self.inputs = [Signal(f.bits, name=name) for f, name in zip(function.numbers, "abc", strict=False)]
-        random: Value = Signal(rounding.random_bits, name="random") if rounding.random_bits else Const(0, 1)
-        self.random = [random] if isinstance(random, Signal) else []
+        self._drawn, self.random = self._draw(rounding.random_bits, random)
+        self.eager = eager
+        self.clocked = bool(pipeline or random)
         self.code, self.flags = Signal(fmt.bits, name="code"), Signal(5, name="flags")
         self.outputs = [self.code, self.flags] if flags else [self.code]
 
-        need = Need(fmt, rounding, flags)
+        need = Need(fmt, rounding, flags, eager)
+        if eager:
+            if kind not in ("add", "sub", "fma"):
+                raise HalfulpError(f"{function.name} adds nothing: eager rounding is that of add, sub, fma and MACs.")
+            checked_eager(need, function.name)
         number = self._exact(function, need)
+        carries: tuple[Value, ...] = ()
+        if isinstance(number, EagerSum):
+            number, carries = number
         normal = self.inside("normalise", Normalise(number, fmt)).normal
+        if eager:
+            self._drawn = self.inside("choose", Chosen(normal.shift, carries)).up
         number, normal = self._rank("normalise", (number, normal))
-        for i in range(pipeline):
-            random = registered(self, f"random{i}", random)
-        result = self.inside("round", Round(number, normal, need, random))
+        result = self.inside("round", Round(number, normal, need, self._drawn))
         self.connect(self.code, result.code)
         if flags:
             self.connect(self.flags, result.flags)
 
-    def _exact(self, function: Function, need: Need) -> Number:
+    def _draw(self, bits: int, lfsr: LFSR | None) -> tuple[Value, list[Signal]]:
+        """The random bits of a clock, and the ports that they or their seeds come from."""
+        if lfsr is not None:
+            ports, word = own_lfsr(self, lfsr, bits)
+            return self.let("random", word), ports
+        port = Signal(bits, name="random")
+        return (port, [port]) if bits else (Const(0, 1), [])
+
+    def _exact(self, function: Function, need: Need) -> Number | EagerSum:
         """The exact result of the operation, as far as ``need`` looks at it."""
         numbers: Any = tuple(
             self.inside(f"unpack_{code.name}", Unpack(code, fmt)).number
@@ -82,14 +111,21 @@ class Unit(Part):
         if len(numbers) == 1:
             return numbers[0]
         x, y = numbers
+        if need.eager:
+            x = led(self, "product", x, function.result)
         aligned = self.inside("align", Align(x, y, need)).aligned
         x, y, aligned = self._rank("align", (x, y, aligned))
+        if need.eager:
+            return self._rank("add", self.inside("add", EagerAdd(x, y, aligned, need, self._drawn)).sum)
         return self._rank("add", self.inside("add", Add(x, y, aligned, need.rounding.mode)).number)
 
     def _rank(self, place: str, x: Any) -> Any:
-        """What goes on from a place: through registers, if there are some."""
-        return registered(self, place, x) if place in self._ranks else x
+        """What goes on from a place, with its random bits: through registers, if there are some."""
+        if place not in self._ranks:
+            return x
+        self._drawn = registered(self, f"random_{place}", self._drawn)
+        return registered(self, place, x)
 
     @property
     def ports(self) -> list[Signal]:
-        return [*([self.clk] if self.latency else []), *self.inputs, *self.random, *self.outputs]
+        return [*([self.clk] if self.clocked else []), *self.inputs, *self.random, *self.outputs]
