@@ -32,6 +32,10 @@ FEATURES = {
 
 #: Counts that do not go with the width, or all of whose bits change when a sign does.
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
+#: Kinds of parts whose results wait for their carries, bit by bit (a product) or all of them (operands change places, a
+#: sum is made positive); numbers of fixed point are negative half of the time. Others' carries are of exponents.
+STIRS = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
+STIRS |= {"unpack_fixed": 0.5, "unpack_posit": 0.5}
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Part:
     name: str  #: what the generator calls them, without what tells them apart
     kind: str  #: a key of FEATURES
     counts: Mapping[str, float]  #: of one of them; what is not there is 0
-    ripple: float = 0.0  #: bits of the carry chains on the longest way through it
+    chains: tuple[float, ...] = ()  #: bits of the carry chains on the longest way through it, one behind the other
     levels: float = 0.0  #: of multiplexers and trees on it
     width: int = 1  #: bits of the number that it works on
     number: int = 1
@@ -49,7 +53,9 @@ class Part:
     stage: int = 0  #: on the way to the product, 0; to the register, 1; from there to the output, 2
     role: str = ""  #: in a datapath: product, add, normalise, outer (addition of a block), output, registers
     alive: float = math.inf  #: bits of the number's width that change
-    before: float = 0.0  #: ripple and levels that its operands have come through since a register
+    stir: float = 0.0  #: of its operands, the sum of ``stirs`` of the parts that they have come through
+    turned: bool = False  #: whether a sum before it turns all bits when its sign changes on the way
+    met: float = 1.0  #: share of uniform operands' glitches that are left (``activity.met``)
 
     @cached_property
     def features(self) -> tuple[float, ...]:
@@ -59,6 +65,32 @@ class Part:
     @cached_property
     def active(self) -> tuple[float, ...]:
         """The same of what changes."""
-        each = {"mux": self.alive * self.counts["levels"]} if self.counts.get("mux") else {}
-        most = [math.inf if name in WHOLE else each.get(name, self.alive) for name in FEATURES[self.kind]]
+        return self._within(self.alive)
+
+    @cached_property
+    def glitching(self) -> tuple[float, ...]:
+        """The same of what glitches, times how often it does: by the stir of the operands, and, on average, by half of
+        the part's own."""
+        bits = self._within(math.inf if self.turned else self.alive)
+        often = self.stir + self.run / 2
+        return tuple([often * count for count in bits])
+
+    def _within(self, bits: float) -> tuple[float, ...]:
+        each = {"mux": bits * self.counts["levels"]} if self.counts.get("mux") else {}
+        most = [math.inf if name in WHOLE else each.get(name, bits) for name in FEATURES[self.kind]]
         return tuple([min(count, self.number * n) for count, n in zip(self.features, most, strict=True)])
+
+    @property
+    def ripple(self) -> float:
+        """Bits of all its carry chains."""
+        return sum(self.chains)
+
+    @cached_property
+    def run(self) -> float:
+        """How far its carries run: in a chain of n bits, log2(n) on average (Burks, Goldstine, von Neumann 1946)."""
+        return sum([math.log2(n) for n in self.chains if n > 1])
+
+    @property
+    def stirs(self) -> float:
+        """How often a bit of its result changes before it settles."""
+        return STIRS.get(self.kind, 0.0) * self.run

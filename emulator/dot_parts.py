@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from . import activity
 from .blocks import BlockFormat
 from .datapath import Datapath
 from .formats import FixedFormat, Format
@@ -34,16 +35,18 @@ class DotParts(Parts):
                 product = self.integers([product], [], "multiply", self.lanes)
         self.stage, self.role = 1, "add"
         if pipeline:
-            self.depth = 0.0
+            self.clear()
         if not self.fixed:
             self.alive = self._alive(product)
+        self.product, self.accumulating = product, True
         self._accumulate(product)
         self.role = "output"
         if dp.output != dp.accumulator:
             if self.stage < 2:
-                self.stage, self.depth = 2, 0.0
+                self.stage = 2
+                self.clear()
             self.round(self.unpack(dp.accumulator), dp.output, dp.output_rounding)
-        self.stage, self.role, self.depth = 1, "registers", self.register_depth
+        self.stage, self.role, self.stir = 1, "registers", self.register_stir
         controls = 1 + isinstance(dp.order, Blocked)
         self.flipflops += min(pipeline, 2) * controls + (dp.output.bits if pipeline > 2 else 0)
         if pipeline > 1:
@@ -130,6 +133,16 @@ class DotParts(Parts):
         assert isinstance(total, Shape)
         return total
 
+    def meet(self, x: Shape, y: Shape, width: int) -> float:
+        dp = self.datapath
+        if dp.in_blocks or self.role != "add":
+            return 1.0
+        product = self.product
+        assert isinstance(product, Shape)
+        if self.accumulating:
+            return activity.running(product, y, width)
+        return activity.apart(product, product, (dp.product is None,) * 2, width)
+
     # ---- orders
 
     def _accumulate(self, product: Number | tuple[Integer, Integer]) -> None:
@@ -156,8 +169,8 @@ class DotParts(Parts):
         if blocked:
             self._register(dp.accumulator.bits)
         else:
-            self.register_depth = self.depth
-            self.stage, self.depth = 2, 0.0
+            self.register_stir, self.stage = self.stir, 2
+            self.clear()
         if kulisch:
             self.role = "normalise"
             self._exact_sum(fmt, how)
@@ -170,7 +183,7 @@ class DotParts(Parts):
             self.role = "outer"
             block, outer = self.unpack(fmt), self.unpack(dp.accumulator)
             self.added(block, outer, dp.accumulator, dp.rounding)
-            self.register_depth = self.depth
+            self.register_stir = self.stir
 
     def _register(self, bits: int) -> None:
         """A sum's register; it is read through what clears it, and of a block also written so."""
@@ -187,7 +200,10 @@ class DotParts(Parts):
         """The sum of a tree over n products, as ``orders`` builds it."""
         if not isinstance(product, Shape | Integer):
             product = self.integers([product], [], "multiply", n)
-        return self._subtree(product, n, fmt, how, 1)
+        self.accumulating = False
+        total = self._subtree(product, n, fmt, how, 1)
+        self.accumulating = True
+        return total
 
     def _subtree(self, product: Number, n: int, fmt: Format, how: Rounding, times: int) -> Number:
         if n == 1:
@@ -196,8 +212,11 @@ class DotParts(Parts):
         if 2 * half == n:
             left = right = self._subtree(product, half, fmt, how, 2 * times)
         else:
+            stir = self.stir
             left = self._subtree(product, half, fmt, how, times)
+            stir, self.stir = self.stir, stir
             right = self._subtree(product, n - half, fmt, how, times)
+            self.stir = max(stir, self.stir)
         self.added(right, left, fmt, how, times)
         return self.unpack(fmt, times)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from . import activity
 from .counts import Part
 from .formats import FixedFormat, Format, PositFormat
 from .rounding import Mode, Rounding
@@ -45,15 +46,15 @@ def _shifter(width: int, filled: int, furthest: int) -> tuple[int, int]:
 def unpack(fmt: Format, cleared: bool = False, name: str = "unpack") -> tuple[Part, Shape]:
     """A code taken apart; that of a sum is 0 where that is ``cleared``."""
     if isinstance(fmt, FixedFormat):
-        return Part(name, "unpack_fixed", {"one": 1, "bits": fmt.bits}, fmt.bits, 1, fmt.bits), shape(fmt)
+        return Part(name, "unpack_fixed", {"one": 1, "bits": fmt.bits}, (fmt.bits,), 1, fmt.bits), shape(fmt)
     if isinstance(fmt, PositFormat):
         mux, levels = _shifter(fmt.bits, fmt.bits, fmt.bits)
         return Part(
-            name, "unpack_posit", {"bits": fmt.bits, "mux": mux, "levels": levels}, fmt.bits, 2 * levels, fmt.bits
+            name, "unpack_posit", {"bits": fmt.bits, "mux": mux, "levels": levels}, (fmt.bits,), 2 * levels, fmt.bits
         ), shape(fmt)
     counts = {"one": 1, "bits": fmt.bits, "subnormal": fmt.trailing_bits if gradual(fmt) else 0}
     counts["cleared"] = fmt.bits if cleared else 0
-    return Part(name, "unpack", counts, 0, _levels(fmt.bits), fmt.precision), shape(fmt)
+    return Part(name, "unpack", counts, (), _levels(fmt.bits), fmt.precision), shape(fmt)
 
 
 def multiply(x: Shape, y: Shape, name: str = "multiply") -> tuple[Part, Shape]:
@@ -71,7 +72,7 @@ def multiply(x: Shape, y: Shape, name: str = "multiply") -> tuple[Part, Shape]:
         name,
         "multiply_fixed" if fixed else "multiply",
         counts,
-        x.bits + y.bits,
+        (x.bits + y.bits,),
         3 * _levels(min(x.bits, y.bits) + 1),
         result.bits,
     ), result
@@ -85,23 +86,23 @@ def add(x: Shape, y: Shape, need: Need) -> tuple[list[Part], Shape]:
     counts = {"one": 1, "mux": mux, "levels": levels, "window": window.bits, "exponent": exponent}
     both = min(window.bits, x.bits, y.bits)
     width = window.bits
-    added = Part("add", "add", {"one": 1, "width": width, "both": both}, 2 * width, 2, width)
+    added = Part("add", "add", {"one": 1, "width": width, "both": both}, (width, width), 2, width)
     if not exponent:
         return [added], window.sum
-    return [Part("align", "align", counts, exponent, levels + 3, window.bits), added], window.sum
+    return [Part("align", "align", counts, (exponent, exponent), levels + 3, window.bits), added], window.sum
 
 
 def normalise(x: Shape, fmt: Format) -> Part:
     """The shift that makes a number begin with a one."""
     exponent = max(x.offset_bits, abs(x.top - fmt.emin).bit_length()) + 1
     if x.normalised:
-        return Part("normalise", "normalise", {"exponent": exponent}, exponent, 0)
+        return Part("normalise", "normalise", {"exponent": exponent}, (exponent,), 0)
     mux, levels = _shifter(x.bits, x.bits, x.bits - 1)
     above = x.top - fmt.emin
     limited = gradual(fmt) and any(x.lowest + above - z < 0 for z, _ in x.zeros)
     counts = {"one": 1, "mux": mux, "levels": levels, "width": x.bits, "exponent": exponent}
     counts["limit"] = exponent if limited else 0
-    return Part("normalise", "normalise", counts, 2 * exponent, 2 * levels, x.bits)
+    return Part("normalise", "normalise", counts, (exponent, exponent), 2 * levels, x.bits)
 
 
 def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
@@ -129,9 +130,9 @@ def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
         "levels": levels,
         "exponent": exponent,
     }
-    ripple = counts["up"] + exponent + rounding.random_bits
+    chains = (counts["up"], exponent, rounding.random_bits)
     kind = "round_to_fixed" if fixed else "round"
-    return Part("round", kind, counts, ripple, levels + 4, kept)
+    return Part("round", kind, counts, chains, levels + 4, kept)
 
 
 def rounded(x: Shape, fmt: Format, rounding: Rounding) -> list[Part]:
@@ -157,7 +158,7 @@ def _sum_part(
         "exponent": exponent * len(muxes),
         "cleared": cleared,
     }
-    return Part(name, "sum", counts, 2 * width + 2 * exponent, levels + 4 * _levels(len(rows)) + 2, width)
+    return Part(name, "sum", counts, (width, width, exponent, exponent), levels + 4 * _levels(len(rows)) + 2, width)
 
 
 def fixed_sum(
@@ -186,7 +187,7 @@ def fused_sum(
     width = bits + _growth(len(terms)) + 1
     muxes = [_shifter(bits, min(t.bits, bits), highest) for t, _ in terms]
     part = _sum_part(name, muxes, [bits] * len(terms), width, highest.bit_length())
-    part = replace(part, ripple=part.ripple + highest.bit_length() * _growth(len(terms)))
+    part = replace(part, chains=part.chains + (highest.bit_length(),) * _growth(len(terms)))
     infinity = any(t.infinity for t, _ in terms)
     nan = infinity or any(t.nan for t, _ in terms)
     return part, Shape(width - 1, lowest - kept, 0, highest, ((width - 2, highest),), True, nan, infinity)
@@ -200,13 +201,13 @@ def leading(x: Shape) -> tuple[list[Part], Shape]:
     counts = {"one": 1, "mux": mux, "levels": levels, "width": x.bits, "exponent": _levels(x.bits)}
     top = x.bits - 1
     found = replace(x, base=x.base - top, highest=top, zeros=((0, top),))
-    return [Part("leading", "normalise", counts, _levels(x.bits), 2 * levels, x.bits)], found
+    return [Part("leading", "normalise", counts, (_levels(x.bits),), 2 * levels, x.bits)], found
 
 
 def held(width: int, last: int) -> tuple[Part, Shape]:
     """The magnitude of what an exact accumulator holds."""
     zeros = ((width - 2, 0),)
-    return Part("exact", "add", {"one": 1, "width": width}, width, 2, width), Shape(
+    return Part("exact", "add", {"one": 1, "width": width}, (width,), 2, width), Shape(
         width - 1, last, zeros=zeros, nan=True, infinity=True
     )
 
@@ -241,14 +242,14 @@ def sum_integers(
         "width": width,
         "cleared": cleared,
     }
-    return Part(name, "integers", counts, width, 3 * _levels(deepest + 1), width), Integer(width, last)
+    return Part(name, "integers", counts, (width,), 3 * _levels(deepest + 1), width), Integer(width, last)
 
 
 def truncate(x: Integer, last: int) -> tuple[Part, Integer]:
     """An integer cut off below 2^last."""
     places = last - x.last
     counts = {"up": max(x.bits - places, 0), "sticky": places}
-    return Part("truncate", "round_integer", counts, max(x.bits - places, 0), _levels(places)), Integer(
+    return Part("truncate", "round_integer", counts, (max(x.bits - places, 0),), _levels(places)), Integer(
         max(x.bits - places, 0) + 1, last
     )
 
@@ -263,10 +264,12 @@ def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = 
         "random": rounding.random_bits if places > 0 else 0,
         "over": 0 if fmt.wrap else max(kept, fmt.bits),
     }
-    return Part(name, "round_integer", counts, counts["up"] + counts["random"] + kept, 3, x.bits)
+    return Part(name, "round_integer", counts, (counts["up"], counts["random"], kept), 3, x.bits)
 
 
 # ---- together
+
+SUMMING = ("align", "add", "sum", "integers")  #: kinds of parts that bring numbers together
 
 Number = Shape | Integer  #: between parts: of floats a shape, of fixed point throughout an integer
 
@@ -277,27 +280,40 @@ class Parts:
     def __init__(self, fixed: bool = False) -> None:
         self.fixed, self.parts, self.stage = fixed, list[Part](), 0
         self.alive = math.inf  #: bits of a sum that change
-        self.depth = 0.0  #: of what stands before the next part
+        self.multiplied = False
+        self.clear()
         self.role = "product"
 
+    def clear(self) -> None:
+        """The next part's operands come from a register."""
+        self.stir = 0.0  #: of the sums on the way to the next part
+        self.late = 0.0  #: of what came after; sums do not see it, as they wait for exponents and signs
+        self.turned = False
+        self.met = 1.0
+
     def put(self, part: Part, number: int = 1, serial: int = 1) -> None:
-        if number and any(part.counts.values()):
-            before = (
-                0.0 if part.kind.startswith("unpack") else self.depth + (serial - 1) / 2 * (part.ripple + part.levels)
+        if not (number and any(part.counts.values())):
+            return
+        summing, unpacks = part.kind in SUMMING, part.kind.startswith("unpack")
+        stir = 0.0 if unpacks else self.stir if summing else max(self.stir, self.late)
+        self.parts.append(
+            replace(
+                part,
+                number=number,
+                serial=serial,
+                stage=self.stage,
+                role=self.role,
+                alive=self.alive,
+                stir=stir + (serial - 1) / 2 * part.stirs,
+                turned=self.turned,
+                met=self.met,
             )
-            self.parts.append(
-                replace(
-                    part,
-                    number=number,
-                    serial=serial,
-                    stage=self.stage,
-                    role=self.role,
-                    alive=self.alive,
-                    before=before,
-                )
-            )
-            if not part.kind.startswith("unpack"):
-                self.depth += serial * (part.ripple + part.levels)
+        )
+        if summing:
+            self.stir, self.late = stir + serial * part.stirs, 0.0
+            self.turned |= part.kind == "sum"
+        else:
+            self.late = max(self.late, part.stirs)
 
     def unpack(self, fmt: Format, number: int = 1, serial: int = 1, cleared: bool = False) -> Number:
         if self.fixed:
@@ -321,9 +337,14 @@ class Parts:
         if isinstance(x, Integer) or isinstance(y, Integer):
             return self.integers([], [x, y], "add", number, serial)  # type: ignore[list-item]
         parts, total = add(x, y, Need(fmt, how))
+        self.met = self.meet(x, y, parts[-1].width)
         for part in parts:
             self.put(part, number, serial)
         return total
+
+    def meet(self, x: Shape, y: Shape, width: int) -> float:
+        """``Part.met`` of what adds two numbers."""
+        return activity.apart(x, y, (self.multiplied, False), width)
 
     def added(self, x: Number, y: Number, fmt: Format, how: Rounding, number: int = 1, serial: int = 1) -> None:
         """A sum rounded into ``fmt``."""
@@ -332,6 +353,7 @@ class Parts:
     def multiply(self, x: Number, y: Number, name: str = "multiply", number: int = 1) -> Shape:
         assert isinstance(x, Shape) and isinstance(y, Shape)
         part, result = multiply(x, y, name)
+        self.multiplied = True
         self.put(part, number)
         return result
 

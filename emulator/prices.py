@@ -1,8 +1,8 @@
 """Prices of parts on a characterised library: what ``silicon.fit`` found, one file a library.
 
 A part's price is the sum of its counts (``counts.FEATURES``) times coefficients that are not negative. Energy goes by
-the counts of bits that change; glitches also by how deep the logic before a part is, as operands that arrive at
-different times make it switch more often.
+the counts of bits that change; glitches also by how far carries run before and in a part (``Part.stir``), as operands
+that arrive at different times make it switch more often.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ LIBRARIES = {"130nm": "sg13g2", "7nm": "asap7", "2nm": "gt2n"}
 
 #: Kinds of parts whose carries take the same time a bit.
 _CARRIES = (
-    ("multiply", "multiply_fixed", "integers"),
+    ("multiply", "multiply_fixed"),
+    ("integers", "round_integer"),  # each bit as soon as those before it have come
     ("sum",),
     ("align", "add"),
-    ("normalise", "round", "round_to_fixed", "round_integer"),
+    ("normalise",),
+    ("round", "round_to_fixed"),
     ("unpack", "unpack_fixed", "unpack_posit"),
 )
 
@@ -38,7 +40,8 @@ def features(part: Part, quantity: str) -> tuple[float, ...]:
     if quantity.startswith("settled"):
         return part.active
     if quantity.startswith("inertial"):
-        return part.active + tuple([part.before * count for count in part.active])
+        left = part.met if "uniform" in quantity else 1.0
+        return part.active + tuple([left * count for count in part.glitching])
     return part.features
 
 
