@@ -1,14 +1,12 @@
 """Cost: what the unit of a datapath, or a function unit, takes at a technology node, as a whole and part by part.
 
 Three tiers say what hardware takes. This is the first: in an instant, parts priced by what was fitted to measured
-designs (``technology``), or, where a published table has that very unit at a node without a library, its numbers. The
-second are the tables of those designs (``silicon/tables``, ``silicon.characterize``). The third measures the unit
-itself on the operands of a run (``kernels.hardware``).
+designs (``technology``). The second are the tables of those designs (``silicon/tables``, ``silicon.characterize``). The
+third measures the unit itself on the operands of a run (``kernels.hardware``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,17 +17,17 @@ from .datapath import Datapath
 from .errors import HalfulpError
 from .functions import Function
 from .ledger import Operation, dot_operations
-from .orders import Blocked, Systolic
+from .orders import Blocked
 from .plan import Plan, plan
+from .prices import stages
 from .rounding import Rounding
 from .rtl.design import subject
 from .technology import QUANTITIES, Price, Technology, UnitCost, total_of
 
 MOST_RANKS = 3  #: of pipeline registers, as ``rtl.dot.DotUnit`` has them
-STEPS = 1024  #: of a long dot product
 
 #: Unit of a quantity, in print.
-UNITS = {"energy_pj": "pJ", "area_um2": "um2", "delay_ns": "ns"}
+UNITS = {"energy_pj": "pJ", "area_um2": "um2", "delay_ns": "ns", "leakage_nw": "nW"}
 
 
 class Component(NamedTuple):
@@ -52,6 +50,7 @@ class Cost:
     energy_pj: float  #: per multiply-accumulate, of a function unit per operation; memory excluded
     area_um2: float  #: of the whole unit, which does ``macs_per_cycle``
     delay_ns: float  #: the longest way between registers, or from operands to the sum
+    leakage_nw: float  #: of the whole unit
     macs_per_cycle: int  #: of a function unit, operations
     basis: dict[str, str]  #: per quantity, the weakest basis among its terms
     band: dict[str, tuple[float, float]]  #: per quantity, low and high estimate
@@ -76,7 +75,7 @@ class Cost:
             low, high = self.band[q]
             unit = UNITS[q] + f" per {self.per}" * (q == "energy_pj")
             value, band = f"{_figures(getattr(self, q), 4):>10} {unit}", f"{_figures(low)} ... {_figures(high)}"
-            lines.append(f"  {q.split('_')[0]:<7}{value:<28} {band:<20} {self.basis[q]}")
+            lines.append(f"  {q.split('_')[0]:<9}{value:<28} {band:<20} {self.basis[q]}")
         width = max(len(part.name) for part in self.components)
         lines.append(f"  {'part':<{width}}  number  area um2   share  energy pJ   share")
         for part in self.components:
@@ -109,7 +108,7 @@ def cost(
     node: str | Path = "45nm",
     pipeline: int = 0,
     rounding: Rounding | str | None = None,
-    published: bool = True,
+    published: bool = False,
 ) -> Cost:
     """Area, energy and delay of a unit, with its parts, sources and error band.
 
@@ -121,9 +120,9 @@ def cost(
     rounding : of a function unit, RNE unless told; a datapath has its own.
 
     The unit is that of ``rtl.dot`` or ``rtl.units``, all of its parts and registers. What works once per dot product
-    (the rounding into an output format, the last sum of lanes) counts in area and delay only: a run's energy includes
-    it, and an outer accumulator's addition counts once per block. Where the published table has every unit of a
-    sequential datapath, or a function unit, these are taken as printed, without registers.
+    (the rounding into an output format, that of an exact accumulator, the last sum of lanes) counts in all but energy:
+    a run's energy includes it; an outer accumulator's addition counts once per block. If published prices count, and
+    the table has the function unit or all of a sequential datapath's, they are taken as printed, without registers.
     """
     what = subject(unit, "RNE" if rounding is None else rounding)
     if isinstance(what, Function):
@@ -140,47 +139,47 @@ def cost(
 @lru_cache(maxsize=4096)
 def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int) -> Cost:
     planned = plan(datapath, pipeline)
-    whole = replace(datapath, output=datapath.accumulator, output_rounding=datapath.rounding)
-    block = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
-    span = block * STEPS if isinstance(datapath.inner_order, Systolic) else block  # lanes are summed up at the end
-    operations = dot_operations(whole, span)
-    energies = [(technology.unit(op).energy_pj, n / span) for op, n in operations.items()]
     if technology.has_published(datapath):
-        parts = [
-            _Priced(str(op), str(op), n, technology.unit(op), 1 / planned.macs)
-            for op, n in dot_operations(datapath, planned.macs).items()
-        ]
-        areas = [(part.unit.area_um2, part.number) for part in parts]
-        delays = [(part.unit.delay_ns, 1) for part in parts]
-        parts = [part._replace(unit=_times(part.unit, part.number)) for part in parts]
-        return _put_together(datapath.name, technology, planned.macs, energies, areas, delays, parts)
-    often = {"output": 0.0, "outer": 1 / block}
-    parts = [
-        _Priced(part.name, _job(part), part.number, technology.parts([part]), often.get(part.role, 1 / planned.macs))
-        for part in planned.parts
-    ]
-    energies += [(part.unit.energy_pj, 1 / planned.macs) for part in parts if part.job == "registers"]
-    areas = [(part.unit.area_um2, 1) for part in parts]
-    delays = [(technology.longest(planned), 1)]
-    found = _put_together(datapath.name, technology, planned.macs, energies, areas, delays, parts)
+        operations = dot_operations(replace(datapath, output=datapath.accumulator), planned.macs)
+        units = [(str(op), n, technology.unit(op)) for op, n in operations.items()]
+        parts = [_Priced(name, name, n, _times(unit, n), 1 / planned.macs) for name, n, unit in units]
+        return _put_together(datapath.name, technology, planned.macs, [unit.delay_ns for *_, unit in units], parts)
+    block = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
+    parts = _priced(planned, technology, 1 / planned.macs, {"outer": 1 / block})
+    ways = [technology.parts(stage).delay_ns for stage in stages(planned)]
+    longest = max(ways, key=lambda price: price.value)
+    found = _put_together(datapath.name, technology, planned.macs, [longest], parts)
     return replace(found, warnings=_warnings(technology, planned))
 
 
 @lru_cache(maxsize=4096)
 def _function_cost(function: Function, technology: Technology) -> Cost:
-    planned = plan(function)
-    whole = technology.whole(planned)
-    parts = [_Priced(part.name, _job(part), part.number, technology.parts([part]), 1) for part in planned.parts]
-    operation, warnings = _operation(function), _warnings(technology, planned)
-    if operation is not None:
-        published = [technology.published(operation, quantity) for quantity in QUANTITIES]
-        if any(published):
-            whole = UnitCost(*(row or own for row, own in zip(published, whole, strict=True)))
-            parts, warnings = [_Priced(function.name, function.name, 1, whole, 1)], ()
-    energy, area, delay = ([(price, 1.0)] for price in whole)
-    name = f"{function.name} {function.described}"
-    found = _put_together(name, technology, 1, energy, area, delay, parts)
-    return replace(found, warnings=warnings, per="operation")
+    planned, name = plan(function), f"{function.name} {function.described}"
+    operation = _operation(function)
+    if operation is not None and any(technology.published(operation, quantity) for quantity in QUANTITIES):
+        unit = technology.unit(operation)
+        parts = [_Priced(function.name, function.name, 1, unit, 1)]
+        found = _put_together(name, technology, 1, [unit.delay_ns], parts)
+    else:
+        parts, delay = _priced(planned, technology, 1, {}), technology.parts(planned.parts).delay_ns
+        found = _put_together(name, technology, 1, [delay], parts)
+        found = replace(found, warnings=_warnings(technology, planned))
+    return replace(found, per="operation")
+
+
+def _priced(planned: Plan, technology: Technology, often: float, roles: dict[str, float]) -> list[_Priced]:
+    """The parts of a plan; what comes behind the register works once per dot product."""
+    technology.check(planned)
+    return [
+        _Priced(
+            part.name,
+            _job(part),
+            part.number,
+            technology.parts([part]),
+            0.0 if part.stage > 1 else roles.get(part.role, often),
+        )
+        for part in planned.parts
+    ]
 
 
 def _operation(function: Function) -> Operation | None:
@@ -200,49 +199,49 @@ def _job(part: Part) -> str:
 
 
 def _times(unit: UnitCost, number: int) -> UnitCost:
-    energy, area, delay = unit
-    return UnitCost(energy._replace(value=energy.value * number), area._replace(value=area.value * number), delay)
+    energy, area, leakage = (
+        price._replace(value=price.value * number) for price in (unit.energy_pj, unit.area_um2, unit.leakage_nw)
+    )
+    return UnitCost(energy, area, unit.delay_ns, leakage)
 
 
-def _put_together(
-    name: str,
-    technology: Technology,
-    macs: int,
-    energies: Iterable[tuple[Price, float]],
-    areas: Iterable[tuple[Price, float]],
-    delays: Iterable[tuple[Price, float]],
-    parts: list[_Priced],
-) -> Cost:
-    totals = {q: total_of(t) for q, t in zip(QUANTITIES, (energies, areas, delays), strict=True)}
+def _put_together(name: str, technology: Technology, macs: int, delays: list[Price], parts: list[_Priced]) -> Cost:
+    """The price of a unit of parts; ``delays`` add up."""
+    terms = {
+        "energy_pj": [(part.unit.energy_pj, part.often) for part in parts],
+        "area_um2": [(part.unit.area_um2, 1.0) for part in parts],
+        "delay_ns": [(delay, 1.0) for delay in delays],
+        "leakage_nw": [(part.unit.leakage_nw, 1.0) for part in parts],
+    }
+    totals = {q: total_of(terms[q]) for q in QUANTITIES}
     basis = {q: total.basis for q, (total, _) in totals.items()}
+    values = {q: total.value for q, (total, _) in totals.items()}
     return Cost(
         unit=name,
         node=technology.node,
-        energy_pj=totals["energy_pj"][0].value,
-        area_um2=totals["area_um2"][0].value,
-        delay_ns=totals["delay_ns"][0].value,
+        energy_pj=values["energy_pj"],
+        area_um2=values["area_um2"],
+        delay_ns=values["delay_ns"],
+        leakage_nw=values["leakage_nw"],
         macs_per_cycle=macs,
         basis=basis,
         band={q: band for q, (_, band) in totals.items()},
         sources=tuple(sorted(frozenset[str]().union(*(total.sources for total, _ in totals.values())))),
         parts=tuple((part.name, part.number, part.unit) for part in parts),
-        components=_components(parts, totals["area_um2"][0].value, totals["energy_pj"][0].value),
+        components=_components(parts),
         meaning={b: technology.meaning(b) for b in dict.fromkeys(basis.values())},
     )
 
 
-def _components(parts: list[_Priced], area_um2: float, energy_pj: float) -> tuple[Component, ...]:
-    """Parts by job. Energies are those of parts by themselves, all made larger alike to add up to the unit's."""
+def _components(parts: list[_Priced]) -> tuple[Component, ...]:
+    """Parts by job."""
     jobs: dict[str, list[float]] = {}
     for part in parts:
         job = jobs.setdefault(part.job, [0, 0.0, 0.0])
         for i, value in enumerate((part.number, part.unit.area_um2.value, part.unit.energy_pj.value * part.often)):
             job[i] += value
-    areas, energies = (sum(job[i] for job in jobs.values()) or 1.0 for i in (1, 2))
-    return tuple(
-        Component(name, int(n), area_um2 * a / areas, energy_pj * e / energies, a / areas, e / energies)
-        for name, (n, a, e) in jobs.items()
-    )
+    area, energy = (sum(job[i] for job in jobs.values()) or 1.0 for i in (1, 2))
+    return tuple(Component(name, int(n), a, e, a / area, e / energy) for name, (n, a, e) in jobs.items())
 
 
 def _warnings(technology: Technology, planned: Plan) -> tuple[str, ...]:

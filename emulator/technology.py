@@ -2,13 +2,17 @@
 
 Nodes with a library (``prices.LIBRARIES``), and libraries that a user characterised, are priced part by part by what
 was fitted to measured designs (``fitted``; ``extrapolated``, with half as much again in the band, where a part is
-larger than all that was measured). Between nodes with a library ``scaling`` interpolates (``scaled``). Where the
-published table ``units.csv`` has that very unit at a node without a library, its number is handed out as printed
-(``table``). Rounding into posits, of which there is no hardware here, is ``assumed`` to take a shifter.
+larger than all that was measured). Between nodes with a library ``scaling`` interpolates (``scaled``). Rounding into
+posits, of which there is no hardware here, is ``assumed`` to take a shifter. A price is a sum over parts, each of which
+grows with every width, and so does the sum.
 
-Energy of fitted units lies between that of settled values alone and that with all glitches which pass gates with
-inertia, of normally distributed operands; the value is their geometric mean, and the band goes from one to the other,
-wider by the 90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
+Published numbers (``units.csv``) differ from those, and from each other, by factors; a unit priced by them would cost
+more or less than one of a bit more that is not. They come out only of ``Technology(published=True)``, as printed
+(``table``), at nodes without a library.
+
+Energy of a part lies between that of settled values alone and that with all glitches which pass gates with inertia, of
+normally distributed operands; the value is their geometric mean, and the band goes from one to the other, wider by the
+90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -28,13 +32,11 @@ from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
 from .formats import FixedFormat, Format, PositFormat
-from .functions import Function
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Fusing
 from .plan import Plan, operation_plan, plan
 
-QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
-SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
+QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
 
 #: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
 #: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
@@ -72,11 +74,12 @@ class Price(NamedTuple):
 
 
 class UnitCost(NamedTuple):
-    """Prices of one operation."""
+    """Prices of one operation, or of some parts."""
 
     energy_pj: Price
     area_um2: Price
     delay_ns: Price
+    leakage_nw: Price
 
 
 @cache
@@ -117,13 +120,13 @@ class Technology:
     ----------
     node : ``"130nm"`` (IHP SG13G2), ``"7nm"`` (ASAP7, predictive), ``"2nm"`` (GT2N, predictive), or a node in between,
         as in ``"28nm"``, which is scaled; or the path of a fitted library, a .json file of ``halfulp cost --fit``.
-    published : hand out published prices where the table has a unit (at nodes without a library); False: always what
-        the libraries say.
+    published : hand out published prices where the table has a unit, at nodes without a library; as they stand beside
+        others that the table lacks, a wider unit may then cost less.
 
     Technologies of one node are equal, and so are those of one path, as long as the file has not changed.
     """
 
-    def __init__(self, node: str | Path = "45nm", published: bool = True) -> None:
+    def __init__(self, node: str | Path = "45nm", published: bool = False) -> None:
         self.node = str(node)
         #: The nodes that it is priced between, the larger first; itself, if it has a library.
         self.between: tuple[str, ...] = (self.node,)
@@ -172,81 +175,63 @@ class Technology:
 
     # ---- from libraries
 
-    def _fitted(
-        self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
-    ) -> UnitCost:
-        """Prices from a fit's numbers."""
-        low = max(energy[0], 0.0)
-        high = max(energy[1], low)
-        width = math.sqrt(high / low) if low else 1.0
-        widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
-        area_um2 = _price(library, area, "area_um2", far)
-        energy_pj = area_um2._replace(value=math.sqrt(low * high), band=_extra(far) * width * widest)
-        return UnitCost(energy_pj, area_um2, _price(library, delay, "delay_ns", far))
+    @cached_property
+    def _shares(self) -> tuple[float, ...]:
+        """Where the node lies between its two libraries, by quantity."""
+        return tuple(scaling.position(self.node, *self.between, quantity) for quantity in QUANTITIES)
 
-    def _scaled(self, costs: list[UnitCost]) -> UnitCost:
-        """Prices between those of two libraries."""
-        return UnitCost(
-            *(self._between(q, found) for q, found in zip(QUANTITIES, zip(*costs, strict=True), strict=True))
-        )
+    @cached_property
+    def _sources(self) -> frozenset[str]:
+        sources = [library.source for library in self.libraries]
+        return frozenset(sources if self.has_library else [*sources, *scaling.sources(self.node)])
 
-    def _between(self, quantity: str, found: Sequence[Price]) -> Price:
-        """The price between those of two libraries; that of the only one."""
+    def parts(self, parts: Sequence[Part]) -> UnitCost:
+        """Prices of one part, all of its number, or of several together; their delay is that of one behind the other.
+
+        At nodes in between these are scaled as a whole: ``total`` scales part by part.
+        """
+        found = [_fitted(library, parts) for library in self.libraries]
+        far, own = found[0]
         if len(found) == 1:
-            return found[0]
-        a, b = found
-        share = scaling.position(self.node, self.between[0], self.between[1], quantity)
-        value = math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
-        return Price(value, "scaled", BANDS["scaled"] * max(a.band, b.band), a.sources | b.sources | {scaling.SOURCE})
+            basis = "extrapolated" if far else "fitted"
+            return UnitCost(*[Price(value, basis, band, self._sources) for value, band in own])
+        scaled = []
+        for share, (a, band_a), (b, band_b) in zip(self._shares, own, found[1][1], strict=True):
+            value = a ** (1 - share) * b**share if a and b else 0.0
+            scaled.append(Price(value, "scaled", BANDS["scaled"] * max(band_a, band_b), self._sources))
+        energy, area, delay, leakage = scaled
+        if leakage.value:  # the libraries' transistors leak differently, by orders of magnitude
+            apart = [value / leakage.value for value in (own[-1][0], found[1][1][-1][0])]
+            leakage = leakage._replace(band=max(leakage.band, *apart, *(1 / ratio for ratio in apart)))
+        return UnitCost(energy, area, delay, leakage)
 
-    def whole(self, planned: Plan) -> UnitCost:
-        """Prices of a unit; its energy is a clock's."""
-        costs = []
+    def total(self, parts: Iterable[Part]) -> UnitCost:
+        """Prices of parts that work together, one behind the other."""
+        parts = list(parts)
+        each = [self.parts([part]) for part in parts]
+        energy, area, _, leakage = (total_of((p, 1) for p in of)[0] for of in zip(*each, strict=True))
+        return UnitCost(energy, area, self.parts(parts).delay_ns, leakage)
+
+    def check(self, planned: Plan) -> None:
+        """Raises HalfulpError where a library was fitted to no such parts."""
         for library in self.libraries:
             library.check(planned)
-            energy = (library.price(planned, SETTLED), library.price(planned, INERTIAL))
-            area, delay = library.price(planned, "area_um2"), library.delay_ns(planned)
-            costs.append(self._fitted(library, energy, area, delay, bool(library.outside(planned))))
-        return self._scaled(costs)
-
-    def longest(self, planned: Plan) -> Price:
-        """The longest way between registers."""
-        return self.whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
-
-    def parts(self, parts: Iterable[Part]) -> UnitCost:
-        """Prices of parts that work together, one behind the other."""
-        return self.whole(Plan(tuple(replace(part, stage=0) for part in parts)))
 
     def _within(self, operation: Operation, datapath: Datapath) -> UnitCost:
         """What adding up, or normalising a fused sum, takes in a datapath's unit: what its other operations leave."""
         planned = plan(datapath)
+        self.check(planned)
         if operation.kind == "normalise":
-            return self.parts(p for p in planned.parts if p.role == "normalise")
-        own = [part for part in planned.parts if part.role in ("product", "add")]
+            return self.total(p for p in planned.parts if p.role == "normalise")
+        whole = self.total(p for p in planned.parts if p.role in ("product", "add"))
         others = [(op, n) for op, n in dot_operations(datapath, planned.macs).items() if op.kind == "mul"]
-        costs = []
-        for library in self.libraries:
-            library.check(planned)
-
-            def left(quantity: str, library: prices.Library = library) -> float:
-                whole = sum(library.part(p, quantity) for p in own)
-                rest = sum(n * library.price(operation_plan(op), quantity) for op, n in others)
-                return max(whole - rest, 0.0) / planned.macs
-
-            adding = [replace(p, stage=0) for p in own if p.role == "add"]
-            far = bool(library.outside(planned))
-            delay = library.delay_ns(Plan(tuple(adding)))
-            costs.append(self._fitted(library, (left(SETTLED), left(INERTIAL)), left("area_um2"), delay, far))
-        return self._scaled(costs)
-
-    def leakage_nw(self, unit: Datapath | Function | str, pipeline: int = 0) -> Price:
-        """Leakage, nW, of a datapath's unit (or its text form's), or of a function unit."""
-        planned, found = plan(unit, pipeline), []
-        for library in self.libraries:
-            library.check(planned)
-            far = bool(library.outside(planned))
-            found.append(_price(library, library.price(planned, "leakage_nw"), "leakage_nw", far))
-        return self._between("leakage_nw", found)
+        products = [(self.total(operation_plan(op).parts), n) for op, n in others]
+        left = [
+            price._replace(value=max(price.value - sum(n * unit[i].value for unit, n in products), 0.0) / planned.macs)
+            for i, price in enumerate(whole)
+        ]
+        adding = self.parts([p for p in planned.parts if p.role == "add"])
+        return UnitCost(*left)._replace(delay_ns=adding.delay_ns)
 
     # ---- operations
 
@@ -260,9 +245,13 @@ class Technology:
         within = operation.within
         if within is not None and not self.has_published(within):
             return self._within(operation, within)
-        found = self.parts(operation_plan(replace(operation, within=None)).parts)
+        planned = operation_plan(replace(operation, within=None))
+        self.check(planned)
+        found = self.total(planned.parts)
         if isinstance(operation.result, PositFormat):
             found = UnitCost(*(p._replace(basis="assumed", band=max(p.band, BANDS["assumed"])) for p in found))
+        if not self.reads_table:
+            return found
         published = [self.published(operation, quantity) for quantity in QUANTITIES]
         return UnitCost(*(row or own for row, own in zip(published, found, strict=True)))
 
@@ -284,7 +273,7 @@ class Technology:
     @lru_cache(maxsize=1024)  # noqa: B019
     def has_published(self, datapath: Datapath) -> bool:
         """Whether the table has all units of a datapath."""
-        if isinstance(datapath.inner_order, Fusing):
+        if not self.reads_table or isinstance(datapath.inner_order, Fusing):
             return False
         operations = dot_operations(datapath, 1)
         return all(self.published(op, q) is not None for op in operations for q in ("energy_pj", "area_um2"))
@@ -319,15 +308,16 @@ class Technology:
         )
 
 
-def _extra(far: bool) -> float:
-    """The factor of a band besides the fit's errors."""
-    return FAR if far else BANDS["fitted"]
-
-
-def _price(library: prices.Library, value: float, quantity: str, far: bool) -> Price:
-    """A fit's number."""
-    band = _extra(far) * (1 + library.errors[quantity].p90)
-    return Price(max(value, 0.0), "extrapolated" if far else "fitted", band, frozenset([library.source]))
+def _fitted(library: prices.Library, parts: Sequence[Part]) -> tuple[bool, list[tuple[float, float]]]:
+    """Value and band of each quantity of parts from a fit, and whether some are larger than all that were measured."""
+    far = any(map(library.beyond, parts))
+    area, leakage, low, high = library.figures(parts)
+    high = max(low, high)
+    values = (math.sqrt(low * high), area, library.way(parts), leakage)
+    bands = [FAR * factor for factor in library.factors] if far else list(library.factors)
+    if low:
+        bands[0] *= math.sqrt(high / low)
+    return far, list(zip(values, bands, strict=True))
 
 
 def _neighbours(node: str) -> tuple[str, ...]:

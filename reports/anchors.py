@@ -158,11 +158,11 @@ class Unit(NamedTuple):
             return Ours(value, low, high, each[0].basis)
         what = self.subject
         if isinstance(what, Operation):
-            price = getattr(Technology(self.node, published=False).unit(what), quantity)
+            price = getattr(Technology(self.node).unit(what), quantity)
             macs, value, basis = 1, price.value, price.basis
             low, high = value / price.band, value * price.band
         else:
-            found = cost(what, self.node, published=False)
+            found = cost(what, self.node)
             macs, value, basis = found.macs_per_cycle, getattr(found, quantity), found.basis[quantity]
             low, high = found.band[quantity]
         scale = self.times / (macs if quantity == "area_um2" else 1)

@@ -16,10 +16,10 @@ from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.scaling import nanometres
-from ..emulator.technology import QUANTITIES, Price, Technology, UnitCost
+from ..emulator.technology import QUANTITIES, UnitCost
 
 #: A quantity of ``Cost`` and what it is called here.
-NAMES = {"energy_pj": "energy_pj_per_mac", "area_um2": "area_um2", "delay_ns": "delay_ns"}
+NAMES = {q: "energy_pj_per_mac" if q == "energy_pj" else q for q in QUANTITIES}
 #: Columns of ``accelergy``'s files. The plug-in takes energy and area from the first that has the word in its name.
 COLUMNS = (
     "technology|technology_nm",
@@ -47,8 +47,8 @@ def record(datapath: Datapath | str, node: str, pipeline: int = 0) -> dict[str, 
     registers) and ``leakage_nw``, each with low and high estimate and basis; ``breakdown`` of the unit by part, its
     energy that of one clock.
     """
-    described, technology = Datapath.parse(datapath), Technology(node)
-    price, leakage = cost(described, node, pipeline), technology.leakage_nw(described, pipeline)
+    described = Datapath.parse(datapath)
+    price = cost(described, node, pipeline)
     found: dict[str, Any] = {
         "datapath": described.name,
         "node": node,
@@ -58,10 +58,8 @@ def record(datapath: Datapath | str, node: str, pipeline: int = 0) -> dict[str, 
     }
     for quantity, name in NAMES.items():
         found |= _estimates(name, getattr(price, quantity), price.band[quantity], price.basis[quantity])
-    found |= _estimates("leakage_nw", leakage.value, _band(leakage), leakage.basis)
     breakdown = [_part(name, number, unit) for name, number, unit in price.parts]
-    sources = sorted({*price.sources, *leakage.sources})
-    return found | {"sources": sources, "warnings": list(price.warnings), "breakdown": breakdown}
+    return found | {"sources": list(price.sources), "warnings": list(price.warnings), "breakdown": breakdown}
 
 
 def _estimates(name: str, value: float, band: tuple[float, float], basis: str) -> dict[str, Any]:
@@ -70,14 +68,10 @@ def _estimates(name: str, value: float, band: tuple[float, float], basis: str) -
     return {name: value, f"{what}_low_{unit}": band[0], f"{what}_high_{unit}": band[1], f"{what}_basis": basis}
 
 
-def _band(price: Price) -> tuple[float, float]:
-    return price.value / price.band, price.value * price.band
-
-
 def _part(name: str, number: int, unit: UnitCost) -> dict[str, Any]:
     """A part of a unit, all of its number."""
-    energy, area, delay = (getattr(unit, quantity).value for quantity in QUANTITIES)
-    return {"part": name, "number": number, "energy_pj_per_clock": energy, "area_um2": area, "delay_ns": delay}
+    values = {"energy_pj_per_clock" if q == "energy_pj" else q: getattr(unit, q).value for q in QUANTITIES}
+    return {"part": name, "number": number} | values
 
 
 def records(datapaths: Iterable[Datapath | str], nodes: Iterable[str], pipeline: int = 0) -> list[dict[str, Any]]:

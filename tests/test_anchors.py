@@ -147,12 +147,12 @@ def test_a_miss_is_outside_of_the_band_or_beyond_a_factor_of_two() -> None:
 def test_ours_is_never_a_published_price() -> None:
     fp32 = hu.format("fp32")
     operation = hu.Operation("add", fp32, fp32, fp32)
-    with_table, without = hu.Technology("45nm"), hu.Technology("45nm", published=False)
+    with_table, without = hu.Technology("45nm", published=True), hu.Technology("45nm")
     assert with_table.unit(operation).energy_pj[:2] == (0.9, "table") and with_table != without
     assert without.unit(operation).energy_pj.basis == "scaled"
-    assert hu.cost("fp16/fp32", "45nm").basis["energy_pj"] == "table"
-    assert set(hu.cost("fp16/fp32", "45nm", published=False).basis.values()) == {"scaled"}
-    assert hu.Technology("7nm") == hu.Technology("7nm", published=False)  # has a library: never the table
+    assert hu.cost("fp16/fp32", "45nm", published=True).basis["energy_pj"] == "table"
+    assert set(hu.cost("fp16/fp32", "45nm").basis.values()) == {"scaled"}
+    assert hu.Technology("7nm") == hu.Technology("7nm", published=True)  # has a library: never the table
     assert {c.ours.basis for c in anchors.comparisons() if c.ours} <= {
         "fitted", "extrapolated", "scaled", "ratio", "measured",
     }  # fmt: skip

@@ -41,8 +41,9 @@ def test_a_mac_costs_what_cost_says(text: str, tech_node: float | str, pipeline:
     price = hu.cost(text, NODES[tech_node], pipeline)
     given = {"datapath": text, "tech_node": tech_node, "pipeline": pipeline}
     unit = hwcomponents.get_model("HalfulpMAC", given, models=[plugin.HalfulpMAC])
-    leakage = hu.Technology(NODES[tech_node]).leakage_nw(text, pipeline)
-    assert unit.area == pytest.approx(price.area_um2 * 1e-12) and unit.leak_power == pytest.approx(leakage.value * 1e-9)
+    assert unit.area == pytest.approx(price.area_um2 * 1e-12) and unit.leak_power == pytest.approx(
+        price.leakage_nw * 1e-9
+    )
     for action in (unit.mac(), unit.compute()):
         assert action.energy == pytest.approx(price.energy_pj * 1e-12)
         assert action.latency == pytest.approx((pipeline + 1) * price.delay_ns * 1e-9)
@@ -55,10 +56,10 @@ def test_function_units_cost_what_cost_says(
     component: str, action: str, given: dict[str, str], name: str, node: str
 ) -> None:
     unit = hu.function(name, given.get("rounding", "RNE"))
-    price, leakage = hu.cost(unit, node), hu.Technology(node).leakage_nw(unit)
+    price = hu.cost(unit, node)
     attributes, models = given | {"tech_node": float(node[:-2]) * 1e-9}, [getattr(plugin, component)]
     assert hwcomponents.get_area(component, attributes, models=models) == pytest.approx(price.area_um2 * 1e-12)
-    assert hwcomponents.get_leak_power(component, attributes, models=models) == pytest.approx(leakage.value * 1e-9)
+    assert hwcomponents.get_leak_power(component, attributes, models=models) == pytest.approx(price.leakage_nw * 1e-9)
     for asked in (action, "compute"):
         found = hwcomponents.get_action_cost(component, attributes, asked, {}, models=models)
         assert found.energy == pytest.approx(price.energy_pj * 1e-12)

@@ -8,6 +8,7 @@ model prices them; neither holds a width of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..errors import HalfulpError
 from ..formats import FixedFormat, FloatFormat, Format, PositFormat
@@ -100,7 +101,7 @@ class Need:
     flags: bool = False
     eager: bool = False  #: the carry of SR's random bits is found beside the addition (``rtl.eager``)
 
-    @property
+    @cached_property
     def fraction(self) -> int:
         """Bits below the last kept one that count one by one."""
         own = {Mode.RTZ: 0, Mode.SR: self.rounding.random_bits + self.rounding.corrected}.get(self.rounding.mode, 1)
@@ -142,7 +143,7 @@ class Window:
         """Exponent of the window's first bit at offset 0."""
         return min(self.x.top, self.y.top)
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Of the window; an eager sum's is at least as wide as its head."""
         bits = self._bits(self.need.fraction, self.need.quantum)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from halfulp import Cost, Technology, cost, function
-from halfulp.emulator.technology import Price
+from halfulp import Cost, cost, function
 from hwcomponents import ActionCost, ComponentModel, action
 
 __all__ = ["HalfulpAdder", "HalfulpConverter", "HalfulpFMA", "HalfulpMAC", "HalfulpMultiplier"]
@@ -28,11 +27,9 @@ def _node(tech_node: float | str) -> str:
     return f"{float(tech_node) * 1e9:.6g}nm"
 
 
-def _estimates(price: Cost, leakage: Price) -> dict[str, _Estimate]:
+def _estimates(price: Cost) -> dict[str, _Estimate]:
     """A unit's energy, area, delay and leakage."""
-    found = {q: (getattr(price, q), price.band[q], price.basis[q]) for q in price.band}
-    band = (leakage.value / leakage.band, leakage.value * leakage.band)
-    return found | {"leakage_nw": (leakage.value, band, leakage.basis)}
+    return {q: (getattr(price, q), price.band[q], price.basis[q]) for q in price.band}
 
 
 class _Unit(ComponentModel):
@@ -82,7 +79,7 @@ class HalfulpMAC(_Unit):
     def __init__(self, datapath: str, tech_node: float, pipeline: int = 0) -> None:
         node = _node(tech_node)
         price = cost(datapath, node, pipeline)
-        estimates = _estimates(price, Technology(price.node).leakage_nw(datapath, pipeline))
+        estimates = _estimates(price)
         super().__init__(f"{datapath} at {node}", estimates, price.sources, price.warnings)
         self.pipeline, self.macs_per_cycle = pipeline, price.macs_per_cycle
 
@@ -103,7 +100,7 @@ class _Function(_Unit):
     def __init__(self, name: str, tech_node: float | str, rounding: str) -> None:
         unit = function(name, rounding)
         price = cost(unit, _node(tech_node))
-        estimates = _estimates(price, Technology(price.node).leakage_nw(unit))
+        estimates = _estimates(price)
         super().__init__(f"{name} {rounding} at {price.node}", estimates, price.sources, price.warnings)
 
     @action
