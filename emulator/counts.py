@@ -34,7 +34,7 @@ FEATURES = {
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
 #: Kinds of parts whose results wait for their carries, bit by bit (a product) or all of them (operands change places, a
 #: sum is made positive); numbers of fixed point are negative half of the time. Others' carries are of exponents.
-STIRS = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
+STIRS: dict[str, float] = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
 STIRS |= {"unpack_fixed": 0.5, "unpack_posit": 0.5}
 
 
