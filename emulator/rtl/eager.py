@@ -78,8 +78,8 @@ class EagerAdd(Add):
         sticky, swap = self.take("sticky", aligned.sticky), self.take("swap", aligned.swap)
         tail = window.bits - window.head
         self.tail, self.sticky, self.random = small[:tail], sticky, self.take("random", random)
-        sign_y = y.sign
-        if window.anchored:  # a zero may count as the larger number: the other one is not to be subtracted from it
+        sign_y, above = y.sign, y.shape.top + y.shape.lowest > x.shape.top + x.shape.lowest
+        if window.anchored and above:  # a zero may count as the larger number: nothing is to be subtracted from it
             sign_y = self.let("sign_y", Mux(y.zero, x.sign, y.sign))
         self.subtract = subtract = self.let("subtract", x.sign ^ sign_y)
         reaches = self.let("reaches", any_bit(self.tail) | sticky)
@@ -91,7 +91,7 @@ class EagerAdd(Add):
         magnitude = self.let("magnitude", ((total ^ swapped.replicate(shape.bits)) + swapped)[: shape.bits])
         zero = self.let("zero", ~(magnitude.any() | reaches))
         number = self._number(shape, x, y, aligned.offset, magnitude, zero, swap, swapped, need.rounding.mode)
-        if window.anchored:
+        if window.anchored and above:
             opposite = self.let("sign_of_sum", Mux(y.zero & ~zero & ~number.infinity, x.sign, number.sign))
             number = number.map(lambda field, value: opposite if field == "sign" else value)
         shifts = max(_first_cut(window, 0), window.tail_zeros + 3)
