@@ -82,13 +82,16 @@ def cost_command(
     ] = None,
     clock: Annotated[float | None, typer.Option(help="Clock in ns to map for; default: for the least area.")] = None,
     pipeline: Annotated[int, typer.Option(help="Ranks of registers of the measured unit.", min=0)] = 0,
+    random: Annotated[str | None, typer.Option(help="Of the measured unit: as for rtl.")] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="Of the measured unit: as for rtl.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Price a datapath's unit: energy per MAC, area and delay, each with basis, band and sources; or measure it."""
     if measured:
-        return _measured(Datapath.parse(datapath), liberty, operands, clock, pipeline, seed, as_json)
-    for given, option in ((liberty, "--liberty"), (operands, "--operands"), (clock, "--clock")):
+        return _measured(Datapath.parse(datapath), liberty, operands, clock, pipeline, seed, as_json, random, eager)
+    options = {"--liberty": liberty, "--operands": operands, "--clock": clock, "--random": random}
+    for option, given in (options | {"--eager": eager or None}).items():
         if given is not None:
             raise HalfulpError(f"{option} belongs to --measured.")
     price = cost(datapath, node)
@@ -114,6 +117,8 @@ def _measured(
     pipeline: int,
     seed: int,
     as_json: bool,
+    random: str | None,
+    eager: bool,
 ) -> None:
     from .kernels.capture import load_capture
     from .kernels.hardware import measured_cost, normal_dots
@@ -128,7 +133,7 @@ def _measured(
         what = f"{len(dots)} dot products captured from {captured.name} in {operands.name}"
         if (captured.a, captured.b) != (datapath.a, datapath.b):
             raise HalfulpError(f"{operands} holds operands of {captured.name}, not in the formats of {datapath.name}.")
-    found = measured_cost(datapath, liberty, dots, what, clock, pipeline)
+    found = measured_cost(datapath, liberty, dots, what, clock, pipeline, random=random, eager=eager)
     if as_json:
         return print_json(found.as_dict())
     out.print(f"{datapath.name} on {found.whole.library} ({found.whole.library_digest}), {found.whole.tool}")

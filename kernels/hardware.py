@@ -87,6 +87,8 @@ def measured_cost(
     clock_ns: float | None = None,
     pipeline: int = 0,
     seed: int = 1,
+    random: str | None = None,
+    eager: bool = False,
 ) -> MeasuredCost:
     """Make, map and simulate a datapath's unit on dot products, as ``Machine.capture`` gives them.
 
@@ -96,12 +98,13 @@ def measured_cost(
     operands : what they are, for reports.
     clock_ns : map for this clock and wait so long between steps; None: for the least area, at the longest path.
     seed : of the random bits of stochastic rounding.
+    random, eager : as ``rtl.design.design`` takes them: the unit's own LFSR; eager stochastic rounding.
     """
     datapath = Datapath.parse(datapath)
     if not dots:
         raise HalfulpError("there are no operands to measure with: capture some dot products.")
-    made = design(datapath, pipeline=pipeline)
-    stimulus = captured_stimulus(datapath, dots, seed)
+    made = design(datapath, pipeline=pipeline, random=random, eager=eager)
+    stimulus = captured_stimulus(datapath, dots, seed, made.random)
     whole, parts = (
         measure_netlist(synthesise(made.verilog, made.name, liberty, clock_ns, hierarchy), stimulus, clock_ns)[0]
         for hierarchy in (False, True)
