@@ -21,17 +21,21 @@ FEATURES = {
     "multiply_fixed": ("adders", "ands", "width"),
     "align": ("one", "mux", "window", "exponent"),
     "add": ("one", "width", "both"),
+    "add_eager": ("one", "width", "both", "tail", "chains"),
+    "choose": ("carries",),
     "normalise": ("one", "mux", "width", "exponent", "limit"),
     "round": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "round_to_fixed": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "sum": ("terms", "mux", "rows", "adders", "total", "exponent", "cleared"),
     "integers": ("ands", "adders", "rows", "width", "cleared"),
     "round_integer": ("bits", "up", "sticky", "random", "over"),
+    "lfsr": ("xors", "loads"),
     "registers": ("flipflops", "muxes", "data"),
 }
 
 #: Counts that do not go with the width, or all of whose bits change when a sign does.
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
+WHOLE |= {"chains", "carries", "xors", "loads"}
 
 
 @dataclass(frozen=True)

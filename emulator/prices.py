@@ -25,7 +25,7 @@ LIBRARIES = {"130nm": "sg13g2", "7nm": "asap7", "2nm": "gt2n"}
 _CARRIES = (
     ("multiply", "multiply_fixed", "integers"),
     ("sum",),
-    ("align", "add"),
+    ("align", "add", "add_eager"),
     ("normalise", "round", "round_to_fixed", "round_integer"),
     ("unpack", "unpack_fixed", "unpack_posit"),
 )
@@ -92,11 +92,15 @@ class Library:
             (sum(c * x for c, x in zip(self.delay, path(stage), strict=True)) for stage in stages(plan)), default=0.0
         )
 
+    def most(self, kind: str) -> tuple[float, ...]:
+        """The largest counts of a kind of part that was measured; of one that was not, 0."""
+        return self.domain.get(kind, (0.0,) * len(FEATURES[kind]))
+
     def outside(self, plan: Plan) -> list[str]:
         """What parts of a unit are larger than all that was measured, in words."""
         found = {}
         for part in plan.parts:
-            for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
+            for name, most in zip(FEATURES[part.kind], self.most(part.kind), strict=True):
                 if part.counts.get(name, 0.0) > most:
                     found[part.name] = f"{part.name} ({name} {part.counts[name]:g}, at most {most:g} measured)"
         return list(found.values())

@@ -160,7 +160,7 @@ def test_a_fit_finds_what_a_table_was_made_of() -> None:
     rows = []
     for name, old in real.designs().items():
         design = find(name)
-        found = plan(design.parse(), design.pipeline)
+        found = design.plan()
         parts: dict[str, dict[str, float]] = {}
         for part in found.parts:
             into = parts.setdefault(part.name, dict.fromkeys(QUANTITIES, 0.0))

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from ..counts import FEATURES
 from ..errors import HalfulpError
-from ..plan import Plan, plan
+from ..plan import Plan
 from ..prices import Errors, Library, features, path, stages
 from .characterize import ENERGIES, Table, parse
 from .designs import find
@@ -43,7 +43,7 @@ def measured(table: Table) -> list[Measured]:
     found = []
     for name, rows in table.designs().items():
         design = find(name)
-        planned = plan(design.parse(), design.pipeline)
+        planned = design.plan()
         kinds = {part.name: part.kind for part in planned.parts} | {"top": "registers"}
         parts: dict[str, dict[str, float]] = {part.kind: dict.fromkeys(QUANTITIES, 0.0) for part in planned.parts}
         for part in planned.parts:  # of one name, but several kinds, which the table does not tell apart
