@@ -108,7 +108,7 @@ def test_a_datapaths_parts_are_those_of_its_rtl(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["fp8_e5m2/e6m5@SR9", "bf16/fp32@SR8", "fp8_e4m3/fp16@SR6:systolic3", "fp16@SR20"])
+@pytest.mark.parametrize("text", ["fp8_e5m2/e6m5@SR9", "bf16/fp32@SR8", "fp8_e4m3/fp16@SR6:exact2", "fp16@SR20"])
 def test_parts_of_eager_units_with_an_lfsr(text: str) -> None:
     pytest.importorskip("amaranth")
     from halfulp.emulator.rtl.dot import DotUnit

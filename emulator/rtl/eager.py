@@ -16,7 +16,7 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..errors import HalfulpError
-from ..formats import FloatFormat
+from ..formats import FloatFormat, Format
 from ..rounding import Mode
 from . import shapes
 from .align import Add, Aligned
@@ -54,7 +54,7 @@ class Led(Part):
         self.number = replace(x, shape=shape, magnitude=shift_left(self, "led", x.magnitude, count), offset=offset)
 
 
-def led(part: Part, name: str, x: Number, fmt: FloatFormat) -> Number:
+def led(part: Part, name: str, x: Number, fmt: Format) -> Number:
     """A summand as eager sums take it: products and sums begin with a one; numbers of ``fmt`` may be subnormal."""
     return x if shapes.is_led(x.shape, fmt) else part.inside(f"led_{name}", Led(x)).number
 

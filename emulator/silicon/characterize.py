@@ -73,8 +73,8 @@ def measure_design(design: Design, liberty: str) -> tuple[str, list[dict[str, st
     from .synthesis import synthesise
 
     subject = design.parse()
-    how = {"random": design.lfsr, "eager": design.eager}
-    unit = DotUnit(subject, design.pipeline, **how) if isinstance(subject, Datapath) else Unit(subject, **how)
+    how = design.pipeline, design.lfsr, design.eager
+    unit = DotUnit(subject, *how) if isinstance(subject, Datapath) else Unit(subject, False, *how)
     netlist = synthesise(text(unit, "dut", unit.ports), "dut", liberty)
     parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     names: dict[str, set[str]] = defaultdict(set)
