@@ -17,10 +17,11 @@ from .emulator.functions import Function
 from .emulator.rtl.design import subject
 from .emulator.technology import Technology
 
+_UNIT = ("--rounding", "--pipeline", "--random", "--eager")  #: say more of a unit
 #: What the command does, by the option that says so ("" prices), and the other options that belong to it.
 MODES = {
-    "": ("UNIT", "--rounding", "--node", "--pipeline", "--json"),
-    "--measured": ("UNIT", "--rounding", "--pipeline", "--json", "--liberty", "--operands", "--clock", "--seed"),
+    "": ("UNIT", *_UNIT, "--node", "--json"),
+    "--measured": ("UNIT", *_UNIT, "--json", "--liberty", "--operands", "--clock", "--seed"),
     "--plot": ("UNIT", "--node"),
     "--characterize": ("--liberty", "--out", "--node", "--jobs", "--designs", "--json"),
     "--fit": ("--out", "--node", "--json"),
@@ -41,6 +42,10 @@ def cost_command(
         ),
     ] = None,
     pipeline: Annotated[int | None, typer.Option(help="Ranks of registers.", min=0)] = None,
+    random: Annotated[
+        str | None, typer.Option(help="Random bits of SR from an LFSR in the unit, as lfsr16; default: from outside.")
+    ] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="Eager stochastic rounding, as of halfulp rtl.")] = False,
     measured: Annotated[
         bool, typer.Option("--measured", help="Make the unit, map it on --liberty, and simulate it on operands.")
     ] = False,
@@ -85,6 +90,8 @@ def cost_command(
         "--rounding": rounding,
         "--node": node,
         "--pipeline": pipeline,
+        "--random": random,
+        "--eager": eager or None,
         "--liberty": liberty,
         "--operands": operands,
         "--clock": clock,
@@ -112,9 +119,9 @@ def cost_command(
             "name a datapath, as fp8_e4m3/fp32, or a function unit, as fp16_fma; or --characterize, --fit."
         )
     elif mode == "--measured":
-        _measured(unit, rounding, liberty, operands, clock, pipeline or 0, seed or 0, as_json)
+        _measured(unit, rounding, liberty, operands, clock, (pipeline or 0, random, eager), seed or 0, as_json)
     else:
-        price = cost(unit, node or "45nm", pipeline or 0, rounding)
+        price = cost(unit, node or "45nm", pipeline or 0, rounding, random=random, eager=eager)
         if as_json:
             print_json(price.as_dict())
         else:
@@ -142,10 +149,11 @@ def _measured(
     liberty: Path | None,
     operands: Path | None,
     clock: float | None,
-    pipeline: int,
+    how: tuple[int, str | None, bool],
     seed: int,
     as_json: bool,
 ) -> None:
+    """``how``: ranks of registers, the unit's LFSR, whether its stochastic rounding is eager."""
     from .kernels.hardware import measured_cost
 
     what = subject(text, rounding or "RNE")
@@ -154,7 +162,8 @@ def _measured(
     if liberty is None:
         raise HalfulpError("--measured needs --liberty FILE, a cell library.")
     data, said = _data(what, operands, seed)
-    found = measured_cost(what, liberty, data, said, clock, pipeline, seed + 1)
+    pipeline, random, eager = how
+    found = measured_cost(what, liberty, data, said, clock, pipeline, seed + 1, random=random, eager=eager)
     if as_json:
         return print_json(found.as_dict())
     out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {found.whole.tool}")

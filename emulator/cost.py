@@ -20,8 +20,9 @@ from .ledger import Operation, dot_operations
 from .orders import Blocked
 from .plan import Plan, plan
 from .prices import stages
+from .random import LFSR
 from .rounding import Rounding
-from .rtl.design import subject
+from .rtl.design import lfsr_of, subject
 from .technology import QUANTITIES, Price, Technology, UnitCost, total_of
 
 MOST_RANKS = 3  #: of pipeline registers, as ``rtl.dot.DotUnit`` has them
@@ -109,6 +110,8 @@ def cost(
     pipeline: int = 0,
     rounding: Rounding | str | None = None,
     published: bool = False,
+    random: LFSR | str | None = None,
+    eager: bool = False,
 ) -> Cost:
     """Area, energy and delay of a unit, with its parts, sources and error band.
 
@@ -118,6 +121,7 @@ def cost(
     node, published : a node, or the path of a fitted library, and whether published prices count: see ``Technology``.
     pipeline : ranks of registers of a datapath's unit besides that of the sum, 0 to 3, as of ``rtl.dot.DotUnit``.
     rounding : of a function unit, RNE unless told; a datapath has its own.
+    random, eager : the unit's own LFSR (``"lfsr16"``), and eager stochastic rounding, as of ``rtl.design``.
 
     The unit is that of ``rtl.dot`` or ``rtl.units``, all of its parts and registers. What works once per dot product
     (the rounding into an output format, that of an exact accumulator, the last sum of lanes) counts in all but energy:
@@ -125,20 +129,21 @@ def cost(
     the table has the function unit or all of a sequential datapath's, they are taken as printed, without registers.
     """
     what = subject(unit, "RNE" if rounding is None else rounding)
+    lfsr = lfsr_of(what, random)
     if isinstance(what, Function):
         if pipeline:
             raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
-        return _function_cost(what, Technology(node, published))
+        return _function_cost(what, Technology(node, published), lfsr, eager)
     if rounding is not None:
         raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
     if not 0 <= pipeline <= MOST_RANKS:
         raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline}.")
-    return _datapath_cost(what, Technology(node, published), pipeline)
+    return _datapath_cost(what, Technology(node, published), pipeline, lfsr, eager)
 
 
 @lru_cache(maxsize=4096)
-def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int) -> Cost:
-    planned = plan(datapath, pipeline)
+def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lfsr: LFSR | None, eager: bool) -> Cost:
+    planned = plan(datapath, pipeline, lfsr, eager)
     if technology.has_published(datapath):
         operations = dot_operations(replace(datapath, output=datapath.accumulator), planned.macs)
         units = [(str(op), n, technology.unit(op)) for op, n in operations.items()]
@@ -153,8 +158,8 @@ def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int) ->
 
 
 @lru_cache(maxsize=4096)
-def _function_cost(function: Function, technology: Technology) -> Cost:
-    planned, name = plan(function), f"{function.name} {function.described}"
+def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None, eager: bool) -> Cost:
+    planned, name = plan(function, 0, lfsr, eager), f"{function.name} {function.described}"
     operation = _operation(function)
     if operation is not None and any(technology.published(operation, quantity) for quantity in QUANTITIES):
         unit = technology.unit(operation)

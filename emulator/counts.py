@@ -21,20 +21,32 @@ FEATURES = {
     "multiply_fixed": ("adders", "ands", "width"),
     "align": ("one", "mux", "window", "exponent"),
     "add": ("one", "width", "both"),
+    "add_eager": ("one", "width", "both", "tail", "chains"),
+    "choose": ("carries",),
     "normalise": ("one", "mux", "width", "exponent", "limit"),
     "round": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "round_to_fixed": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "sum": ("terms", "mux", "rows", "adders", "total", "exponent", "cleared"),
     "integers": ("ands", "adders", "rows", "width", "cleared"),
     "round_integer": ("bits", "up", "sticky", "random", "over"),
+    "lfsr": ("xors", "loads"),
     "registers": ("flipflops", "muxes", "data"),
 }
 
 #: Counts that do not go with the width, or all of whose bits change when a sign does.
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
+WHOLE |= {"chains", "carries", "xors", "loads"}
 #: Kinds of parts whose results wait for their carries, bit by bit (a product) or all of them (operands change places, a
 #: sum is made positive); numbers of fixed point are negative half of the time. Others' carries are of exponents.
-STIRS: dict[str, float] = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
+STIRS: dict[str, float] = {
+    "multiply": 1,
+    "multiply_fixed": 1,
+    "integers": 1,
+    "align": 1,
+    "add": 1,
+    "add_eager": 1,
+    "sum": 1,
+}
 STIRS |= {"unpack_fixed": 0.5, "unpack_posit": 0.5}
 
 

@@ -9,7 +9,8 @@ from .blocks import BlockFormat
 from .datapath import Datapath
 from .formats import FixedFormat, Format
 from .orders import Blocked, Exact, Fused, Sequential, Systolic, Tree, TwoStage, lanes
-from .parts import Integer, Number, Parts, fixed_sum, fused_sum, held, integer, leading, registers, truncate
+from .parts import Integer, Number, Parts, fixed_sum, fused_sum, held, integer, leading, lfsr_step, registers, truncate
+from .random import LFSR
 from .rounding import Rounding
 from .rtl.shapes import Shape
 
@@ -21,10 +22,10 @@ GROWN = 2  #: bits by which a sum has grown
 class DotParts(Parts):
     """The parts of a dot-product unit, in the order of ``rtl.dot.DotUnit``."""
 
-    def __init__(self, datapath: Datapath, pipeline: int) -> None:
+    def __init__(self, datapath: Datapath, pipeline: int, random: LFSR | None = None, eager: bool = False) -> None:
         dp = datapath
         formats = [dp.a, dp.b, *(fmt for fmt, _ in dp.accumulators), *([dp.product] if dp.product else [])]
-        super().__init__(all(isinstance(fmt, FixedFormat) for fmt in formats))
+        super().__init__(all(isinstance(fmt, FixedFormat) for fmt in formats), eager)
         self.datapath, self.pipeline = dp, pipeline
         self.lanes = 1 if isinstance(dp.inner_order, Tree) and dp.inner_order.terms is None else lanes(dp.order)
         self.flipflops = self.held = 0
@@ -51,6 +52,9 @@ class DotParts(Parts):
         self.flipflops += min(pipeline, 2) * controls + (dp.output.bits if pipeline > 2 else 0)
         if pipeline > 1:
             self.flipflops += self._operand_bits()
+        if random is not None:
+            self.flipflops += random.width
+            self.put(lfsr_step(random))
         self.alive = math.inf
         self.put(registers(self.flipflops - self.held, 0))
         self.alive = self._alive(product)

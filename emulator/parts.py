@@ -11,7 +11,9 @@ from typing import NamedTuple
 from . import activity
 from .counts import Part
 from .formats import FixedFormat, Format, PositFormat
+from .random import LFSR
 from .rounding import Mode, Rounding
+from .rtl import shapes
 from .rtl.shapes import Need, Shape, Window, gradual, product, shape
 
 
@@ -85,11 +87,29 @@ def add(x: Shape, y: Shape, need: Need) -> tuple[list[Part], Shape]:
     mux, levels = _shifter(window.bits, max(x.bits, y.bits), (1 << exponent) - 1)
     counts = {"one": 1, "mux": mux, "levels": levels, "window": window.bits, "exponent": exponent}
     both = min(window.bits, x.bits, y.bits)
-    width = window.bits
-    added = Part("add", "add", {"one": 1, "width": width, "both": both}, (width, width), 2, width)
+    width = window.head if need.eager else window.bits
+    counts_ = {"one": 1, "width": width, "both": both}
+    if need.eager:
+        counts_ |= {"tail": window.bits - width, "chains": sum(map(sum, window.chains))}
+    added = Part("add", "add_eager" if need.eager else "add", counts_, (width, width), 2, width)
     if not exponent:
         return [added], window.sum
     return [Part("align", "align", counts, (exponent, exponent), levels + 3, window.bits), added], window.sum
+
+
+def led(x: Shape) -> tuple[Part, Shape]:
+    """A summand of an eager sum that is made to begin with a one."""
+    zeros = max(z for z, _ in x.zeros)
+    mux, levels = _shifter(x.bits, x.bits, zeros)
+    exponent = shapes.led(x).offset_bits
+    counts = {"one": 1, "mux": mux, "levels": levels, "width": zeros + 1, "exponent": exponent}
+    return Part("led", "normalise", counts, (exponent,), 2 * levels, x.bits), shapes.led(x)
+
+
+def lfsr_step(lfsr: LFSR) -> Part:
+    """The next state of an LFSR, and its load."""
+    counts = {"xors": sum(max(len(taps) - 1, 0) for taps in lfsr.taps), "loads": lfsr.width}
+    return Part("lfsr", "lfsr", counts, (), 1, lfsr.width)
 
 
 def normalise(x: Shape, fmt: Format) -> Part:
@@ -105,8 +125,8 @@ def normalise(x: Shape, fmt: Format) -> Part:
     return Part("normalise", "normalise", counts, (exponent, exponent), 2 * levels, x.bits)
 
 
-def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
-    """The rounding of a normalised number."""
+def round_(x: Shape, fmt: Format, rounding: Rounding, eager: bool = False) -> Part:
+    """The rounding of a normalised number; of an eager sum the carry is known."""
     need = Need(fmt, rounding)
     fixed = isinstance(fmt, FixedFormat)
     lowest = x.lowest + x.top - fmt.emin
@@ -124,19 +144,21 @@ def round_(x: Shape, fmt: Format, rounding: Rounding) -> Part:
         "one": 1,
         "bits": fmt.bits,
         "up": 0 if chops else fmt.bits,
-        "sticky": 0 if chops else max(x.bits - kept, 0),
-        "random": 0 if exact else rounding.random_bits,
+        "sticky": 0 if chops or eager else max(x.bits - kept, 0),
+        "random": 0 if exact or eager else rounding.random_bits,
         "mux": mux,
         "levels": levels,
         "exponent": exponent,
     }
-    chains = (counts["up"], exponent, rounding.random_bits)
+    chains = (counts["up"], exponent, 0 if eager else rounding.random_bits)
     kind = "round_to_fixed" if fixed else "round"
     return Part("round", kind, counts, chains, levels + 4, kept)
 
 
-def rounded(x: Shape, fmt: Format, rounding: Rounding) -> list[Part]:
-    return [normalise(x, fmt), round_(x, fmt, rounding)]
+def rounded(x: Shape, fmt: Format, rounding: Rounding, carries: int = 0) -> list[Part]:
+    """``carries``: of an eager sum, one of which is chosen."""
+    choose = [Part("choose", "choose", {"carries": carries}, (), _levels(carries))] if carries else []
+    return [normalise(x, fmt), *choose, round_(x, fmt, rounding, bool(carries))]
 
 
 def _growth(terms: int) -> int:
@@ -269,7 +291,7 @@ def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = 
 
 # ---- together
 
-SUMMING = ("align", "add", "sum", "integers")  #: kinds of parts that bring numbers together
+SUMMING = ("align", "add", "add_eager", "sum", "integers")  #: kinds of parts that bring numbers together
 
 Number = Shape | Integer  #: between parts: of floats a shape, of fixed point throughout an integer
 
@@ -277,7 +299,8 @@ Number = Shape | Integer  #: between parts: of floats a shape, of fixed point th
 class Parts:
     """Collects the parts of a unit."""
 
-    def __init__(self, fixed: bool = False) -> None:
+    def __init__(self, fixed: bool = False, eager: bool = False) -> None:
+        self.eager, self.carries = eager, 0  #: carries of the last sum, until it is rounded
         self.fixed, self.parts, self.stage = fixed, list[Part](), 0
         self.alive = math.inf  #: bits of a sum that change
         self.multiplied = self.aside = False
@@ -330,14 +353,21 @@ class Parts:
             assert isinstance(fmt, FixedFormat)
             self.put(round_integer(x, fmt, rounding), number, serial)
         else:
-            for part in rounded(x, fmt, rounding):
+            for part in rounded(x, fmt, rounding, self.carries):
                 self.put(part, number, serial)
+            self.carries = 0
 
     def add(self, x: Number, y: Number, fmt: Format, how: Rounding, number: int = 1, serial: int = 1) -> Number:
         """A sum, as exact as rounding it into ``fmt`` needs."""
         if isinstance(x, Integer) or isinstance(y, Integer):
             return self.integers([], [x, y], "add", number, serial)  # type: ignore[list-item]
-        parts, total = add(x, y, Need(fmt, how))
+        need = Need(fmt, how, eager=self.eager)
+        if self.eager:
+            if not shapes.is_led(x, fmt):
+                part, x = led(x)
+                self.put(part, number, serial)
+            self.carries = len(Window(x, y, need).chains)
+        parts, total = add(x, y, need)
         self.met = self.meet(x, y, parts[-1].width)
         for part in parts:
             self.put(part, number, serial)

@@ -12,7 +12,8 @@ from .errors import HalfulpError
 from .formats import FixedFormat, PositFormat
 from .functions import Function
 from .ledger import Operation
-from .parts import Integer, Parts
+from .parts import Integer, Parts, lfsr_step, registers
+from .random import LFSR
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Plan:
     pipeline: int = 0
 
 
-def plan(unit: Datapath | Function | str, pipeline: int = 0) -> Plan:
-    """The plan of a datapath's unit, or of a function unit.
+def plan(unit: Datapath | Function | str, pipeline: int = 0, random: LFSR | None = None, eager: bool = False) -> Plan:
+    """The plan of a datapath's unit, or of a function unit; ``random`` and ``eager`` as of ``rtl.design``.
 
     Raises
     ------
@@ -33,14 +34,14 @@ def plan(unit: Datapath | Function | str, pipeline: int = 0) -> Plan:
         There is no such hardware.
     """
     if isinstance(unit, Function):
-        return _function(unit)
-    return _datapath(Datapath.parse(unit), pipeline)
+        return _function(unit, random, eager)
+    return _datapath(Datapath.parse(unit), pipeline, random, eager)
 
 
 @lru_cache(maxsize=4096)
-def _function(function: Function) -> Plan:
+def _function(function: Function, random: LFSR | None, eager: bool) -> Plan:
     kind, fmt, rounding = function.operation, function.result, function.rounding
-    unit = Parts()
+    unit = Parts(eager=eager)
     numbers = [unit.unpack(f) for f in function.numbers]
     if kind in ("mul", "fma"):
         numbers[:2] = [unit.multiply(numbers[0], numbers[1])]
@@ -48,12 +49,15 @@ def _function(function: Function) -> Plan:
         raise HalfulpError(f"there is no hardware of {function.name}.")
     x = unit.add(numbers[0], numbers[1], fmt, rounding) if len(numbers) == 2 else numbers[0]
     unit.round(x, fmt, rounding)
+    if random is not None:
+        unit.put(lfsr_step(random))
+        unit.put(registers(random.width, 0))
     return Plan(tuple(unit.parts))
 
 
 @lru_cache(maxsize=4096)
-def _datapath(datapath: Datapath, pipeline: int) -> Plan:
-    unit = DotParts(datapath, pipeline)
+def _datapath(datapath: Datapath, pipeline: int, random: LFSR | None, eager: bool) -> Plan:
+    unit = DotParts(datapath, pipeline, random, eager)
     return Plan(tuple(unit.parts), unit.lanes, pipeline)
 
 

@@ -28,7 +28,7 @@ _CARRIES = (
     ("multiply", "multiply_fixed"),
     ("integers", "round_integer"),  # each bit as soon as those before it have come
     ("sum",),
-    ("align", "add"),
+    ("align", "add", "add_eager"),
     ("normalise",),
     ("round", "round_to_fixed"),
     ("unpack", "unpack_fixed", "unpack_posit"),
@@ -139,10 +139,14 @@ class Library:
 
     def beyond(self, part: Part) -> str:
         """A count of a part that is larger than in all that were measured, in words; empty if there is none."""
-        for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
+        for name, most in zip(FEATURES[part.kind], self.most(part.kind), strict=True):
             if part.counts.get(name, 0.0) > most:
                 return f"{name} {part.counts[name]:g}, at most {most:g} measured"
         return ""
+
+    def most(self, kind: str) -> tuple[float, ...]:
+        """The largest counts of a kind of part that was measured; of one that was not, 0."""
+        return self.domain.get(kind, (0.0,) * len(FEATURES[kind]))
 
     def outside(self, plan: Plan) -> list[str]:
         """What parts of a unit are larger than all that was measured, in words."""

@@ -169,6 +169,12 @@ class LFSR:
             clocks >>= 1
         return state
 
+    @property
+    def taps(self) -> list[list[int]]:
+        """By bit of the state after a draw's clocks, the bits of the state before that it is the exclusive or of."""
+        columns = [self.after(self.clocks, 1 << j) for j in range(self.width)]
+        return [[j for j in range(self.width) if columns[j] >> i & 1] for i in range(self.width)]
+
     def state(self, seed: int, stream: int, element: int, step: int) -> int:
         """The state that ``random_bits`` draws from; step 0 gives what to load into a register at reset."""
         units = 1 << 40 if self.units is None else self.units

@@ -17,6 +17,7 @@ from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
 from ..emulator.functions import Function
 from ..emulator.orders import lanes
+from ..emulator.random import LFSR
 from ..emulator.rounding import Rounding
 from ..emulator.rtl.design import design, subject
 from ..emulator.silicon.measure import Measurement, measure_netlist
@@ -109,6 +110,8 @@ def measured_cost(
     pipeline: int = 0,
     seed: int = 1,
     rounding: Rounding | str = "RNE",
+    random: str | None = None,
+    eager: bool = False,
 ) -> MeasuredCost:
     """Make, map and simulate a unit on data.
 
@@ -122,6 +125,7 @@ def measured_cost(
     clock_ns : map for this clock and wait so long between steps; None: for the least area, at the longest path.
     seed : of the random bits of stochastic rounding.
     rounding : of a function unit; a datapath has its own.
+    random, eager : as ``rtl.design.design`` takes them: the unit's own LFSR; eager stochastic rounding.
     """
     unit = subject(unit, rounding)
     if isinstance(unit, Datapath):
@@ -129,13 +133,13 @@ def measured_cost(
             raise HalfulpError(f"{unit.name} is measured on dot products that Machine.capture saved.")
         if not data:
             raise HalfulpError("there are no operands to measure with: capture some dot products.")
-        made = design(unit, pipeline=pipeline)
-        stimulus = captured_stimulus(unit, data, seed)
+        made = design(unit, pipeline=pipeline, random=random, eager=eager)
+        stimulus = captured_stimulus(unit, data, seed, made.random)
     else:
         if not isinstance(data, Mapping):
             raise HalfulpError(f"{unit.name} is a function unit: it is measured on the values of its operands.")
-        made = design(unit, pipeline=pipeline)
-        stimulus = _function_stimulus(unit, data, seed)
+        made = design(unit, pipeline=pipeline, random=random, eager=eager)
+        stimulus = _function_stimulus(unit, data, seed, made.random)
     whole, parts = (
         measure_netlist(synthesise(made.verilog, made.name, liberty, clock_ns, hierarchy), stimulus, clock_ns)[0]
         for hierarchy in (False, True)
@@ -203,15 +207,18 @@ def _checked(values: Mapping[str, np.ndarray], where: str) -> None:
         raise HalfulpError(f"{where}: operands are arrays of one shape, of two values at least.")
 
 
-def _function_stimulus(function: Function, data: Mapping[str, ArrayLike], seed: int) -> Columns:
-    """The codes of each port, operation by operation."""
+def _function_stimulus(function: Function, data: Mapping[str, ArrayLike], seed: int, lfsr: LFSR | None) -> Columns:
+    """The codes of each port, operation by operation; an LFSR of the unit's own is loaded first."""
     values = {name: np.asarray(array) for name, array in data.items()}
     _checked(values, f"operands of {function.name}")
     columns = {}
     for name, fmt in zip("abc", function.numbers, strict=False):
         flat = quantize(values[name].astype(np.float64).ravel(), fmt)
         columns[name] = encode(flat, fmt).tolist()
-    if function.random_bits:
+    count = len(columns["a"])
+    if lfsr is not None:
+        columns |= {"seed_load": [1] + [0] * (count - 1), "seed": [lfsr.seed] * count}
+    elif function.random_bits:
         draw = np.random.Generator(np.random.Philox(key=[seed, 2]))
-        columns["random"] = draw.integers(0, 1 << function.random_bits, len(columns["a"]), dtype=np.uint64).tolist()
+        columns["random"] = draw.integers(0, 1 << function.random_bits, count, dtype=np.uint64).tolist()
     return columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import chain, count, repeat
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,16 @@ def dot_stimulus(
     return dict(columns)
 
 
-def captured_stimulus(datapath: Datapath, dots: Iterable[Dot], seed: int = 1) -> Columns:
-    """The ports' codes, clock by clock, of captured dot products, one after the other; random bits are fresh ones."""
+def captured_stimulus(datapath: Datapath, dots: Iterable[Dot], seed: int = 1, random: LFSR | None = None) -> Columns:
+    """The ports' codes, clock by clock, of captured dot products, one after the other; random bits are fresh ones, or
+    those of the unit's own LFSR, loaded once."""
     columns = defaultdict[str, list[int]](list)
     for call, held in enumerate(dots):
         operands = (held.a, held.a_scales), (held.b, held.b_scales)
         drawn = _random(datapath, len(held.a), seed, call)
-        for clock, bits in zip(_clocks(datapath, len(held.a), *operands), drawn, strict=True):
+        if random is not None:
+            drawn = ({"seed_load": int(clear and not call), "seed": random.seed} for clear in chain([1], repeat(0)))
+        for clock, bits in zip(_clocks(datapath, len(held.a), *operands), drawn, strict=random is None):
             for port, word in (clock | bits).items():
                 columns[port].append(word)
     return dict(columns)

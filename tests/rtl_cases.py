@@ -161,7 +161,7 @@ def check_datapath(text, number, pipelines, folder, simulator="iverilog", longes
     """Simulates the unit of a datapath with each number of pipeline registers."""
     datapath = Datapath.parse(text)
     columns = dot_stimulus(datapath, number, longest=longest, random=how.get("random"))
-    assert sum(columns["check"]) > number // 10
+    assert sum(columns["check"]) > number // (longest + 4)
     for pipeline in pipelines:
         unit = DotUnit(datapath, pipeline, **how)
         assert not how.get("eager") or any(name.startswith("choose") for name in unit.parts)

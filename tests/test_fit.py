@@ -8,7 +8,6 @@ from pathlib import Path
 import halfulp as hu
 import pytest
 from halfulp.emulator import prices
-from halfulp.emulator.plan import plan
 from halfulp.emulator.prices import LIBRARIES, library
 from halfulp.emulator.silicon.characterize import COMMAND, ENERGIES, Table, parse
 from halfulp.emulator.silicon.designs import designs, find
@@ -78,7 +77,7 @@ def test_a_fit_finds_what_a_table_was_made_of() -> None:
     rows = []
     for name, old in real.designs().items():
         design = find(name)
-        found = plan(design.parse(), design.pipeline)
+        found = design.plan()
         parts: dict[str, dict[str, float]] = {}
         for part in found.parts:
             into = parts.setdefault(part.name, dict.fromkeys(QUANTITIES, 0.0))

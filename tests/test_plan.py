@@ -52,13 +52,15 @@ _SIZED = ("multiply", "align", "add", "normalise", "sum", "leading", "scale", "b
 def built(unit) -> Counter[tuple[str, int]]:
     """Name and width of each part that the generator put into a unit."""
     pytest.importorskip("amaranth")
-    from halfulp.emulator.rtl import align, dot, integers, rounding, sums, trees
+    from halfulp.emulator.rtl import align, dot, eager, integers, rounding, sums, trees
 
     found: Counter[tuple[str, int]] = Counter()
     for name, part in unit.parts.items():
         match part:
             case align.Align():
                 width = part.window.bits
+            case eager.EagerAdd():
+                width = part.window.head
             case align.Add():
                 width = part.number.shape.bits - 2  # without carry and sticky bit
             case rounding.Normalise():
@@ -104,6 +106,21 @@ def test_a_datapaths_parts_are_those_of_its_rtl(text: str) -> None:
     assert sum(n for (name, _), n in ours.items() if name == "normalise") == sum(
         n for (name, _), n in theirs.items() if name == "normalise"
     )
+
+
+@pytest.mark.parametrize("text", ["fp8_e5m2/e6m5@SR9", "bf16/fp32@SR8", "fp8_e4m3/fp16@SR6:exact2", "fp16@SR20"])
+def test_parts_of_eager_units_with_an_lfsr(text: str) -> None:
+    pytest.importorskip("amaranth")
+    from halfulp.emulator.rtl.dot import DotUnit
+
+    lfsr = hu.LFSR(32, clocks=3)
+    unit, found = DotUnit(hu.Datapath.parse(text), 0, lfsr, eager=True), plan(text, 0, lfsr, eager=True)
+    assert planned(found.parts) == built(unit)
+    registers = sum(part.counts["flipflops"] for part in found.parts if part.kind == "registers")
+    assert registers == sum(len(register) for register, _ in unit.registers)
+    carries = {part.counts["carries"] for part in found.parts if part.kind == "choose"}
+    assert carries == {len(unit.parts[name].taken) - 1 for name in unit.parts if name.startswith("choose")}
+    assert sum(part.counts["loads"] for part in found.parts if part.kind == "lfsr") == 32
 
 
 @pytest.mark.parametrize("text", FUNCTIONS)

@@ -330,10 +330,10 @@ def test_macs_with_flags(formats, tmp_path):
 
 
 def test_some_eager_units(tmp_path):
-    prove(functions(["e2m2_add"], ["SR1", "SR3"]), integers, tmp_path, eager=True)
-    with pytest.raises(AssertionError, match="e2m2_add SR3: sat"):
-        wrong = ("below1 = shifted_out1 + {", "below1 = shifted_out1 - {")
-        prove(functions(["e2m2_add"], ["SR3"]), integers, tmp_path, wrong, eager=True)
+    prove(functions(["e3m1_add"], ["SR1", "SR3"]), integers, tmp_path, eager=True)
+    with pytest.raises(AssertionError, match="e3m1_add SR3: sat"):
+        wrong = ("shifted_out1 + random", "shifted_out1 - random")
+        prove(functions(["e3m1_add"], ["SR3"]), integers, tmp_path, wrong, eager=True)
 
 
 @pytest.mark.slow

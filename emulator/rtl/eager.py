@@ -16,12 +16,12 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Const, Mux, Value
 
 from ..errors import HalfulpError
-from ..formats import FloatFormat
+from ..formats import FloatFormat, Format
 from ..rounding import Mode
+from . import shapes
 from .align import Add, Aligned
 from .part import Number, Part, any_bit, leading_zeros, shift_left
-from .shapes import Need, Window, gradual
-from .shapes import shape as shape_of
+from .shapes import Need, gradual
 
 
 class EagerSum(NamedTuple):
@@ -46,11 +46,7 @@ class Led(Part):
 
     def __init__(self, x: Number) -> None:
         super().__init__()
-        zeros = max(z for z, _ in x.shape.zeros)
-        highest = x.shape.highest + zeros
-        shape = replace(
-            x.shape, base=x.shape.base - zeros, highest=highest, zeros=((0, highest),), led_from=x.shape.last
-        )
+        zeros, shape = max(z for z, _ in x.shape.zeros), shapes.led(x.shape)
         x = self.take_number("x", x)
         count, _ = leading_zeros(self, "zeros", x.magnitude[-zeros - 1 :])
         count = self.let("count", count)
@@ -58,9 +54,9 @@ class Led(Part):
         self.number = replace(x, shape=shape, magnitude=shift_left(self, "led", x.magnitude, count), offset=offset)
 
 
-def led(part: Part, name: str, x: Number, fmt: FloatFormat) -> Number:
+def led(part: Part, name: str, x: Number, fmt: Format) -> Number:
     """A summand as eager sums take it: products and sums begin with a one; numbers of ``fmt`` may be subnormal."""
-    return x if x.shape.normalised or x.shape == shape_of(fmt) else part.inside(f"led_{name}", Led(x)).number
+    return x if shapes.is_led(x.shape, fmt) else part.inside(f"led_{name}", Led(x)).number
 
 
 class EagerAdd(Add):
@@ -78,8 +74,8 @@ class EagerAdd(Add):
         sticky, swap = self.take("sticky", aligned.sticky), self.take("swap", aligned.swap)
         tail = window.bits - window.head
         self.tail, self.sticky, self.random = small[:tail], sticky, self.take("random", random)
-        sign_y = y.sign
-        if window.anchored:  # a zero may count as the larger number: the other one is not to be subtracted from it
+        sign_y, above = y.sign, y.shape.top + y.shape.lowest > x.shape.top + x.shape.lowest
+        if window.anchored and above:  # a zero may count as the larger number: nothing is to be subtracted from it
             sign_y = self.let("sign_y", Mux(y.zero, x.sign, y.sign))
         self.subtract = subtract = self.let("subtract", x.sign ^ sign_y)
         reaches = self.let("reaches", any_bit(self.tail) | sticky)
@@ -91,19 +87,16 @@ class EagerAdd(Add):
         magnitude = self.let("magnitude", ((total ^ swapped.replicate(shape.bits)) + swapped)[: shape.bits])
         zero = self.let("zero", ~(magnitude.any() | reaches))
         number = self._number(shape, x, y, aligned.offset, magnitude, zero, swap, swapped, need.rounding.mode)
-        if window.anchored:
+        if window.anchored and above:
             opposite = self.let("sign_of_sum", Mux(y.zero & ~zero & ~number.infinity, x.sign, number.sign))
             number = number.map(lambda field, value: opposite if field == "sign" else value)
-        shifts = max(_first_cut(window, 0), window.tail_zeros + 3)
-        self.sum = EagerSum(number, tuple(self._carry(n, magnitude) for n in range(shifts)))
+        carries = (self._carry(n, *chain, magnitude) for n, chain in enumerate(window.chains))
+        self.sum = EagerSum(number, tuple(carries))
 
-    def _carry(self, shift: int, magnitude: Value) -> Value:
+    def _carry(self, shift: int, cut: int, low: int, magnitude: Value) -> Value:
         """Whether the random bits carry into the kept ones, if these begin ``shift`` places under the carry's."""
-        k, cut = self.need.rounding.random_bits, max(_first_cut(self.window, shift), 0)
-        if cut > k:
-            magnitude, cut = magnitude[cut - k :], k
-        low, carry = k - cut, Const(0, 1)
-        if low and shift <= self.window.tail_zeros + 2:
+        carry, further_cut = Const(0, 1), self.window.cut(shift) - cut
+        if low:
             out = Cat(Const(0, max(low - len(self.tail), 0)), self.tail)
             out, further = out[len(out) - low :], any_bit(out[: len(out) - low]) | self.sticky
             subtract = self.subtract if shift else Const(0, 1)  # a difference does not carry
@@ -113,13 +106,7 @@ class EagerAdd(Add):
             carry = self.let(f"carry_below{shift}", total[low] & ~self.borrowless if shift else total[low])
         if not cut:
             return carry
-        return self.let(f"carry{shift}", (magnitude[:cut] + self.random[low:] + carry)[cut])
-
-
-def _first_cut(window: Window, shift: int) -> int:
-    """Bits of the head that are cut off if the kept ones begin ``shift`` places under the carry's."""
-    assert window.need.precision is not None
-    return window.sum.bits - shift - window.need.precision
+        return self.let(f"carry{shift}", (magnitude[further_cut:][:cut] + self.random[-cut:] + carry)[cut])
 
 
 class Chosen(Part):

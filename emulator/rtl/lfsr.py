@@ -18,9 +18,8 @@ class Lfsr(Part):
         super().__init__()
         held, load, seed = self.take("held", held), self.take("load", load), self.take("seed", seed)
         self.state = state = self.let("state", Mux(load, seed, held))
-        columns = [lfsr.after(lfsr.clocks, 1 << j) for j in range(lfsr.width)]  # what each bit turns into
-        taps = ([state[j] for j in range(lfsr.width) if columns[j] >> i & 1] for i in range(lfsr.width))
-        self.following = self.let("following", Cat(reduce(xor, some, Const(0, 1)) for some in taps))
+        bits = (reduce(xor, (state[j] for j in taps), Const(0, 1)) for taps in lfsr.taps)
+        self.following = self.let("following", Cat(bits))
 
 
 def own_lfsr(unit: Part, lfsr: LFSR, bits: int) -> tuple[list[Signal], Value]:

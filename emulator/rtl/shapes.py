@@ -163,6 +163,20 @@ class Window:
         pairs = ((self.x, self.y), (self.y, self.x))
         return max((z for a, b in pairs for z, h in a.zeros if a.top + h - b.last >= self.head), default=-1)
 
+    @property
+    def chains(self) -> list[tuple[int, int]]:
+        """Of an eager sum, by shift: bits of the head, and of what lies below, that random bits are added to."""
+        k, found = self.need.rounding.random_bits, []
+        for shift in range(max(self.cut(0), self.tail_zeros + 3)):
+            of_head = min(self.cut(shift), k)
+            found.append((of_head, k - of_head if shift <= self.tail_zeros + 2 else 0))
+        return found
+
+    def cut(self, shift: int) -> int:
+        """Bits of the head that are cut off if the kept ones begin ``shift`` places under the carry's."""
+        assert self.need.precision is not None
+        return max(self.sum.bits - shift - self.need.precision, 0)
+
     def _bits(self, fraction: int, quantum: int | None) -> int:
         """Width such that, with a sticky bit below, the sum is rounded as the exact one is.
 
@@ -220,6 +234,18 @@ def fixed(first: int, last: int, **known: bool) -> Shape:
     """The shape of integers whose bits have exponents ``first`` to ``last``."""
     bits = checked(first - last + 1)
     return Shape(bits, last, zeros=((bits - 1, 0),), **known)
+
+
+def led(x: Shape) -> Shape:
+    """The shape of numbers shifted up until they begin with a one."""
+    zeros = max(z for z, _ in x.zeros)
+    highest = x.highest + zeros
+    return replace(x, base=x.base - zeros, highest=highest, zeros=((0, highest),), led_from=x.last)
+
+
+def is_led(x: Shape, fmt: Format) -> bool:
+    """Whether an eager sum into ``fmt`` takes a number as it is: products and sums are to begin with a one."""
+    return x.normalised or x == shape(fmt)
 
 
 def without_specials(x: Shape) -> Shape:

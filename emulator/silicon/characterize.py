@@ -1,8 +1,8 @@
 """Characterise a library: a few hundred designs made, mapped and measured, for the cost model to be fitted to.
 
-A row is "all" of a design, mapped as one module; or one part of it ("unpack", "align", ...: all instances of that name
-together; "top": what is outside of them), mapped module by module, which takes more (float units 10-25 % of area). The
-table is written anew after each design, so that an interrupted run goes on where it was.
+A row is one part of a design ("unpack", "align", ...: all instances of that name together; "top": what is outside of
+them), or "all" of it, mapped module by module. The table is written anew after each design, so that an interrupted run
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -95,29 +95,27 @@ def measure_design(design: Design, liberty: str) -> Rows:
     from .synthesis import synthesise
 
     subject = design.parse()
-    unit = DotUnit(subject, design.pipeline) if isinstance(subject, Datapath) else Unit(subject)
-    verilog = text(unit, "dut", unit.ports)
-    stimuli = {distribution: operands(unit.ports, subject, distribution) for distribution in DISTRIBUTIONS}
+    how = design.pipeline, design.lfsr, design.eager
+    unit = DotUnit(subject, *how) if isinstance(subject, Datapath) else Unit(subject, False, *how)
+    netlist = synthesise(text(unit, "dut", unit.ports), "dut", liberty)
     parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     names: dict[str, set[str]] = defaultdict(set)
-    for keep_hierarchy in (False, True):
-        netlist = synthesise(verilog, "dut", liberty, keep_hierarchy=keep_hierarchy)
-        for distribution, stimulus in stimuli.items():
-            found, _ = measure_netlist(netlist, stimulus, period_ns=0.0)
-            for component, values in found.by_component.items():
-                name = stem(component) if keep_hierarchy else "all"
-                names[name].add(component.split(".")[0])
-                for kind in MEASURES:
-                    parts[name][f"{kind}_{distribution}_pj"] += values[f"energy_{kind}_pj"]
-                if distribution == DISTRIBUTIONS[0]:
-                    parts[name]["area_um2"] += values["area_um2"]
-                    parts[name]["leakage_nw"] += values["leakage_nw"]
-        if not keep_hierarchy:
-            parts["all"]["delay_ns"] = found.delay_ns
+    for distribution in DISTRIBUTIONS:
+        found, _ = measure_netlist(netlist, operands(unit.ports, subject, distribution), period_ns=0.0)
+        for component, values in found.by_component.items():
+            part = parts[stem(component)]
+            names[stem(component)].add(component.split(".")[0])
+            for kind in MEASURES:
+                part[f"{kind}_{distribution}_pj"] += values[f"energy_{kind}_pj"]
+            if distribution == DISTRIBUTIONS[0]:
+                part["area_um2"] += values["area_um2"]
+                part["leakage_nw"] += values["leakage_nw"]
+    total = {column: sum(part[column] for part in parts.values()) for column in ("area_um2", "leakage_nw", *ENERGIES)}
+    everything = {"all": total | {"delay_ns": found.delay_ns}, **dict(sorted(parts.items()))}
     rows = [
-        {"design": design.name, "part": name, "instances": str(len(names[name]))}
+        {"design": design.name, "part": name, "instances": str(len(names[name]) or 1)}
         | {column: f"{values[column]:.6g}" if column in values else "" for column in COLUMNS[3:]}
-        for name, values in sorted(parts.items(), key=lambda item: (item[0] != "all", item[0]))
+        for name, values in everything.items()
     ]
     return found.tool, rows
 

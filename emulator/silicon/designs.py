@@ -13,6 +13,8 @@ from ..datapath import Datapath
 from ..formats import FixedFormat, FloatFormat, Format, PositFormat
 from ..functions import Function, function
 from ..orders import Blocked, lanes
+from ..plan import Plan, plan
+from ..random import LFSR, source
 
 VECTORS = 600  #: of a measurement
 DOT_STEPS = 50  #: clocks of each dot product
@@ -29,10 +31,22 @@ class Design:
     subject: str
     pipeline: int = 0
     held: bool = False
+    random: str = ""  #: the unit's own LFSR, if it has one
+    eager: bool = False
 
     @property
     def name(self) -> str:
-        return self.subject + (f" pipeline={self.pipeline}" if self.pipeline else "")
+        options = [f"pipeline={self.pipeline}" if self.pipeline else "", f"random={self.random}" if self.random else ""]
+        return " ".join(filter(None, [self.subject, *options, "eager" * self.eager]))
+
+    @property
+    def lfsr(self) -> LFSR | None:
+        found = source(self.random) if self.random else None
+        assert found is None or isinstance(found, LFSR)
+        return found
+
+    def plan(self) -> Plan:
+        return plan(self.parse(), self.pipeline, self.lfsr, self.eager)
 
     @property
     def is_function(self) -> bool:
@@ -47,9 +61,10 @@ class Design:
 
 def find(name: str) -> Design:
     """A design by its name in a table."""
-    subject, _, pipeline = name.partition(" pipeline=")
+    subject, *options = name.split()
+    given = dict(option.partition("=")[::2] for option in options)
     held = any(name == design.name for design in designs() if design.held)
-    return Design(subject, int(pipeline or 0), held)
+    return Design(subject, int(given.get("pipeline", 0)), held, given.get("random", ""), "eager" in given)
 
 
 _FLOATS = "e2m1finite e2m3finite e3m4 e4m3fn e4m3 e4m7 e5m2 e5m6 e5m10 e6m9 e6m13 e8m3 e8m7 e8m10 e8m15 e8m19 e8m23"
@@ -86,6 +101,11 @@ _DOTS = (
     " mxfp6_e2m3/bf16:fused8 mxint8/fp32:exact8 nvfp4/fp32:fused4 nvfp4/fp32:exact16 msfp16/fp32:exact16"
 )
 _PIPELINED = "bf16/fp32 int8/int32 fp8_e4m3/fp16:fused4"
+_EAGER = (
+    "fp8_e5m2/e6m5@SR9 fp8_e5m2/e6m5@SR13 e5m2ftz/e6m5ftz@SR11 bf16/fp32@SR8 bf16@SR8 fp8_e4m3/fp16@SR7 e4m3_add@SR8"
+    " e5m10_add@SR8"
+)
+_LFSRS = "fp8_e5m2/e6m5@SR9:lfsr9 bf16/fp32@SR8:lfsr16 bf16@SR13:lfsr32 fp8_e4m3/fp16@SR7:lfsr24 e5m10_add@SR4:lfsr12"
 _HELD = (
     "e4m4/e5m8 e5m5/e6m11 e6m7/e8m17 e5m8/fp32 e8m5/e8m12 e8m9/e8m21 e4m3/e6m7@SR6 int6/int20 int10/int32 q6.6/q8.8"
     " q3.5/q6.10@SR5 e4m3/e5m8:fused3 e5m3/e8m11:fused6g1 bf16/e8m19:fused6 e5m7/fp32:fused4g3 int8/int28:fused6"
@@ -118,6 +138,10 @@ def designs() -> list[Design]:
         *(Design(subject) for subject in subjects),
         *(Design(subject, pipeline) for subject in _PIPELINED.split() for pipeline in (1, 3)),
         *(Design(subject, held=True) for subject in _HELD.split()),
+        *(Design(subject, eager=True) for subject in _EAGER.split()),
+        *(Design(subject, random=lfsr) for subject, _, lfsr in (text.partition(":") for text in _LFSRS.split())),
+        Design("e4m3/e6m7@SR6", held=True, eager=True),
+        Design("fp8_e4m3/bf16@SR10", held=True, random="lfsr20", eager=True),
     ]
 
 
@@ -152,6 +176,10 @@ def operands(ports: list[Any], subject: Function | Datapath, distribution: str, 
             assert isinstance(subject, Datapath) and isinstance(subject.order, Blocked)
             steps = max(subject.order.length // lanes(subject.order), 1)
             stimulus["fold"] = (np.arange(VECTORS) % DOT_STEPS % steps == steps - 1).astype(np.uint8)
+        elif port.name == "seed_load":
+            stimulus[port.name] = (np.arange(VECTORS) == 0).astype(np.uint8)
+        elif port.name == "seed":
+            stimulus[port.name] = [1] * VECTORS
         elif port.name.startswith("random"):
             bits = [draw.integers(0, 2, VECTORS, dtype=np.uint8) for _ in range(len(port))]
             stimulus[port.name] = _packed(bits, 1)

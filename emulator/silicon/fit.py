@@ -1,10 +1,9 @@
 """Fit prices of parts to the table of a characterised library: non-negative least squares, kind by kind of part.
 
 Each row of the table is an equation: the counts of a design's parts of one kind, times coefficients, are what they
-take, mapped by themselves. A share for each kind then makes the parts add up to designs that are mapped as one module.
-Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far off
-weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each predicted
-by a fit that has not seen it.
+take. Equations weigh by what the whole design takes, as it is its error, relative, that is to be small, and those far
+off weigh less (three rounds of reweighting, toward least absolute errors). Errors are of the whole design, each
+predicted by a fit that has not seen it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from scipy.optimize import nnls
 
 from ..counts import FEATURES
 from ..errors import HalfulpError
-from ..plan import Plan, plan
+from ..plan import Plan
 from ..prices import Errors, Library, features, path, stages
 from .characterize import ENERGIES, Table, read_table
 from .designs import find
@@ -45,7 +44,7 @@ def measured(table: Table) -> list[Measured]:
     found = []
     for name, rows in table.designs().items():
         design = find(name)
-        planned = plan(design.parse(), design.pipeline)
+        planned = design.plan()
         kinds = {part.name: part.kind for part in planned.parts} | {"top": "registers"}
         parts: dict[str, dict[str, float]] = {part.kind: dict.fromkeys(QUANTITIES, 0.0) for part in planned.parts}
         for part in planned.parts:  # of one name, but several kinds, which the table does not tell apart
@@ -95,30 +94,15 @@ class _Equations:
         counts, values = self.counts[kind][keep], self.values[kind][keep]
         return solve(counts, values, 1 / self.total[self.rows[kind][keep]])
 
-    def prices(self, coefficients: dict[str, np.ndarray]) -> np.ndarray:
-        """(designs, kinds) what the parts of each kind take, mapped by themselves."""
-        found = np.zeros((len(self.designs), len(self.rows)))
-        for column, (kind, rows) in enumerate(self.rows.items()):
-            found[rows, column] = self.counts[kind] @ coefficients[kind]
-        return found
-
-    def shares(self, prices: np.ndarray, without: Collection[int]) -> np.ndarray:
-        """(kinds,) what is left of the parts of each kind in a design that is mapped as one module."""
-        keep = np.array([i not in without for i in range(len(self.designs))])
-        return solve(prices[keep], self.total[keep], 1 / self.total[keep])
-
     def errors(self, coefficients: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Relative errors of the designs that were fitted to, each left out in turn; of those held out."""
         held = {i for i, design in enumerate(self.designs) if design.held}
-        known = self.prices(coefficients)
-        shares = self.shares(known, held)
-        predicted = known @ shares
-        for i in sorted(set(range(len(self.designs))) - held):
-            own = np.zeros(known.shape[1])
-            for column, (kind, rows) in enumerate(self.rows.items()):
-                for j in np.flatnonzero(rows == i):
-                    own[column] = self.counts[kind][j] @ self.fit(kind, held | {i})
-            predicted[i] = own @ self.shares(known, held | {i})
+        known = {kind: counts @ coefficients[kind] for kind, counts in self.counts.items()}
+        predicted = np.zeros(len(self.designs))
+        for kind, rows in self.rows.items():
+            for j, i in enumerate(rows):
+                left_out = self.counts[kind][j] @ self.fit(kind, held | {i}) if i not in held else known[kind][j]
+                predicted[i] += left_out
         relative = np.abs(predicted / self.total - 1)
         chosen = np.array([design.held for design in self.designs])
         return relative[~chosen], relative[chosen]
@@ -147,11 +131,7 @@ def fit(table: Table) -> Library:
     for quantity in QUANTITIES:
         equations = _Equations(designs, quantity)
         found = {kind: equations.fit(kind, held) for kind in equations.rows}
-        shares = equations.shares(equations.prices(found), held)
-        coefficients[quantity] = {
-            kind: tuple(float(f"{share * c:.6g}") for c in values)
-            for share, (kind, values) in zip(shares, found.items(), strict=True)
-        }
+        coefficients[quantity] = {kind: tuple(float(f"{c:.6g}") for c in values) for kind, values in found.items()}
         errors[quantity] = _summary(*equations.errors(found))
     delay, errors["delay_ns"] = _delay(designs)
     domain: dict[str, tuple[float, ...]] = {}
