@@ -245,5 +245,5 @@ def report(
     ]
     table(shown, {key: key for key in shown[0]})
     out.print(tables.headline(rows, records))
-    out.print(f"Costs are first-cut estimates at {node} from published tables; bases and sources are on the page.")
+    out.print(f"Costs are estimates at {node}, fitted to mapped designs; bases and sources are on the page.")
     out.print(f"Report: {written.resolve()}")

@@ -124,9 +124,8 @@ class Array:
         """What the array is made of.
 
         Of the units, as ``cost`` prices them, the multipliers of block scales are told apart. Every unit has registers
-        for its operands, and for a sum, which is part of the unit but where published units were added up. There is
-        one output rounding unit for each column, where the output format is not the accumulator's (Gupta et al. 2015,
-        arXiv:1502.02551: 28 for 784 units).
+        for its operands; that of the sum is a part of the unit. There is one output rounding unit for each column,
+        where the output format is not the accumulator's (Gupta et al. 2015, arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
         whole = replace(dp, output=dp.accumulator)
@@ -140,10 +139,7 @@ class Array:
             area = area._replace(value=area.value - number * each.value)
             parts.append(Part("block scale multipliers", units * number, each))
         register = self._memory("register", "area_um2_per_bit")
-        bits = {"operand registers": self._operand_bits}
-        if not any(name == "top" for name, _, _ in unit.parts):
-            bits["sum registers"] = dp.accumulator.bits
-        parts = [Part("units", units, area), *parts, *(Part(name, units * n, register) for name, n in bits.items())]
+        parts = [Part("units", units, area), *parts, Part("operand registers", units * self._operand_bits, register)]
         output = output_operation(dp)
         if output is not None:
             parts.append(Part("output rounding units", self.cols, technology.unit(output).area_um2))

@@ -2,22 +2,25 @@
 
 Nodes with a library (``prices.LIBRARIES``) are priced part by part by what was fitted to measured designs (``fitted``;
 ``extrapolated``, with half as much again in the band, where a part is larger than all that was measured). Between them
-``scaling`` interpolates (``scaled``). Where the published table ``units.csv`` has that very unit at a node without a
-library, its number is handed out as printed (``table``). Rounding into posits, of which there is no hardware here, is
-``assumed`` to take a shifter.
+``scaling`` interpolates (``scaled``). Rounding into posits, of which there is no hardware here, is ``assumed`` to take
+a shifter. A price is a sum over parts, each of which grows with every width, and so does the sum.
 
-Energy of fitted units lies between that of settled values alone and that with all glitches which pass gates with
-inertia, of normally distributed operands; the value is their geometric mean, and the band goes from one to the other,
-wider by the 90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
+Published numbers (``units.csv``) differ from those, and from each other, by factors; a unit that is priced by them
+would cost more or less than one of a bit more that is not. They come out only of ``Technology(published=True)``, as
+printed (``table``).
+
+Energy of a part lies between that of settled values alone and that with all glitches which pass gates with inertia, of
+normally distributed operands; the value is their geometric mean, and the band goes from one to the other, wider by the
+90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,8 +34,7 @@ from .ledger import Ledger, Operation, dot_operations
 from .orders import Blocked, Fusing
 from .plan import Plan, operation_plan, plan
 
-QUANTITIES = ("energy_pj", "area_um2", "delay_ns")
-SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
+QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
 
 #: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
 #: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
@@ -70,11 +72,12 @@ class Price(NamedTuple):
 
 
 class UnitCost(NamedTuple):
-    """Prices of one operation."""
+    """Prices of one operation, or of some parts."""
 
     energy_pj: Price
     area_um2: Price
     delay_ns: Price
+    leakage_nw: Price
 
 
 @cache
@@ -115,14 +118,15 @@ class Technology:
     ----------
     node : ``"130nm"`` (IHP SG13G2), ``"7nm"`` (ASAP7, predictive), ``"2nm"`` (GT2N, predictive), or a node in between,
         as in ``"28nm"``, which is scaled.
+    published : whether operations that ``units.csv`` has at the node are priced as printed there.
     """
 
-    def __init__(self, node: str = "45nm") -> None:
+    def __init__(self, node: str = "45nm", published: bool = False) -> None:
         nm = scaling.nanometres(node)
         sizes = sorted(map(scaling.nanometres, prices.LIBRARIES))
         if not sizes[0] <= nm <= sizes[-1]:
             raise HalfulpError(f"no prices for node {node!r}: choose {', '.join(NODES[:-1])} or {NODES[-1]}.")
-        self.node = node  #: technologies of one node are the same
+        self.node, self.published = node, published  #: technologies that have both in common are the same
         fitted = sorted(prices.LIBRARIES, key=scaling.nanometres, reverse=True)
         #: The libraries that the node lies between, the larger first; one if it has its own.
         self.between: tuple[str, ...] = (
@@ -132,86 +136,81 @@ class Technology:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Technology) and self.node == other.node
+        return isinstance(other, Technology) and (self.node, self.published) == (other.node, other.published)
 
     def __hash__(self) -> int:
-        return hash(self.node)
+        return hash((self.node, self.published))
 
     # ---- from libraries
 
-    def _fitted(
-        self, library: prices.Library, energy: tuple[float, float], area: float, delay: float, far: bool
-    ) -> UnitCost:
-        """Prices from a fit's numbers."""
-        basis = "extrapolated" if far else "fitted"
-        source, extra = frozenset([library.source]), FAR if far else BANDS[basis]
+    @cached_property
+    def _libraries(self) -> tuple[prices.Library, ...]:
+        return tuple(map(prices.library, self.between))
 
-        def one(value: float, quantity: str) -> Price:
-            return Price(value, basis, extra * (1 + library.errors[quantity].p90), source)
+    @cached_property
+    def _shares(self) -> tuple[float, ...]:
+        """Where the node lies between its two libraries, by quantity."""
+        larger, smaller = self.between
+        return tuple(scaling.position(self.node, larger, smaller, quantity) for quantity in QUANTITIES)
 
-        low = max(energy[0], 0.0)
-        high = max(energy[1], low)
-        width = math.sqrt(high / low) if low else 1.0
-        widest = 1 + max(library.errors[q].p90 for q in (SETTLED, INERTIAL))
-        return UnitCost(
-            Price(math.sqrt(low * high), basis, extra * width * widest, source),
-            one(max(area, 0.0), "area_um2"),
-            one(delay, "delay_ns"),
-        )
+    @cached_property
+    def _sources(self) -> frozenset[str]:
+        sources = [library.source for library in self._libraries]
+        return frozenset(sources if len(sources) == 1 else [*sources, scaling.SOURCE])
 
-    def _scaled(self, costs: list[UnitCost]) -> UnitCost:
-        """Prices between those of two libraries."""
-        if len(costs) == 1:
-            return costs[0]
-        found = []
-        for quantity, (a, b) in zip(QUANTITIES, zip(*costs, strict=True), strict=True):
-            share = scaling.position(self.node, self.between[0], self.between[1], quantity)
-            value = (
-                math.exp((1 - share) * math.log(a.value) + share * math.log(b.value)) if a.value and b.value else 0.0
-            )
-            band = BANDS["scaled"] * max(a.band, b.band)
-            found.append(Price(value, "scaled", band, a.sources | b.sources | {scaling.SOURCE}))
-        return UnitCost(*found)
+    def _price(self, i: int, found: Sequence[tuple[float, float]], far: bool) -> Price:
+        """Of QUANTITIES[i], from value and band on each library."""
+        a, band = found[0]
+        if len(found) == 1:
+            return Price(a, "extrapolated" if far else "fitted", band, self._sources)
+        (b, other), share = found[1], self._shares[i]
+        if not (a and b):
+            return Price(0.0, "scaled", 1.0, self._sources)
+        value, band = a ** (1 - share) * b**share, BANDS["scaled"] * max(band, other)
+        if QUANTITIES[i] == "leakage_nw":  # the libraries' transistors leak differently, by orders of magnitude
+            band = max(band, a / value, value / a, b / value, value / b)
+        return Price(value, "scaled", band, self._sources)
 
-    def _whole(self, planned: Plan) -> UnitCost:
-        """Prices of a unit; its energy is a clock's."""
-        costs = []
-        for node in self.between:
-            library = prices.library(node)
-            energy = (library.price(planned, SETTLED), library.price(planned, INERTIAL))
-            area, delay = library.price(planned, "area_um2"), library.delay_ns(planned)
-            costs.append(self._fitted(library, energy, area, delay, bool(library.outside(planned))))
-        return self._scaled(costs)
+    def _part(self, part: Part) -> UnitCost:
+        """Prices of parts alike, all of their number; the delay is that on the longest way."""
+        found, far = list[list[tuple[float, float]]](), False
+        for library in self._libraries:
+            area, leakage, low, high = library.figures(part)
+            high, beyond = max(low, high), bool(library.beyond(part))
+            energy, *others = [FAR * factor for factor in library.factors] if beyond else library.factors
+            values = (math.sqrt(low * high), area, library.way([part]), leakage)
+            bands = (energy * math.sqrt(high / low) if low else energy, *others)
+            found.append(list(zip(values, bands, strict=True)))
+            far |= beyond
+        return UnitCost(*[self._price(i, pair, far) for i, pair in enumerate(zip(*found, strict=True))])
 
-    def _longest(self, planned: Plan) -> Price:
-        """The longest way between registers."""
-        return self._whole(replace(planned, parts=tuple(replace(p, number=0) for p in planned.parts))).delay_ns
+    def _delay(self, ways: Iterable[Sequence[Part]]) -> Price:
+        """Of the longest way, each of parts one behind the other."""
+        ways = list(ways)
+        far = any(library.beyond(part) for library in self._libraries for way in ways for part in way)
+        extra = FAR if far else 1.0
+        found = [(max(map(library.way, ways), default=0.0), extra * library.factors[2]) for library in self._libraries]
+        return self._price(2, found, far)
 
-    def _parts(self, parts: Iterable[Part]) -> UnitCost:
+    def _sum(self, parts: Iterable[Part]) -> UnitCost:
         """Prices of parts that work together, one behind the other."""
-        return self._whole(Plan(tuple(replace(part, stage=0) for part in parts)))
+        parts = list(parts)
+        energy, area, _, leakage = [_total((p, 1) for p in of)[0] for of in zip(*map(self._part, parts), strict=True)]
+        return UnitCost(energy, area, self._delay([parts]), leakage)
 
     def _within(self, operation: Operation, datapath: Datapath) -> UnitCost:
         """What adding up, or normalising a fused sum, takes in a datapath's unit: what its other operations leave."""
         planned = plan(datapath)
         if operation.kind == "normalise":
-            return self._parts(p for p in planned.parts if p.role == "normalise")
-        own = [part for part in planned.parts if part.role in ("product", "add")]
+            return self._sum(p for p in planned.parts if p.role == "normalise")
+        whole = self._sum(p for p in planned.parts if p.role in ("product", "add"))
         others = [(op, n) for op, n in dot_operations(datapath, planned.macs).items() if op.kind == "mul"]
-        costs = []
-        for node in self.between:
-            library = prices.library(node)
-
-            def left(quantity: str, library: prices.Library = library) -> float:
-                whole = sum(library.part(p, quantity) for p in own)
-                rest = sum(n * library.price(operation_plan(op), quantity) for op, n in others)
-                return max(whole - rest, 0.0) / planned.macs
-
-            adding = [replace(p, stage=0) for p in own if p.role == "add"]
-            far = bool(library.outside(planned))
-            delay = library.delay_ns(Plan(tuple(adding)))
-            costs.append(self._fitted(library, (left(SETTLED), left(INERTIAL)), left("area_um2"), delay, far))
-        return self._scaled(costs)
+        products = [(self._sum(operation_plan(op).parts), n) for op, n in others]
+        left = [
+            price._replace(value=max(price.value - sum(n * unit[i].value for unit, n in products), 0.0) / planned.macs)
+            for i, price in enumerate(whole)
+        ]
+        return UnitCost(*left)._replace(delay_ns=self._delay([[p for p in planned.parts if p.role == "add"]]))
 
     # ---- operations
 
@@ -223,18 +222,20 @@ class Technology:
         multiplications, the prices add up to those of the unit without its registers.
         """
         within = operation.within
-        if within is not None and not self._published_datapath(within):
+        if within is not None and not (self.published and self._published_datapath(within)):
             return self._within(operation, within)
-        found = self._parts(operation_plan(replace(operation, within=None)).parts)
+        found = self._sum(operation_plan(replace(operation, within=None)).parts)
         if isinstance(operation.result, PositFormat):
             found = UnitCost(*(p._replace(basis="assumed", band=max(p.band, BANDS["assumed"])) for p in found))
+        if not self.published:
+            return found
         published = [self._published(operation, quantity) for quantity in QUANTITIES]
         return UnitCost(*(row or own for row, own in zip(published, found, strict=True)))
 
     def _published(self, operation: Operation, quantity: str) -> Price | None:
-        """The published price of that very unit, at a node without a library."""
+        """The published price of that very unit."""
         op = operation
-        if self.node in prices.LIBRARIES or op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
+        if op.kind not in ("mul", "add") or op.width or op.rounding.random_bits:
             return None
         fmt: Format | None = op.result or op.b
         if op.kind == "mul":
@@ -310,6 +311,7 @@ class Cost:
     energy_pj: float  #: per multiply-accumulate, memory excluded
     area_um2: float  #: of the whole unit, which does ``macs_per_cycle``
     delay_ns: float  #: the longest way between registers, or from operands to the sum
+    leakage_nw: float  #: of the whole unit
     macs_per_cycle: int
     basis: dict[str, str]  #: per quantity, the weakest basis among its terms
     band: dict[str, tuple[float, float]]  #: per quantity, low and high estimate
@@ -335,39 +337,35 @@ class Cost:
 
 @lru_cache(maxsize=4096)
 def _cost(datapath: Datapath, node: str, pipeline: int) -> Cost:
-    technology = Technology(node)
-    planned = plan(datapath, pipeline)
-    whole = replace(datapath, output=datapath.accumulator, output_rounding=datapath.rounding)
+    technology, planned = _technology(node), plan(datapath, pipeline)
+    units = [technology._part(part) for part in planned.parts]
     span = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
-    operations = dot_operations(whole, span)
-    energies = [(technology.unit(op).energy_pj, n / span) for op, n in operations.items()]
-    if technology._published_datapath(datapath):
-        parts = [(str(op), n, technology.unit(op)) for op, n in dot_operations(datapath, planned.macs).items()]
-        areas = [(unit.area_um2, n) for _, n, unit in parts]
-        delays = [(unit.delay_ns, 1) for _, _, unit in parts]
-        warnings: tuple[str, ...] = ()
-    else:
-        units = [technology._parts([part]) for part in planned.parts]
-        parts = [(part.name, part.number, unit) for part, unit in zip(planned.parts, units, strict=True)]
-        areas = [(unit.area_um2, 1) for unit in units]
-        registers = [u for part, u in zip(planned.parts, units, strict=True) if part.role == "registers"]
-        energies += [(unit.energy_pj, 1 / planned.macs) for unit in registers]
-        delays = [(technology._longest(planned), 1)]
-        warnings = _warnings(technology, planned)
-    terms: tuple[list[tuple[Price, float]], ...] = (energies, areas, delays)  # type: ignore[assignment]
-    totals = {q: _total(t) for q, t in zip(QUANTITIES, terms, strict=True)}
+    energies = []
+    for part, unit in zip(planned.parts, units, strict=True):
+        if part.stage < 2:
+            energies.append((unit.energy_pj, 1 / (span if part.role == "outer" else planned.macs)))
+    terms: dict[str, list[tuple[Price, float]]] = {
+        "energy_pj": energies,
+        "area_um2": [(unit.area_um2, 1) for unit in units],
+        "delay_ns": [(technology._delay(prices.stages(planned)), 1)],
+        "leakage_nw": [(unit.leakage_nw, 1) for unit in units],
+    }
+    totals = {q: _total(terms[q]) for q in QUANTITIES}
     return Cost(
         node,
-        energy_pj=totals["energy_pj"][0].value,
-        area_um2=totals["area_um2"][0].value,
-        delay_ns=totals["delay_ns"][0].value,
+        **{q: total.value for q, (total, _) in totals.items()},
         macs_per_cycle=planned.macs,
         basis={q: total.basis for q, (total, _) in totals.items()},
         band={q: band for q, (_, band) in totals.items()},
-        sources=tuple(sorted(frozenset[str]().union(*(total.sources for total, _ in totals.values())))),
-        parts=tuple(parts),
-        warnings=warnings,
+        sources=tuple(sorted(technology._sources)),
+        parts=tuple([(part.name, part.number, unit) for part, unit in zip(planned.parts, units, strict=True)]),
+        warnings=_warnings(technology, planned),
     )
+
+
+@cache
+def _technology(node: str) -> Technology:
+    return Technology(node)
 
 
 def _warnings(technology: Technology, planned: Plan) -> tuple[str, ...]:
@@ -385,8 +383,7 @@ def cost(datapath: Datapath | str, node: str = "45nm", pipeline: int = 0) -> Cos
     pipeline : ranks of registers besides that of the sum, as of ``rtl.dot.DotUnit``.
 
     The unit is that of ``rtl.dot``, all of its parts and registers. What works once per dot product (the rounding into
-    an output format, the last sum of lanes) counts in area and delay only: a run's energy includes it, and an outer
-    accumulator's addition counts once per block. Where the table has every unit of a sequential datapath, these are
-    added up as printed, without registers.
+    an output format, that of an exact accumulator, the last sum of lanes) counts in all but energy: a run's energy
+    includes it; an outer accumulator's addition counts once per block.
     """
     return _cost(Datapath.parse(datapath), node, pipeline)

@@ -34,7 +34,7 @@ FEATURES = {
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
 #: Kinds of parts whose results wait for their carries, bit by bit (a product) or all of them (operands change places, a
 #: sum is made positive); numbers of fixed point are negative half of the time. Others' carries are of exponents.
-STIRS = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
+STIRS: dict[str, float] = {"multiply": 1, "multiply_fixed": 1, "integers": 1, "align": 1, "add": 1, "sum": 1}
 STIRS |= {"unpack_fixed": 0.5, "unpack_posit": 0.5}
 
 
@@ -49,7 +49,7 @@ class Part:
     levels: float = 0.0  #: of multiplexers and trees on it
     width: int = 1  #: bits of the number that it works on
     number: int = 1
-    serial: int = 1  #: how many of them stand one behind the other
+    serial: int = 1  #: how many of them stand one behind the other on the longest way; 0 if it passes them by
     stage: int = 0  #: on the way to the product, 0; to the register, 1; from there to the output, 2
     role: str = ""  #: in a datapath: product, add, normalise, outer (addition of a block), output, registers
     alive: float = math.inf  #: bits of the number's width that change

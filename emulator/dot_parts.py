@@ -212,11 +212,10 @@ class DotParts(Parts):
         if 2 * half == n:
             left = right = self._subtree(product, half, fmt, how, 2 * times)
         else:
-            stir = self.stir
-            left = self._subtree(product, half, fmt, how, times)
-            stir, self.stir = self.stir, stir
+            aside, stir, self.aside = self.aside, self.stir, True  # beside the left one, which is at least as deep
             right = self._subtree(product, n - half, fmt, how, times)
-            self.stir = max(stir, self.stir)
+            self.aside, self.stir = aside, stir
+            left = self._subtree(product, half, fmt, how, times)
         self.added(right, left, fmt, how, times)
         return self.unpack(fmt, times)
 

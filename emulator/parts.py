@@ -280,7 +280,7 @@ class Parts:
     def __init__(self, fixed: bool = False) -> None:
         self.fixed, self.parts, self.stage = fixed, list[Part](), 0
         self.alive = math.inf  #: bits of a sum that change
-        self.multiplied = False
+        self.multiplied = self.aside = False
         self.clear()
         self.role = "product"
 
@@ -294,6 +294,7 @@ class Parts:
     def put(self, part: Part, number: int = 1, serial: int = 1) -> None:
         if not (number and any(part.counts.values())):
             return
+        serial = 0 if self.aside else serial
         summing, unpacks = part.kind in SUMMING, part.kind.startswith("unpack")
         stir = 0.0 if unpacks else self.stir if summing else max(self.stir, self.late)
         self.parts.append(
@@ -304,13 +305,13 @@ class Parts:
                 stage=self.stage,
                 role=self.role,
                 alive=self.alive,
-                stir=stir + (serial - 1) / 2 * part.stirs,
+                stir=stir + max(serial - 1, 0) / 2 * part.stirs,
                 turned=self.turned,
                 met=self.met,
             )
         )
         if summing:
-            self.stir, self.late = stir + serial * part.stirs, 0.0
+            self.stir, self.late = stir + max(serial, 1) * part.stirs, 0.0
             self.turned |= part.kind == "sum"
         else:
             self.late = max(self.late, part.stirs)

@@ -31,6 +31,8 @@ _CARRIES = (
     ("round", "round_to_fixed"),
     ("unpack", "unpack_fixed", "unpack_posit"),
 )
+_CARRY = {kind: i for i, kinds in enumerate(_CARRIES) for kind in kinds}
+SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
 
 
 def features(part: Part, quantity: str) -> tuple[float, ...]:
@@ -52,8 +54,12 @@ def stages(plan: Plan) -> list[list[Part]]:
 
 def path(parts: Sequence[Part]) -> tuple[float, ...]:
     """What the delay of parts one behind the other goes by: carries, by kind of part, and levels of other logic."""
-    ripples = [sum(p.serial * p.ripple for p in parts if p.kind in kinds) for kinds in _CARRIES]
-    return (*ripples, sum(p.serial * p.levels for p in parts))
+    found = [0.0] * (len(_CARRIES) + 1)
+    for part in parts:
+        if part.kind in _CARRY:
+            found[_CARRY[part.kind]] += part.serial * part.ripple
+            found[-1] += part.serial * part.levels
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -89,20 +95,56 @@ class Library:
         """Area (um2), leakage (nW) or energy (pJ a clock) of a unit."""
         return sum(self.part(part, quantity) for part in plan.parts)
 
+    def figures(self, part: Part) -> tuple[float, float, float, float]:
+        """Area, leakage, and energy settled and with glitches of a part, all of its number."""
+        counts, active = part.features, part.active
+        area, leakage, settled, moving, glitching = self._coefficients[part.kind]
+        return (
+            sum(map(mul, area, counts)),
+            sum(map(mul, leakage, counts)),
+            sum(map(mul, settled, active)),
+            sum(map(mul, moving, active)) + sum(map(mul, glitching, part.glitching)),
+        )
+
+    @cached_property
+    def _coefficients(self) -> dict[str, tuple[tuple[float, ...], ...]]:
+        """Kind of part -> those of ``figures``, those of glitches by themselves."""
+        found = {}
+        for kind, names in FEATURES.items():
+            *others, glitches = (
+                self.coefficients[q].get(kind, ()) for q in ("area_um2", "leakage_nw", SETTLED, INERTIAL)
+            )
+            found[kind] = (*others, glitches[: len(names)], glitches[len(names) :])
+        return found
+
+    def way(self, parts: Sequence[Part]) -> float:
+        """Delay (ns) of parts one behind the other."""
+        return sum(map(mul, self.delay, path(parts)))
+
     def delay_ns(self, plan: Plan) -> float:
         """The longest way between registers."""
-        return max(
-            (sum(c * x for c, x in zip(self.delay, path(stage), strict=True)) for stage in stages(plan)), default=0.0
+        return max(map(self.way, stages(plan)), default=0.0)
+
+    @cached_property
+    def factors(self) -> tuple[float, float, float, float]:
+        """The factors x/÷ within which 90 % of the designs' prices lie that a fit has not seen: of energy, area, delay
+        and leakage."""
+        settled, inertial, *others = (
+            1 + self.errors[quantity].p90 for quantity in (SETTLED, INERTIAL, "area_um2", "delay_ns", "leakage_nw")
         )
+        return (max(settled, inertial), *others)  # type: ignore[return-value]
+
+    def beyond(self, part: Part) -> str:
+        """A count of a part that is larger than in all that were measured, in words; empty if there is none."""
+        for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
+            if part.counts.get(name, 0.0) > most:
+                return f"{name} {part.counts[name]:g}, at most {most:g} measured"
+        return ""
 
     def outside(self, plan: Plan) -> list[str]:
         """What parts of a unit are larger than all that was measured, in words."""
-        found = {}
-        for part in plan.parts:
-            for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
-                if part.counts.get(name, 0.0) > most:
-                    found[part.name] = f"{part.name} ({name} {part.counts[name]:g}, at most {most:g} measured)"
-        return list(found.values())
+        found = {part.name: said for part in plan.parts if (said := self.beyond(part))}
+        return [f"{name} ({said})" for name, said in found.items()]
 
     @cached_property
     def source(self) -> str:

@@ -1,7 +1,8 @@
-"""Prices: published numbers come out as printed, everything else says what it is, and a ledger prices by hand."""
+"""Prices: everything says what it is, published numbers come out as printed if asked for, and a ledger by hand."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import time
@@ -31,15 +32,21 @@ def test_every_row_has_a_source_and_an_identifier() -> None:
         ("45nm", "add", "fp16", 0.4),
         ("45nm", "mul", "int8", 0.2),
         ("45nm", "add", "int32", 0.1),
+        ("7nm", "mul", "bf16", 0.21),
     ],
 )
 def test_published_energies_come_out_as_printed(node: str, unit: str, name: str, picojoule: float) -> None:
     fmt = hu.format(name)
-    price = hu.Technology(node).unit(hu.Operation(unit, fmt, fmt, fmt, RNE)).energy_pj
+    operation = hu.Operation(unit, fmt, fmt, fmt, RNE)
+    price = hu.Technology(node, published=True).unit(operation).energy_pj
     assert price.value == picojoule and price.basis == "table" and len(price.sources) == 1
+    ours = hu.Technology(node).unit(operation).energy_pj
+    if node == "45nm":  # bands of fitted prices are of the fit, not of the process
+        assert ours.basis == "scaled" and ours.value / ours.band < picojoule < ours.value * ours.band
+    assert hu.Technology(node) != hu.Technology(node, published=True)
 
 
-def test_a_nodes_library_comes_before_the_published_table() -> None:
+def test_prices_come_from_libraries() -> None:
     """ASAP7's energies lie around those of Jouppi et al. (ISCA 2021) for 7 nm: both predict a process, not the same."""
     technology, ratios = hu.Technology("7nm"), []
     for row in pricing.table():
@@ -63,7 +70,7 @@ def test_other_widths_say_that_they_are_estimates() -> None:
         assert {p.basis for p in price(node, "fp64")} == {"extrapolated"}
         assert price(node, "fp64").area_um2.band > price(node, "fp16").area_um2.band
     assert {p.basis for p in price("28nm", "fp16")} == {p.basis for p in price("5nm", "fp16")} == {"scaled"}
-    assert price("45nm", "fp32").energy_pj.basis == price("45nm", "fp32").area_um2.basis == "table"
+    assert {p.basis for p in price("45nm", "fp32")} == {"scaled"}
     assert price("28nm", "fp32").energy_pj.band > price("7nm", "fp32").energy_pj.band
 
 
@@ -85,7 +92,7 @@ def test_a_run_is_priced_as_counts_times_energies() -> None:
     ledger.count(hu.Operation("mul", fp16, fp16, None), 1000)
     ledger.count(hu.Operation("add", fp32, fp32, fp32), 500)
     ledger.move(64 * 7)
-    priced = hu.Technology("45nm").price(ledger)
+    priced = hu.Technology("45nm", published=True).price(ledger)
     assert priced.arithmetic_pj == pytest.approx(1000 * 1.1 + 500 * 0.9, rel=1e-12)
     assert priced.memory_pj == pytest.approx(7 * 20.0, rel=1e-12)  # 64-bit accesses of 32 KiB
     assert priced.band_pj[0] < priced.total_pj < priced.band_pj[1] and len(priced.sources) == 1
@@ -94,13 +101,10 @@ def test_a_run_is_priced_as_counts_times_energies() -> None:
 def test_cost_of_a_datapath() -> None:
     price = hu.cost("fp16/fp32")
     assert isinstance(price, hu.Cost)
-    assert (
-        price.energy_pj == pytest.approx(1.1 + 0.9)
-        and price.area_um2 == pytest.approx(1640 + 4184)
-        and price.macs_per_cycle == 1
-    )
-    assert "doi:10.1109/ISSCC.2014.6757323" in "".join(price.sources)
-    assert price.basis == {"energy_pj": "table", "area_um2": "table", "delay_ns": "scaled"} and "source:" in str(price)
+    published = {"energy_pj": 1.1 + 0.9, "area_um2": 1640 + 4184}  # Horowitz 2014; Hennessy and Patterson
+    assert all(price.band[q][0] < value < price.band[q][1] for q, value in published.items())
+    assert set(price.basis.values()) == {"scaled"} and price.macs_per_cycle == 1 and "source:" in str(price)
+    assert "doi:10.1016/j.vlsi.2017.02.002" in "".join(price.sources)
     for node in ("45nm", "7nm"):
         one = hu.cost("bf16/fp32", node)
         fused = hu.cost("bf16/fp32:fused4", node)
@@ -155,11 +159,29 @@ def test_what_is_larger_than_all_that_was_measured_says_so() -> None:
 
 
 def test_prices_come_in_an_instant() -> None:
-    hu.cost("fp16", "7nm")
-    start = time.perf_counter()
+    """Those of units never asked for before; the median, in time of this process, as others may run beside it."""
+    for node in ("45nm", "7nm", "3nm"):
+        hu.cost("fp16", node)
+        taken = []
+        for t, u in itertools.product(range(1, 11), range(5, 25)):
+            datapath = hu.Datapath.parse(f"e5m{t}/e8m{u}{('', ':fused4', '@SR8', ':systolic4')[(t + u) % 4]}")
+            start = time.process_time()
+            hu.cost(datapath, node)
+            taken.append(time.process_time() - start)
+        assert sorted(taken)[len(taken) // 2] < 2e-3
+    start = time.process_time()
     for _ in range(100):
         hu.cost("fp8_e4m3/fp32:fused8", "7nm")
-    assert time.perf_counter() - start < 100 * 1e-3
+    assert time.process_time() - start < 100 * 1e-3
+
+
+def test_leakage_is_that_of_the_whole_unit() -> None:
+    price = hu.cost("bf16/fp32:fused4", "7nm")
+    assert price.leakage_nw == pytest.approx(sum(unit.leakage_nw.value for _, _, unit in price.parts), rel=1e-12)
+    assert price.band["leakage_nw"][0] < price.leakage_nw < price.band["leakage_nw"][1]
+    ends = [hu.cost("bf16/fp32:fused4", node).leakage_nw for node in ("130nm", "7nm")]
+    scaled = hu.cost("bf16/fp32:fused4", "45nm")
+    assert scaled.band["leakage_nw"][0] <= min(ends) <= max(ends) <= scaled.band["leakage_nw"][1]
 
 
 def test_an_unknown_node_lists_the_known_ones() -> None:

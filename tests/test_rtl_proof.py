@@ -330,9 +330,7 @@ def test_macs_with_flags(formats, tmp_path):
 
 
 @pytest.mark.parametrize("claim", [ieee, integers])
-@pytest.mark.parametrize(
-    ("right", "wrong"), [("sum = a ^ b;", "sum = a | b;"), ("= x_offset +", "= x_offset -")]
-)
+@pytest.mark.parametrize(("right", "wrong"), [("sum = a ^ b;", "sum = a | b;"), ("= x_offset +", "= x_offset -")])
 def test_a_wrong_unit_is_refuted(claim, right, wrong, tmp_path):
     with pytest.raises(AssertionError, match="e2m2_mul RNE: sat"):
         prove(functions(["e2m2_mul"], ["RNE"]), claim, tmp_path, change=(right, wrong))

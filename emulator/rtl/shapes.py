@@ -8,6 +8,7 @@ model prices them; neither holds a width of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..errors import HalfulpError
 from ..formats import FixedFormat, FloatFormat, Format, PositFormat
@@ -98,7 +99,7 @@ class Need:
     rounding: Rounding
     flags: bool = False
 
-    @property
+    @cached_property
     def fraction(self) -> int:
         """Bits below the last kept one that count one by one."""
         own = {Mode.RTZ: 0, Mode.SR: self.rounding.random_bits + self.rounding.corrected}.get(self.rounding.mode, 1)
@@ -140,7 +141,7 @@ class Window:
         """Exponent of the window's first bit at offset 0."""
         return min(self.x.top, self.y.top)
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Width such that, with a sticky bit below, the sum is rounded as the exact one is.
 
