@@ -82,6 +82,7 @@ class Library:
     delay: tuple[float, ...]  #: ns for each of ``path``
     errors: dict[str, Errors]  #: by quantity
     domain: dict[str, tuple[float, ...]]  #: kind of part -> the largest counts of one that was measured
+    stir: dict[str, float]  #: kind of part -> the largest stir (``counts.Part``) of the operands of one
     designs: int  #: that it was fitted to
 
     def part(self, part: Part, quantity: str) -> float:
@@ -135,11 +136,13 @@ class Library:
         return (max(settled, inertial), *others)  # type: ignore[return-value]
 
     def beyond(self, part: Part) -> str:
-        """A count of a part that is larger than in all that were measured, in words; empty if there is none."""
+        """A count of a part, or the stir of its operands, that is larger than of all that were measured, in words;
+        empty if there is none."""
         for name, most in zip(FEATURES[part.kind], self.domain[part.kind], strict=True):
             if part.counts.get(name, 0.0) > most:
                 return f"{name} {part.counts[name]:g}, at most {most:g} measured"
-        return ""
+        most = self.stir[part.kind]
+        return f"stir {part.stir:.0f}, at most {most:.0f} measured" if part.stir > most * (1 + 1e-9) else ""
 
     def outside(self, plan: Plan) -> list[str]:
         """What parts of a unit are larger than all that was measured, in words."""
