@@ -88,6 +88,8 @@ class Part:
         return tuple([often * count for count in bits])
 
     def _within(self, bits: float) -> tuple[float, ...]:
+        if bits == math.inf:
+            return self.features
         each = {"mux": bits * self.counts["levels"]} if self.counts.get("mux") else {}
         most = [math.inf if name in WHOLE else each.get(name, bits) for name in FEATURES[self.kind]]
         return tuple([min(count, self.number * n) for count, n in zip(self.features, most, strict=True)])

@@ -84,6 +84,7 @@ class Library:
     delay: tuple[float, ...]  #: ns for each of ``path``
     errors: dict[str, Errors]  #: by quantity
     domain: dict[str, tuple[float, ...]]  #: kind of part -> the largest counts of one that was measured
+    stir: dict[str, float]  #: kind of part -> the largest stir (``counts.Part``) of the operands of one
     designs: int  #: that it was fitted to
 
     def part(self, part: Part, quantity: str) -> float:

@@ -135,10 +135,12 @@ def fit(table: Table) -> Library:
         errors[quantity] = _summary(*equations.errors(found))
     delay, errors["delay_ns"] = _delay(designs)
     domain: dict[str, tuple[float, ...]] = {}
+    stir: dict[str, float] = {}
     for kind, names in FEATURES.items():
-        ones = [part.counts for design in designs for part in design.plan.parts if part.kind == kind]
-        domain[kind] = tuple(max((counts.get(name, 0.0) for counts in ones), default=0.0) for name in names)
-    return Library(table.header, coefficients, delay, errors, domain, len(designs) - len(held))
+        ones = [part for design in designs for part in design.plan.parts if part.kind == kind]
+        domain[kind] = tuple(max((part.counts.get(name, 0.0) for part in ones), default=0.0) for name in names)
+        stir[kind] = max((part.stir for part in ones), default=0.0)
+    return Library(table.header, coefficients, delay, errors, domain, stir, len(designs) - len(held))
 
 
 def _delay(designs: list[Measured]) -> tuple[tuple[float, ...], Errors]:
