@@ -139,11 +139,13 @@ class Library:
         return (max(settled, inertial), *others)  # type: ignore[return-value]
 
     def beyond(self, part: Part) -> str:
-        """A count of a part that is larger than in all that were measured, in words; empty if there is none."""
+        """A count of a part, or the stir of its operands, that is larger than of all that were measured, in words;
+        empty if there is none."""
         for name, most in zip(FEATURES[part.kind], self.most(part.kind), strict=True):
             if part.counts.get(name, 0.0) > most:
                 return f"{name} {part.counts[name]:g}, at most {most:g} measured"
-        return ""
+        most = self.stir.get(part.kind, 0.0)
+        return f"stir {part.stir:.0f}, at most {most:.0f} measured" if part.stir > most * (1 + 1e-9) else ""
 
     def most(self, kind: str) -> tuple[float, ...]:
         """The largest counts of a kind of part that was measured; of one that was not, 0."""
