@@ -144,6 +144,7 @@ def cost(
 @lru_cache(maxsize=4096)
 def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lfsr: LFSR | None, eager: bool) -> Cost:
     planned = plan(datapath, pipeline, lfsr, eager)
+    _check_eager(datapath.name, planned, eager)
     if technology.has_published(datapath):
         operations = dot_operations(replace(datapath, output=datapath.accumulator), planned.macs)
         units = [(str(op), n, technology.unit(op)) for op, n in operations.items()]
@@ -160,6 +161,7 @@ def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lf
 @lru_cache(maxsize=4096)
 def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None, eager: bool) -> Cost:
     planned, name = plan(function, 0, lfsr, eager), f"{function.name} {function.described}"
+    _check_eager(name, planned, eager)
     operation = _operation(function)
     if operation is not None and any(technology.published(operation, quantity) for quantity in QUANTITIES):
         unit = technology.unit(operation)
@@ -170,6 +172,11 @@ def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None
         found = _put_together(name, technology, 1, [delay], parts)
         found = replace(found, warnings=_warnings(technology, planned))
     return replace(found, per="operation")
+
+
+def _check_eager(name: str, planned: Plan, eager: bool) -> None:
+    if eager and not any(part.kind == "add_eager" for part in planned.parts):
+        raise HalfulpError(f"{name}: eager rounding is that of sums of floats by plain SR<k>; there is none here.")
 
 
 def _priced(planned: Plan, technology: Technology, often: float, roles: dict[str, float]) -> list[_Priced]:

@@ -2,8 +2,8 @@
 
     python -m halfulp.reports.anchors_measure LIBERTY ... --out reports/measured/anchors.csv
 
-A design reads ``SUBJECT[ pipeline=N][ fast][ modules][ relu]``: a datapath or a function unit, as ``halfulp rtl`` takes
-it; N ranks of registers; mapped for a clock that nothing meets, instead of for the least area; module by module, as the
+A design reads ``SUBJECT[ pipeline=N][ eager][ fast][ modules][ relu]``: a datapath or a function unit, as ``halfulp rtl``
+takes it, or ``add FORMAT@ROUNDING``; N ranks of registers; eager stochastic rounding (``lazy`` is what others have); mapped for a clock that nothing meets, instead of for the least area; module by module, as the
 designs of the fits are, instead of as one; with the operands of a network layer, whose activations are not negative,
 instead of normally distributed ones. Values are subject / versus; energies the geometric mean of that of settled values
 alone and that with glitches.
@@ -41,6 +41,10 @@ CASES = (
     ("hp6", "fp32_add pipeline=3 fast", "fp32_add", "area delay energy"),
     ("hp6", "fp32_mul pipeline=3 fast", "fp32_mul", "area energy"),
     ("aladdin", "fp64_add pipeline=3 fast", "fp64_add", "area energy"),
+    ("benali2024", "add e6m5@SR13 eager", "add e6m5@SR13 lazy", "area delay"),
+    ("benali2024", "add e6m5@SR13 eager fast", "add e6m5@SR13 lazy fast", "area delay"),
+    ("benali2024", f"{_FP12} eager", _FP12, "area delay"),
+    ("benali2024", f"{_FP12} eager fast", f"{_FP12} fast", "area delay"),
     ("benali2024", _FP12, "fp8_e5m2/fp32", "area delay energy"),
     ("benali2024", f"{_FP12} fast", "fp8_e5m2/fp32 fast", "area delay energy"),
     ("benali2024", _FP12, "e5m2ftz/e8m23ftz", "area"),
@@ -66,7 +70,11 @@ CASES = (
 def _measurement(text: str, liberty: str) -> Measurement:
     subject, *words = text.split(" ")
     pipeline = next((int(word[len("pipeline=") :]) for word in words if word.startswith("pipeline=")), 0)
-    made = design(subject, pipeline=pipeline)
+    rounding = "RNE"
+    if subject == "add":
+        fmt, rounding = words[0].split("@")
+        subject = f"{fmt}_add"
+    made = design(subject, rounding, pipeline=pipeline, eager="eager" in words)
     inputs = [_Port(port.name, port.bits) for port in made.ports if not port.output]
     stimulus = operands(inputs, made.subject, "gaussian")
     if "relu" in words:
