@@ -2,8 +2,7 @@
 
 From one library's node to the other's a quantity goes as A. Stillmaker and B. Baas scale it (Integration 58, 2017, pp.
 74-81, doi:10.1016/j.vlsi.2017.02.002), stretched so that it meets both libraries; where they have no factor, as for
-delays and below 7 nm, as a power of the node's name. Energies at 45 nm are placed by Horowitz's (``PLACED``), as those
-factors would have them at twice that. Their area table has two digits; we have it, and the polynomials
+delays and below 7 nm, as a power of the node's name. Their area table has two digits; we have it, and the polynomials
 of energy, from two re-codings that agree, not from the paper itself; supplies of 130 to 16 nm are PTM's, from memory.
 """
 
@@ -48,34 +47,9 @@ def _factors(quantity: str) -> dict[int, float]:
     return {}
 
 
-#: (Quantity, node in nm): where published units place a node between 130 and 7 nm, as in ``position``. Energy at 45 nm:
-#: so that the geometric mean over Horowitz's eight units is theirs (``tests/test_cost.py`` makes it again).
-PLACED = {("energy_pj", 45): 0.5}
-PLACED_SOURCE = (
-    "placed at 45 nm by the eight energies of M. Horowitz, ISSCC 2014, pp. 10-14, Fig. 1.1.9;"
-    " doi:10.1109/ISSCC.2014.6757323 (not re-verified against the original)"
-)
-
-
-def sources(node: str) -> tuple[str, ...]:
-    """What a node's prices between two libraries go by."""
-    return (SOURCE, PLACED_SOURCE) if nanometres(node) > min(AREA) else (SOURCE,)
-
-
 def position(node: str, larger: str, smaller: str, quantity: str) -> float:
     """Where a node lies between two others, in the logarithm of a quantity: 0 at the larger one, 1 at the smaller."""
     at, first, last = map(nanometres, (node, larger, smaller))
-    share = _by_factors(at, first, last, quantity)
-    for (placed, nm), there in PLACED.items():
-        if placed == quantity and last < nm < first:
-            factors = _by_factors(nm, first, last, quantity)
-            if share <= factors:
-                return share * there / factors
-            return there + (share - factors) * (1 - there) / (1 - factors)
-    return share
-
-
-def _by_factors(at: float, first: float, last: float, quantity: str) -> float:
     known = sorted((nm, factor) for nm, factor in _factors(quantity).items() if last <= nm <= first)
     if not known or known[0][0] != last or known[-1][0] != first:
         known = [(last, last), (first, first)]  # type: ignore[list-item]

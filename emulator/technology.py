@@ -178,12 +178,12 @@ class Technology:
     @cached_property
     def _shares(self) -> tuple[float, ...]:
         """Where the node lies between its two libraries, by quantity."""
-        return tuple(scaling.position(self.node, *self.between, quantity) for quantity in QUANTITIES)
+        return tuple(scaling.position(self.node, self.between[0], self.between[1], quantity) for quantity in QUANTITIES)
 
     @cached_property
     def _sources(self) -> frozenset[str]:
         sources = [library.source for library in self.libraries]
-        return frozenset(sources if self.has_library else [*sources, *scaling.sources(self.node)])
+        return frozenset(sources if self.has_library else [*sources, scaling.SOURCE])
 
     def parts(self, parts: Sequence[Part]) -> UnitCost:
         """Prices of one part, all of its number, or of several together; their delay is that of one behind the other.

@@ -2,11 +2,12 @@
 
     python -m halfulp.reports.anchors_measure LIBERTY ... --out reports/measured/anchors.csv
 
-A design reads ``SUBJECT[ pipeline=N][ eager][ fast][ modules][ relu]``: a datapath or a function unit, as ``halfulp rtl``
-takes it, or ``add FORMAT@ROUNDING``; N ranks of registers; eager stochastic rounding (``lazy`` is what others have); mapped for a clock that nothing meets, instead of for the least area; module by module, as the
-designs of the fits are, instead of as one; with the operands of a network layer, whose activations are not negative,
-instead of normally distributed ones. Values are subject / versus; energies the geometric mean of that of settled values
-alone and that with glitches.
+A design reads ``SUBJECT[ pipeline=N][ eager][ fast][ modules][ relu]``: a datapath or a function unit, as ``halfulp
+rtl`` takes it, or ``add FORMAT@ROUNDING``; N ranks of registers; eager stochastic rounding (``lazy`` is what others
+have); mapped for a clock that nothing meets, instead of for the least area; module by module, as the designs of the
+fits are, instead of as one; with the operands of a network layer, whose activations are not negative, instead of
+normally distributed ones. Values are subject / versus; energies the geometric mean of that of settled values alone and
+that with glitches.
 
 A row whose anchor, quantity, subject and versus are those of a row of ``anchors.csv`` is our number for it.
 """

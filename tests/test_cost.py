@@ -9,7 +9,6 @@ import time
 
 import halfulp as hu
 import pytest
-from halfulp.emulator import scaling
 from halfulp.emulator import technology as pricing
 from halfulp.emulator.ledger import dot_operations
 
@@ -86,25 +85,6 @@ def test_function_units_are_priced_as_the_operations_of_ledgers() -> None:
     assert hu.cost("fp16_fma", "7nm").leakage_nw > 0
     with pytest.raises(hu.HalfulpError, match="no hardware of fp16_div"):
         hu.cost("fp16_div", "7nm")
-
-
-def test_energies_at_45nm_are_horowitzs_on_average() -> None:
-    technology, ratios = hu.Technology("45nm"), []
-    for row in pricing.table():
-        if (
-            row.node == "45nm"
-            and row.quantity == "energy_pj"
-            and "Horowitz" in row.source
-            and row.unit in ("mul", "add")
-        ):
-            fmt = hu.format(row.format)
-            price = technology.unit(hu.Operation(row.unit, fmt, fmt, fmt)).energy_pj
-            assert scaling.PLACED_SOURCE in price.sources
-            ratios.append(math.log(price.value / row.value))
-    assert len(ratios) == 8 and abs(sum(ratios) / 8) < math.log(1.02) and max(map(abs, ratios)) < math.log(2)
-    nodes = ["130nm", "90nm", "65nm", "45nm", "40nm", "28nm", "16nm", "10nm", "7nm"]
-    energies = [hu.cost("fp16/fp32", node).energy_pj for node in nodes]
-    assert energies == sorted(energies, reverse=True)
 
 
 def test_other_widths_say_that_they_are_estimates() -> None:
