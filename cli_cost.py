@@ -62,7 +62,7 @@ def cost_command(
         Path | None, typer.Option(help="Folder for figures: what each width, rounding and node costs, part by part.")
     ] = None,
     characterize: Annotated[
-        bool, typer.Option("--characterize", help="Measure some 200 designs on --liberty, then fit prices to them.")
+        bool, typer.Option("--characterize", help="Measure 240 designs on --liberty, then fit prices to them.")
     ] = False,
     fit: Annotated[Path | None, typer.Option(help="Fit prices to a table that --characterize wrote.")] = None,
     out_file: Annotated[

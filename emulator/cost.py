@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
+from .formats import FloatFormat
 from .functions import Function
 from .ledger import Operation, dot_operations
-from .orders import Blocked
+from .orders import Blocked, Exact, Fused, TwoStage
 from .plan import Plan, plan
 from .prices import stages
 from .random import LFSR
-from .rounding import Rounding
+from .rounding import Mode, Rounding
 from .rtl.design import lfsr_of, subject
 from .technology import QUANTITIES, Price, Technology, UnitCost, total_of
 
@@ -130,21 +131,24 @@ def cost(
     """
     what = subject(unit, "RNE" if rounding is None else rounding)
     lfsr = lfsr_of(what, random)
+    if isinstance(unit, Function) and rounding is not None and Rounding.parse(rounding) != unit.rounding:
+        raise HalfulpError(f"{unit.name} has its own rounding, {unit.rounding}, not {rounding}.")
+    if eager:
+        _check_eager(what)
     if isinstance(what, Function):
         if pipeline:
             raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
         return _function_cost(what, Technology(node, published), lfsr, eager)
     if rounding is not None:
         raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
-    if not 0 <= pipeline <= MOST_RANKS:
-        raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline}.")
+    if pipeline not in range(MOST_RANKS + 1):
+        raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline!r}.")
     return _datapath_cost(what, Technology(node, published), pipeline, lfsr, eager)
 
 
 @lru_cache(maxsize=4096)
 def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lfsr: LFSR | None, eager: bool) -> Cost:
     planned = plan(datapath, pipeline, lfsr, eager)
-    _check_eager(datapath.name, planned, eager)
     if technology.has_published(datapath):
         operations = dot_operations(replace(datapath, output=datapath.accumulator), planned.macs)
         units = [(str(op), n, technology.unit(op)) for op, n in operations.items()]
@@ -161,7 +165,6 @@ def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lf
 @lru_cache(maxsize=4096)
 def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None, eager: bool) -> Cost:
     planned, name = plan(function, 0, lfsr, eager), f"{function.name} {function.described}"
-    _check_eager(name, planned, eager)
     operation = _operation(function)
     if operation is not None and any(technology.published(operation, quantity) for quantity in QUANTITIES):
         unit = technology.unit(operation)
@@ -174,9 +177,18 @@ def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None
     return replace(found, per="operation")
 
 
-def _check_eager(name: str, planned: Plan, eager: bool) -> None:
-    if eager and not any(part.kind == "add_eager" for part in planned.parts):
-        raise HalfulpError(f"{name}: eager rounding is that of sums of floats by plain SR<k>; there is none here.")
+def _check_eager(what: Datapath | Function) -> None:
+    """Refuses units of which there is no eager RTL (``rtl.eager``)."""
+    if isinstance(what, Function):
+        sums = [(what.result, what.rounding)] if what.operation in ("add", "sub", "fma") else []
+    else:
+        order = what.inner_order
+        sums = [] if isinstance(order, Fused | TwoStage) or order == Exact() else list(what.accumulators)
+    plain = [isinstance(fmt, FloatFormat) and how.mode is Mode.SR and not how.corrected for fmt, how in sums]
+    if not plain or not all(plain):
+        raise HalfulpError(
+            f"{what.name}: eager rounding is that of sums of two floats by plain SR<k>; here are others, or none."
+        )
 
 
 def _priced(planned: Plan, technology: Technology, often: float, roles: dict[str, float]) -> list[_Priced]:

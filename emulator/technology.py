@@ -4,7 +4,7 @@ Nodes with a library (``prices.LIBRARIES``), and libraries that a user character
 was fitted to measured designs (``fitted``; ``extrapolated``, with half as much again in the band, where a part is
 larger than all that was measured). Between nodes with a library ``scaling`` interpolates (``scaled``). Rounding into
 posits, of which there is no hardware here, is ``assumed`` to take a shifter. A price is a sum over parts, each of which
-grows with every width, and so does the sum.
+grows with its counts: a wider unit costs more, unless it is built of less (``tests/test_monotone.py``).
 
 Published numbers (``units.csv``) differ from those, and from each other, by factors; a unit priced by them would cost
 more or less than one of a bit more that is not. They come out only of ``Technology(published=True)``, as printed
@@ -12,7 +12,8 @@ more or less than one of a bit more that is not. They come out only of ``Technol
 
 Energy of a part lies between that of settled values alone and that with all glitches which pass gates with inertia, of
 normally distributed operands; the value is their geometric mean, and the band goes from one to the other, wider by the
-90th percentile of the fit's errors. Wires, clock trees and random generators are not in it.
+90th percentile of the fit's errors. Wires and clock trees are not in it; random
+generators are where a unit has one of its own.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def load_capture(path: str | Path) -> tuple[Datapath, list[Dot]]:
         datapath, lengths = Datapath.parse(str(stored["datapath"])), stored["lengths"]
     except FileNotFoundError:
         raise HalfulpError(f"there is no file {path}.") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise HalfulpError(f"{path} is no capture that Machine.capture saved: {error}.") from None
     ends = np.cumsum(lengths)
     dots = []

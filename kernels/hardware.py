@@ -188,7 +188,7 @@ def load_values(path: str | Path, function: Function) -> dict[str, np.ndarray]:
             stored = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise HalfulpError(f"there is no file {path}.") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise HalfulpError(f"{path} is no .npz file of arrays: {error}.") from None
     if sorted(stored) != list(wanted):
         raise HalfulpError(

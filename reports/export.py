@@ -16,7 +16,7 @@ from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.scaling import nanometres
-from ..emulator.technology import QUANTITIES, UnitCost
+from ..emulator.technology import QUANTITIES, Technology, UnitCost
 
 #: A quantity of ``Cost`` and what it is called here.
 NAMES = {q: "energy_pj_per_mac" if q == "energy_pj" else q for q in QUANTITIES}
@@ -52,7 +52,7 @@ def record(datapath: Datapath | str, node: str, pipeline: int = 0) -> dict[str, 
     found: dict[str, Any] = {
         "datapath": described.name,
         "node": node,
-        "technology_nm": nanometres(node),
+        "technology_nm": nanometres(Technology(node).memory_node),
         "pipeline_ranks": pipeline,
         "macs_per_cycle": price.macs_per_cycle,
     }

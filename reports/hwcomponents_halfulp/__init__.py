@@ -22,7 +22,7 @@ _Estimate = tuple[float, tuple[float, float], str]  #: value, low and high, basi
 
 def _node(tech_node: float | str) -> str:
     """halfulp's name of a node."""
-    if isinstance(tech_node, str) and tech_node.strip().endswith("nm"):
+    if isinstance(tech_node, str) and tech_node.strip().endswith(("nm", ".json")):
         return tech_node.strip()
     return f"{float(tech_node) * 1e9:.6g}nm"
 
