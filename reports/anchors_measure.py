@@ -30,6 +30,7 @@ from ..emulator.rtl.design import design
 from ..emulator.silicon.designs import VECTORS, operands
 from ..emulator.silicon.measure import Measurement, measure_netlist
 from ..emulator.silicon.synthesis import synthesise
+from .record import write_atomically
 
 COLUMNS = ("anchor", "quantity", "subject", "versus", "library", "value", "date", "command")
 COMMAND = "python -m halfulp.reports.anchors_measure LIBERTY ... --out FILE"
@@ -139,9 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    part = options.out.with_name(f".{options.out.name}.part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(options.out)
+    write_atomically(options.out, text.getvalue())
 
 
 if __name__ == "__main__":

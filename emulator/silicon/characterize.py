@@ -179,7 +179,7 @@ def characterise(
             else:
                 tool, known[name] = found
                 header = header | {"tool": tool.split(",")[0], "date": date.today().isoformat()}
-                _write(out, Table(header, tuple(_ordered(known, wanted))))
+                write(out, Table(header, tuple(_ordered(known, wanted))).text())
             if progress:
                 progress(done, len(wanted), name)
     return failures
@@ -231,11 +231,11 @@ def _ordered(known: dict[str, list[dict[str, str]]], wanted: list[Design]) -> It
         yield from known[name]
 
 
-def _write(out: Path, table: Table) -> None:
-    """Beside the table, then renamed: nobody sees half of one."""
+def write(out: Path, text: str) -> None:
+    """Beside the file, then renamed: nobody sees half of one."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(table.text(), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ predicted by a fit that has not seen it.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..counts import FEATURES
 from ..errors import HalfulpError
 from ..plan import Plan
 from ..prices import Errors, Library, features, path, stages
-from .characterize import ENERGIES, Table, read_table
+from .characterize import ENERGIES, Table, read_table, write
 from .designs import find
 
 QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
@@ -187,11 +186,5 @@ def fit_file(table: str | Path, out: str | Path | None = None, node: str | None 
     library = fit(read_table(table))
     if node is not None:
         library = replace(library, header=library.header | {"node": node})
-    path = Path(out) if out else table.with_suffix(".json")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(library.text(), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(Path(out) if out else table.with_suffix(".json"), library.text())
     return library
