@@ -87,7 +87,7 @@ def test_python_example(text: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     expected = {
         "hu.Array": ("1 [Dot(a=array([ 2048, 60416]", "utilisation 82.9%", "uJ"),
-        "m.ledger": ("mul e4m3fn*e4m3fn -> exact", "doi:10.1109"),
+        "m.ledger": ("mul e4m3fn*e4m3fn -> exact", "fitted to", "asap7_rvt_tt.lib.gz"),
         "cg.cg": ("Status.CONVERGED", "pJ"),
         "Scoreboard": ("code=16384", "the exact result", "bf16_fma RTZ: 1 checked, 1 mismatch"),
     }
