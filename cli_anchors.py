@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import out, print_json
+from .console import in_folder, out, print_json
+from .emulator.files import write_atomically
 
 if TYPE_CHECKING:
     from .reports.anchors import Comparison, Summary
@@ -16,9 +17,8 @@ def show(where: Path | None, as_json: bool) -> None:
     from .reports import anchors, anchors_page
 
     if where is not None:
-        part = where.with_name(f".{where.name}.part")
-        part.write_text(anchors_page.markdown(), encoding="utf-8")
-        part.replace(where)
+        in_folder(where)
+        write_atomically(where, anchors_page.markdown())
         return out.print(f"written: {where}")
     if as_json:
         return print_json(

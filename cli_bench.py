@@ -40,10 +40,10 @@ def bench(
 
     Figures say something on an otherwise idle machine only, and are judged for arrays of 2^22 elements or more.
     """
+    from .emulator.files import write_atomically
     from .reports import bench as measuring
     from .reports import peers as others
     from .reports.bench_cases import cases
-    from .reports.record import write_atomically
 
     given = {"size": size, "threads": threads, "repetitions": repetitions}
     plan = replace(measuring.QUICK if quick else measuring.Plan(), **{k: v for k, v in given.items() if v is not None})

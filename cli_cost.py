@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import cli_anchors
-from .console import Json, err, folder, out, print_json, progress, table
+from .console import LARGEST_SEED, Json, err, folder, in_folder, out, print_json, progress, table
 from .emulator.cost import cost
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
@@ -76,7 +76,7 @@ def cost_command(
         int | None, typer.Option(help="Processes that characterize; default: as processors.", min=1)
     ] = None,
     designs: Annotated[str | None, typer.Option(help="Only designs whose names match this expression.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of random operands and bits (0).", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of random operands and bits (0).", min=0, max=LARGEST_SEED)] = None,
     as_json: Json = False,
 ) -> None:
     """Price a unit: area, energy, delay, part by part, each with basis, band and sources; or measure it, or draw it.
@@ -157,13 +157,11 @@ def _measured(
     from .kernels.hardware import measured_cost
 
     what = subject(text, rounding or "RNE")
-    if isinstance(what, Datapath) and rounding:
-        raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
     if liberty is None:
         raise HalfulpError("--measured needs --liberty FILE, a cell library.")
     data, said = _data(what, operands, seed)
     pipeline, random, eager = how
-    found = measured_cost(what, liberty, data, said, clock, pipeline, seed + 1, random=random, eager=eager)
+    found = measured_cost(what, liberty, data, said, clock, pipeline, seed + 1, rounding, random, eager)
     if as_json:
         return print_json(found.as_dict())
     out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {found.whole.tool}")
@@ -228,8 +226,7 @@ def _characterize(
         raise HalfulpError("--characterize needs --liberty FILE, a cell library, and --out TABLE.csv.")
     if table_file.suffix == ".json":
         raise HalfulpError(f"--out {table_file}: the table is a .csv file, the fit is written beside it as .json.")
-    if not table_file.absolute().parent.is_dir():
-        raise HalfulpError(f"--out {table_file}: there is no folder {table_file.absolute().parent}.")
+    in_folder(table_file)
     _check_memory_node(node)
     try:
         wanted = [design for design in designs() if re.search(chosen or "", design.name)]
@@ -261,9 +258,11 @@ def _characterize(
 
 
 def _check_memory_node(node: str | None) -> None:
-    if node is not None and node.endswith(".json"):
+    if node is None:
+        return
+    if node.endswith(".json"):
         raise HalfulpError(f"memories beside a library are priced at a node, as 28nm, not at {node}.")
-    Technology(node or "45nm")
+    Technology(node)
 
 
 def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool) -> None:
@@ -301,8 +300,8 @@ def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool)
             "quantity": quantity,
             "mean": f"{errors.mean:.1%}",
             "p90": f"{errors.p90:.1%}",
-            "held_mean": f"{errors.held_mean:.1%}" if held else "-",
-            "held_p90": f"{errors.held_p90:.1%}" if held else "-",
+            "held_mean": f"{errors.held_mean:.1%}" if errors.held_mean is not None else "-",
+            "held_p90": f"{errors.held_p90:.1%}" if errors.held_p90 is not None else "-",
         }
         for quantity, errors in library.errors.items()
     ]

@@ -52,8 +52,8 @@ def export(
 
     Energies are in pJ, areas in um2, delays in ns, leakage in nW; each with band, basis and sources.
     """
+    from .emulator.files import write_atomically
     from .reports import export as exports
-    from .reports.record import write_atomically
 
     if target is not None and target.is_dir():
         raise HalfulpError(f"--out is a file to write; {target} is a folder.")

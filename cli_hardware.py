@@ -12,6 +12,7 @@ import typer
 from .console import Json, Seed, folder, out, print_json
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
+from .emulator.files import write_atomically
 from .emulator.rtl.design import Design, design
 
 
@@ -41,9 +42,7 @@ def rtl(
     folder(out_dir)
     stimulus = dot_stimulus if isinstance(made.subject, Datapath) else unit_stimulus
     for name, text in made.files(stimulus(made.subject, vectors, seed, random=made.random)).items():  # type: ignore[arg-type]
-        part = out_dir / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(out_dir / name)
+        write_atomically(out_dir / name, text)
     verdict = _simulated(made, out_dir) if simulate else None
     if as_json:
         ports = [{"name": p.name, "bits": p.bits, "direction": "out" if p.output else "in"} for p in made.ports]

@@ -104,7 +104,7 @@ def _print_energy(energy: dict[str, Any]) -> None:
 
 def _save(record: Any, out_dir: Path | None) -> None:
     if out_dir is not None:
-        from .reports.record import write_atomically
+        from .emulator.files import write_atomically
 
         write_atomically(out_dir / "record.json", record.to_json() + "\n")
 
@@ -138,10 +138,10 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an MLP from scratch with every contraction and update on emulated arithmetic."""
+    from .emulator.files import write_atomically
     from .models import data as datasets
     from .models import mlp
     from .reports import experiments
-    from .reports.record import write_atomically
 
     def parse(text: str | None) -> Datapath:
         text = forward if text is None else text

@@ -19,7 +19,8 @@ out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+LARGEST_SEED = (1 << 63) - 2
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 Node = Annotated[str, typer.Option(help="Technology node to price at, or a fitted library's .json file.")]
 
 
@@ -49,6 +50,12 @@ def folder(path: Path | None) -> None:
         raise HalfulpError(f"--out {path} cannot be made a folder: {error.strerror}.") from None
     if not os.access(path, os.W_OK):
         raise HalfulpError(f"--out {path} cannot be written to.")
+
+
+def in_folder(path: Path) -> None:
+    """Refuse an output file whose folder is not there."""
+    if not path.absolute().parent.is_dir():
+        raise HalfulpError(f"--out {path}: there is no folder {path.absolute().parent}.")
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:

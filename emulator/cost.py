@@ -18,7 +18,7 @@ from .errors import HalfulpError
 from .formats import FloatFormat
 from .functions import Function
 from .ledger import Operation, dot_operations
-from .orders import Blocked, Exact, Fused, TwoStage
+from .orders import Blocked, Exact, Fused, TwoStage, macs_per_clock
 from .plan import Plan, plan
 from .prices import stages
 from .random import LFSR
@@ -53,7 +53,7 @@ class Cost:
     area_um2: float  #: of the whole unit, which does ``macs_per_cycle``
     delay_ns: float  #: the longest way between registers, or from operands to the sum
     leakage_nw: float  #: of the whole unit
-    macs_per_cycle: int  #: of a function unit, operations
+    macs_per_cycle: int  #: at most, by all of its lanes; of a function unit, operations
     basis: dict[str, str]  #: per quantity, the weakest basis among its terms
     band: dict[str, tuple[float, float]]  #: per quantity, low and high estimate
     sources: tuple[str, ...]
@@ -150,12 +150,15 @@ def cost(
 def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lfsr: LFSR | None, eager: bool) -> Cost:
     planned = plan(datapath, pipeline, lfsr, eager)
     if technology.has_published(datapath):
-        operations = dot_operations(replace(datapath, output=datapath.accumulator), planned.macs)
+        if pipeline:
+            raise HalfulpError(f"the published price of {datapath.name} is without registers: pipeline=0.")
+        operations = dot_operations(datapath, planned.macs)
         units = [(str(op), n, technology.unit(op)) for op, n in operations.items()]
         parts = [_Priced(name, name, n, _times(unit, n), 1 / planned.macs) for name, n, unit in units]
         return _put_together(datapath.name, technology, planned.macs, [unit.delay_ns for *_, unit in units], parts)
-    block = datapath.order.length if isinstance(datapath.order, Blocked) else planned.macs
-    parts = _priced(planned, technology, 1 / planned.macs, {"outer": 1 / block})
+    often = 1 / macs_per_clock(datapath.order)
+    outer = {"outer": 1 / datapath.order.length} if isinstance(datapath.order, Blocked) else {}
+    parts = _priced(planned, technology, often, outer)
     ways = [technology.parts(stage).delay_ns for stage in stages(planned)]
     longest = max(ways, key=lambda price: price.value)
     found = _put_together(datapath.name, technology, planned.macs, [longest], parts)

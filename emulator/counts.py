@@ -24,7 +24,7 @@ FEATURES = {
     "add_eager": ("one", "width", "both", "tail", "chains"),
     "choose": ("carries",),
     "normalise": ("one", "mux", "width", "exponent", "limit"),
-    "round": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
+    "round": ("one", "bits", "over", "up", "sticky", "random", "mux", "exponent"),
     "round_to_fixed": ("one", "bits", "up", "sticky", "random", "mux", "exponent"),
     "sum": ("terms", "mux", "rows", "adders", "total", "exponent", "cleared"),
     "integers": ("ands", "adders", "rows", "width", "cleared"),

@@ -294,6 +294,12 @@ def lanes(order: Order) -> int:
     return (1 if isinstance(order, Sequential) else order.terms) or 1
 
 
+def macs_per_clock(order: Order) -> float:
+    """The same on average: of blocks whose length they do not divide, some lanes idle in the last clock."""
+    n = lanes(order)
+    return order.length / -(-order.length // n) if isinstance(order, Blocked) else n
+
+
 def fused(
     terms: int, guard_bits: int = 0, floor: int | None = None, tensor_core: bool = False, group: int | None = None
 ) -> Fused:

@@ -90,6 +90,7 @@ def add(x: Shape, y: Shape, need: Need) -> tuple[list[Part], Shape]:
     width = window.head if need.eager else window.bits
     counts_ = {"one": 1, "width": width, "both": both}
     if need.eager:
+        shapes.check_eager(window)
         counts_ |= {"tail": window.bits - width, "chains": sum(map(sum, window.chains))}
     added = Part("add", "add_eager" if need.eager else "add", counts_, (width, width), 2, width)
     if not exponent:
@@ -115,7 +116,7 @@ def lfsr_step(lfsr: LFSR) -> Part:
 def normalise(x: Shape, fmt: Format) -> Part:
     """The shift that makes a number begin with a one."""
     exponent = max(x.offset_bits, abs(x.top - fmt.emin).bit_length()) + 1
-    if x.normalised:
+    if shapes.stands(x, fmt):
         return Part("normalise", "normalise", {"exponent": exponent}, (exponent,), 0)
     mux, levels = _shifter(x.bits, x.bits, x.bits - 1)
     above = x.top - fmt.emin
@@ -143,6 +144,7 @@ def round_(x: Shape, fmt: Format, rounding: Rounding, eager: bool = False) -> Pa
     counts = {
         "one": 1,
         "bits": fmt.bits,
+        "over": fmt.bits if shapes.overflows(x, fmt) else 0,
         "up": 0 if chops else fmt.bits,
         "sticky": 0 if chops or eager else max(x.bits - kept, 0),
         "random": 0 if exact or eager else rounding.random_bits,

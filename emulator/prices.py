@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import resources
 from operator import mul
@@ -33,6 +34,7 @@ _CARRIES = (
     ("round", "round_to_fixed"),
     ("unpack", "unpack_fixed", "unpack_posit"),
 )
+_BESIDE = ("registers", "lfsr")  #: kinds that are on no way from operands to the sum
 _CARRY = {kind: i for i, kinds in enumerate(_CARRIES) for kind in kinds}
 SETTLED, INERTIAL = "settled_gaussian_pj", "inertial_gaussian_pj"  #: the fitted quantities that energy is made of
 
@@ -50,7 +52,7 @@ def features(part: Part, quantity: str) -> tuple[float, ...]:
 def stages(plan: Plan) -> list[list[Part]]:
     """The parts between one register and the next, the longest of which is the delay."""
     groups = [[0], [1], [2]] if plan.pipeline else [[0, 1], [2]]
-    found = [[p for p in plan.parts if p.stage in group and p.kind != "registers"] for group in groups]
+    found = [[p for p in plan.parts if p.stage in group and p.kind not in _BESIDE] for group in groups]
     return [stage for stage in found if stage]
 
 
@@ -60,6 +62,7 @@ def path(parts: Sequence[Part]) -> tuple[float, ...]:
     for part in parts:
         if part.kind in _CARRY:
             found[_CARRY[part.kind]] += part.serial * part.ripple
+        if part.kind not in _BESIDE:
             found[-1] += part.serial * part.levels
     return tuple(found)
 
@@ -70,8 +73,9 @@ class Errors:
 
     mean: float
     p90: float
-    held_mean: float
-    held_p90: float
+    factor: float  #: within which, x/÷, 90 % of the designs that were left out are
+    held_mean: float | None  #: None if no design was held out
+    held_p90: float | None
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class Library:
         """The factors x/÷ within which 90 % of the designs' prices lie that a fit has not seen: of energy, area, delay
         and leakage."""
         settled, inertial, *others = (
-            1 + self.errors[quantity].p90 for quantity in (SETTLED, INERTIAL, "area_um2", "delay_ns", "leakage_nw")
+            self.errors[quantity].factor for quantity in (SETTLED, INERTIAL, "area_um2", "delay_ns", "leakage_nw")
         )
         return (max(settled, inertial), *others)  # type: ignore[return-value]
 
@@ -189,6 +193,15 @@ class Library:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
+def _sensible(found: Library) -> bool:
+    """Whether all of its numbers are finite and none is negative."""
+    numbers = [*found.delay, found.designs, *found.stir.values()]
+    numbers += [n for most in found.domain.values() for n in most]
+    numbers += [n for kinds in found.coefficients.values() for values in kinds.values() for n in values]
+    numbers += [n for errors in found.errors.values() for n in astuple(errors) if n is not None]
+    return all(isinstance(n, int | float) and math.isfinite(n) and n >= 0 for n in numbers)
+
+
 @lru_cache(maxsize=16)
 def parse(text: str) -> Library:
     """A library from its file's text. Raises HalfulpError where that is none, or of another version's parts."""
@@ -200,12 +213,15 @@ def parse(text: str) -> Library:
             for quantity, kinds in data.pop("coefficients").items()
         }
         domain = {kind: tuple(map(float, most)) for kind, most in data.pop("domain").items()}
+        data["stir"] = {kind: float(most) for kind, most in data["stir"].items()}
         delay = tuple(map(float, data.pop("delay")))
         found = Library(errors=errors, coefficients=coefficients, domain=domain, delay=delay, **data)
         found.source  # noqa: B018  (its header is complete)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise HalfulpError(f"no fitted library, as halfulp cost --fit writes one ({error!r})") from None
     shapes = {kind: len(names) for kind, names in FEATURES.items()}
+    if not _sensible(found):
+        raise HalfulpError("a fitted library with a price, an error or a count that is no number from 0 on")
     alike = {kind: len(most) for kind, most in domain.items()} == shapes and len(delay) == len(_CARRIES) + 1
     for quantity, kinds in coefficients.items():
         factor = 2 if quantity.startswith("inertial") else 1

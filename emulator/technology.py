@@ -39,8 +39,9 @@ from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
 
-#: How a number came about, best first, and the factor x/÷ within which we expect the truth, which comes on top of the
-#: fit's own errors for what is scaled. Published tables of one node differ by about 2; others are judgement.
+#: How a number came about, best first, and the factor x/÷ within which we expect the truth. What is fitted has the
+#: fit's own errors for that (``prices.Library.factors``), beyond what was measured times FAR, and if it is scaled times
+#: this. Published tables of one node differ by about 2; others are judgement.
 BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
 _ORDER = list(BANDS)
 FAR = 1.5  #: the same of fitted parts that are larger than all that was measured
@@ -226,7 +227,7 @@ class Technology:
             return self.total(p for p in planned.parts if p.role == "normalise")
         whole = self.total(p for p in planned.parts if p.role in ("product", "add"))
         others = [(op, n) for op, n in dot_operations(datapath, planned.macs).items() if op.kind == "mul"]
-        products = [(self.total(operation_plan(op).parts), n) for op, n in others]
+        products = [(self.unit(op), n) for op, n in others]
         left = [
             price._replace(value=max(price.value - sum(n * unit[i].value for unit, n in products), 0.0) / planned.macs)
             for i, price in enumerate(whole)
@@ -263,7 +264,7 @@ class Technology:
             return None
         fmt: Format | None = op.result or op.b
         if op.kind == "mul":
-            fmt = op.a if op.a == op.b else None
+            fmt = op.a if op.a == op.b and op.result in (None, op.a) else None
         for row in _rows(self.node, op.kind, quantity):
             known = names.scalar_format(row.format)
             widths_alike = isinstance(fmt, FixedFormat) and isinstance(known, FixedFormat) and fmt.bits == known.bits

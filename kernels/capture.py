@@ -13,6 +13,7 @@ import numpy as np
 from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
+from ..emulator.files import write_atomically
 from ..emulator.formats import Format
 
 
@@ -79,9 +80,7 @@ class Capture:
         data = io.BytesIO()
         columns |= {"datapath": np.array(self.datapath.name), "offered": np.array(self.offered), "lengths": lengths}
         np.savez_compressed(data, **columns)  # type: ignore[arg-type]
-        part = Path(f"{path}.part")
-        part.write_bytes(data.getvalue())
-        part.replace(path)
+        write_atomically(Path(path), data.getvalue())
 
 
 def load_capture(path: str | Path) -> tuple[Datapath, list[Dot]]:

@@ -16,7 +16,7 @@ from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat, Format
 from ..emulator.functions import Function
-from ..emulator.orders import lanes
+from ..emulator.orders import lanes, macs_per_clock
 from ..emulator.random import LFSR
 from ..emulator.rounding import Rounding
 from ..emulator.rtl.design import design, subject
@@ -60,18 +60,23 @@ class MeasuredCost:
 
     @property
     def macs_per_cycle(self) -> int:
-        """Of a function unit, operations."""
+        """At most, by all lanes; of a function unit, operations."""
         return lanes(self.unit.order) if isinstance(self.unit, Datapath) else 1
+
+    @property
+    def _done(self) -> float:
+        """In a clock, on average."""
+        return macs_per_clock(self.unit.order) if isinstance(self.unit, Datapath) else 1
 
     @property
     def energy_pj(self) -> float:
         """Per multiply-accumulate, or operation, with the glitches that get through gates with inertia."""
-        return self.whole.energy_inertial_pj / self.macs_per_cycle
+        return self.whole.energy_inertial_pj / self._done
 
     @property
     def energy_settled_pj(self) -> float:
         """The same, of transitions between settled values only: a lower bound."""
-        return self.whole.energy_settled_pj / self.macs_per_cycle
+        return self.whole.energy_settled_pj / self._done
 
     def shares(self) -> dict[str, dict[str, float]]:
         """Component -> its share of area and energy; instances in a component count with it, ``top`` is the rest."""
@@ -109,7 +114,7 @@ def measured_cost(
     clock_ns: float | None = None,
     pipeline: int = 0,
     seed: int = 1,
-    rounding: Rounding | str = "RNE",
+    rounding: Rounding | str | None = None,
     random: str | None = None,
     eager: bool = False,
 ) -> MeasuredCost:
@@ -124,11 +129,13 @@ def measured_cost(
     operands : what they are, for reports.
     clock_ns : map for this clock and wait so long between steps; None: for the least area, at the longest path.
     seed : of the random bits of stochastic rounding.
-    rounding : of a function unit; a datapath has its own.
+    rounding : of a function unit, RNE unless told; a datapath has its own.
     random, eager : as ``rtl.design.design`` takes them: the unit's own LFSR; eager stochastic rounding.
     """
-    unit = subject(unit, rounding)
+    unit = subject(unit, "RNE" if rounding is None else rounding)
     if isinstance(unit, Datapath):
+        if rounding is not None:
+            raise HalfulpError(f"a datapath has its own rounding: write {unit.name.split('@')[0]}@{rounding}.")
         if isinstance(data, Mapping):
             raise HalfulpError(f"{unit.name} is measured on dot products that Machine.capture saved.")
         if not data:

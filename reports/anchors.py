@@ -198,7 +198,7 @@ def ratio(one: Unit, other: Unit, quantity: str) -> Ours:
     low = high = value
     for library in Technology(one.node).libraries:
         name = INERTIAL if quantity == "energy_pj" else quantity
-        widened = (1 + library.errors[name].p90) ** math.sqrt(2)  # the errors of both do not go together
+        widened = library.errors[name].factor ** math.sqrt(2)  # the errors of both do not go together
         pairs = zip(one.on(library, quantity), other.on(library, quantity), strict=True)
         apart = [a / b for a, b in pairs]
         low, high = min(low, min(apart) / widened), max(high, max(apart) * widened)

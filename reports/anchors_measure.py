@@ -26,11 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..emulator.files import write_atomically
 from ..emulator.rtl.design import design
 from ..emulator.silicon.designs import VECTORS, operands
 from ..emulator.silicon.measure import Measurement, measure_netlist
 from ..emulator.silicon.synthesis import synthesise
-from .record import write_atomically
 
 COLUMNS = ("anchor", "quantity", "subject", "versus", "library", "value", "date", "command")
 COMMAND = "python -m halfulp.reports.anchors_measure LIBERTY ... --out FILE"

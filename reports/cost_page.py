@@ -11,10 +11,11 @@ import matplotlib
 
 from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
+from ..emulator.files import write_atomically
 from . import cost_figures, cost_study
 from .figures import STYLE, rendered
 from .page import template
-from .record import versions, write_atomically
+from .record import versions
 
 DEFAULT = "fp16/fp32"  #: the datapath where none is given
 COLUMNS = "sweep x datapath node area_um2_per_mac area_low area_high energy_pj_per_mac energy_low energy_high basis"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jinja2
 
+from ..emulator.files import write_atomically
 from . import figures
-from .record import Record, write_atomically
+from .record import Record
 from .table import COLUMNS, headline, pareto, results, to_csv
 
 

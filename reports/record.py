@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,14 +91,3 @@ def versions() -> dict[str, str]:
 def finite(value: float) -> float | None:
     """``value``, or None (JSON's null) where it is not finite."""
     return float(value) if np.isfinite(value) else None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the target, then rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

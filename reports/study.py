@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
+from ..emulator.files import write_atomically
 from ..emulator.formats import Format
 from ..models import data as datasets
 from ..models.mlp import MLP, Machines, Precision, Training, check_step
 from ..solvers.cg import CGPrecision, machines
 from ..solvers.problems import Problem, poisson
 from . import experiments
-from .record import Record, versions, write_atomically
+from .record import Record, versions
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def description(array: Array) -> dict[str, Any]:
         "memories": {
             "register_A": _register(array, "I1", element_bits(array.datapath.a)),
             "register_B": _register(array, "I2", element_bits(array.datapath.b)),
-            "register_C": _sum_register(array, any(name == "top" for name, _, _ in unit.parts), dimensions[2:]),
+            "register_C": _sum_register(array, dimensions[2:]),
             "sram": _sram(array, lanes, dimensions),
             "dram": _dram(array, dimensions),
         },
@@ -127,17 +127,16 @@ def _register(array: Array, operand: str, bits: int) -> dict[str, Any]:
     return _memory(bits, 0.0, write, area, ports)
 
 
-def _sum_register(array: Array, in_unit: bool, lanes: list[str]) -> dict[str, Any]:
-    """The register of the sum, one for each unit, that is for all of its multipliers."""
+def _sum_register(array: Array, lanes: list[str]) -> dict[str, Any]:
+    """The register of the sum, one for each unit, that is for all of its multipliers; the unit's price has it."""
     bits = array.datapath.accumulator.bits
-    write, area = (0.0, 0.0) if in_unit else _registers_cost(array, bits)
     ports = [
         _port("r_port_1", "read", bits, bits, "O, tl"),
         _port("r_port_2", "read", bits, bits, "O, th"),
         _port("w_port_1", "write", bits, bits, "O, fh"),
         _port("w_port_2", "write", bits, bits, "O, fl"),
     ]
-    return _memory(bits, 0.0, write, area, ports) | {"served_dimensions": lanes}
+    return _memory(bits, 0.0, 0.0, 0.0, ports) | {"served_dimensions": lanes}
 
 
 def _sram(array: Array, lanes: int, dimensions: list[str]) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import time
 from pathlib import Path
 
 import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.emulator.functions import function
-from halfulp.emulator.silicon.characterize import characterise, parse, stem
+from halfulp.emulator.silicon import characterize
+from halfulp.emulator.silicon.characterize import COLUMNS, characterise, parse, stem
 from halfulp.emulator.silicon.designs import DISTRIBUTIONS, VECTORS, Design, designs, find, operands
 from silicon_cases import LIBRARIES, needs_libraries, needs_yosys
 
@@ -81,3 +86,37 @@ def test_a_table_is_gone_on_with(tmp_path: Path) -> None:
     assert 0 < float(row["settled_gaussian_pj"]) <= float(row["inertial_gaussian_pj"])
     with pytest.raises(hu.HalfulpError, match=r"is another table \(library, name, digest"):
         characterise(LIBRARIES["gt2n"], out, only=[third])
+    for line in ("tool: Yosys 0.1", "halfulp: 0.0.1"):
+        other = re.sub(rf"# {line.split(':')[0]}: .*", f"# {line}", out.read_text())
+        (tmp_path / "other.csv").write_text(other)
+        with pytest.raises(hu.HalfulpError, match=rf"is another table \({line.split(':')[0]} differ\): remove it"):
+            characterise(LIBRARIES["asap7"], tmp_path / "other.csv", only=[third])
+        assert (tmp_path / "other.csv").read_text() == other
+
+
+def suicidal(design: Design, liberty: str) -> list[dict[str, str]]:
+    """Instead of ``measure_design``: one of them has too little memory."""
+    if design.subject == "int8/int32":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+    return [dict.fromkeys(COLUMNS, "1") | {"design": design.name, "part": "all"}]
+
+
+@needs_yosys
+@needs_libraries
+def test_a_killed_process_takes_no_more_than_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(characterize, "measure_design", suicidal)
+    names = [
+        "int4/int16",
+        "int8/int16",
+        "int8/int24",
+        "int8/int32",
+        "int16/int48",
+        "int8/int48",
+        "int12/int32",
+        "int24/int64",
+    ]
+    failures = characterise(LIBRARIES["gt2n"], tmp_path / "t.csv", processes=2, only=list(map(Design, names)))
+    assert "int8/int32" in failures and len(failures) <= 2
+    assert all("was killed: too little memory?" in why for why in failures.values())
+    assert set(parse((tmp_path / "t.csv").read_text()).designs()) == set(names) - set(failures)

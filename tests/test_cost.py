@@ -218,6 +218,24 @@ def test_leakage_is_that_of_the_whole_unit() -> None:
     assert scaled.band["leakage_nw"][0] <= min(ends) <= max(ends) <= scaled.band["leakage_nw"][1]
 
 
+def test_published_prices_are_of_that_very_unit() -> None:
+    technology = hu.Technology("45nm", published=True)
+    fp16, fp32 = hu.format("fp16"), hu.format("fp32")
+    for result, basis in ((None, "table"), (fp16, "table"), (fp32, "scaled")):
+        assert technology.unit(hu.Operation("mul", fp16, fp16, result)).energy_pj.basis == basis
+    assert hu.cost("fp16_mul_to_fp32", published=True).basis["area_um2"] == "scaled"
+    with pytest.raises(hu.HalfulpError, match="the published price of fp32@RNE is without registers: pipeline=0"):
+        hu.cost("fp32", published=True, pipeline=1)
+
+
+def test_lanes_that_idle_in_a_blocks_last_clock_take_energy() -> None:
+    """A block of 10 products takes a unit of 4 lanes three clocks, as one of 12 does."""
+    found, full = (hu.cost(f"fp8_e4m3/fp32:blocked{n}(e8m13@RTZ:fused4)", "7nm") for n in (10, 12))
+    assert found.area_um2 == full.area_um2 and found.macs_per_cycle == full.macs_per_cycle == 4
+    outer = sum(part.energy_pj for part in full.components if part.name.startswith("block"))
+    assert found.energy_pj == pytest.approx(full.energy_pj * 1.2, rel=1e-9) and 0 < outer < full.energy_pj
+
+
 def test_an_unknown_node_lists_the_known_ones() -> None:
     for node in ("1nm", "180nm", "7", "seven"):
         with pytest.raises(hu.HalfulpError, match=r"choose 130nm, 90nm, .* or 2nm"):

@@ -299,7 +299,7 @@ def architectures():
     return list(found)
 
 
-@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize("arch", [80, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (90, 100))])
 def test_nvrtc_compiles_every_kernel(arch):
     if arch == 100 and arch not in architectures():
         pytest.skip("this NVRTC does not know sm_100")
@@ -308,7 +308,7 @@ def test_nvrtc_compiles_every_kernel(arch):
     assert set(re.findall(r"\.visible \.entry run_(\w+)\(", text)) == {*subset.KERNELS, "tiles"}
 
 
-@pytest.mark.parametrize("arch", ["compute_80", "compute_90"])
+@pytest.mark.parametrize("arch", ["compute_80", pytest.param("compute_90", marks=pytest.mark.slow)])
 def test_nvrtc_contracts_nothing(arch):
     """With --fmad=false only the kernels' own fma calls are fused; a build with contraction has more."""
     kept = instructions(ptx(f"--gpu-architecture={arch}", "--fmad=false"))
@@ -329,7 +329,7 @@ def test_explicit_fma_only_where_a_kernel_calls_it():
     assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
 
 
-@pytest.mark.parametrize("arch", ["compute_80", "compute_90"])
+@pytest.mark.parametrize("arch", ["compute_80", pytest.param("compute_90", marks=pytest.mark.slow)])
 def test_flags_that_cupy_adds_change_nothing(arch):
     """CuPy passes -ftz=true: it concerns single precision, of which there is none."""
     plain = ptx(f"--gpu-architecture={arch}", "--fmad=false")

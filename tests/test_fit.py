@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from pathlib import Path
 
@@ -92,6 +94,50 @@ def test_a_fit_finds_what_a_table_was_made_of() -> None:
     for quantity in QUANTITIES:
         errors = found_fit.errors[quantity]  # but of designs with a part of which there is no other one
         assert errors.p90 < 1e-3 and errors.held_p90 < 1e-3 and errors.mean < 5e-3
+
+
+def small(**changed: str) -> Table:
+    """Four designs of a table, each cell of a column as it is told."""
+    real = table("7nm")
+    names = ("int8/int16", "int8/int32", "int4/int16", "q6.6/q8.8")
+    return Table(real.header, tuple(row | changed for name in names for row in real.designs()[name]))
+
+
+def test_tables_that_say_too_little_are_refused() -> None:
+    fit(small())
+    for cell in ("", "nan", "-1", "x"):
+        with pytest.raises(hu.HalfulpError, match=f"area_um2 of int8/int16, all, is '{cell}' in the table: no number"):
+            fit(small(area_um2=cell))
+    without = small()
+    with pytest.raises(hu.HalfulpError, match="the table does not say what all of int8/int16 takes"):
+        fit(Table(without.header, tuple(row for row in without.rows if row["part"] != "all")))
+    rows = tuple(row | {"leakage_nw": "0"} if row["design"] == "int8/int32" else row for row in without.rows)
+    with pytest.raises(hu.HalfulpError, match="int8/int32 leaks nothing in the table, and others do"):
+        fit(Table(without.header, rows))
+
+
+def test_a_library_may_leak_nothing_and_hold_out_nothing() -> None:
+    found = fit(small(leakage_nw="0"))
+    assert set(found.coefficients["leakage_nw"]["integers"]) == {0.0} and found.errors["leakage_nw"].factor == 1
+    assert found.errors["area_um2"].held_mean is not None
+    rows = tuple(row for row in small().rows if row["design"] != "q6.6/q8.8")
+    assert fit(Table(small().header, rows)).errors["area_um2"].held_p90 is None
+
+
+def test_a_fitted_library_has_no_impossible_numbers() -> None:
+    text = library("7nm").text()
+    assert prices.parse(text) == library("7nm")
+    for change in ({"delay": [-1.0] * 8}, {"stir": {"add": math.nan}}, {"stir": {"add": "x"}}, {"designs": -1}):
+        data = json.loads(text)
+        data |= {"delay": [-1.0] * len(data["delay"])} if "delay" in change else change
+        with pytest.raises(hu.HalfulpError, match=r"no number from 0 on|no fitted library"):
+            prices.parse(json.dumps(data))
+
+
+def test_bands_are_factors_of_what_is_too_low_as_well() -> None:
+    for node in NODES:
+        for errors in library(node).errors.values():
+            assert errors.factor >= 1 + errors.p90 / 2
 
 
 def test_a_node_without_a_library_has_no_fit() -> None:

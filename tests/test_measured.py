@@ -74,4 +74,6 @@ def test_bad_input(tmp_path: Path) -> None:
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
     with pytest.raises(hu.HalfulpError, match="no operands to measure with"):
         measured_cost("fp16", "none.lib", [])
+    with pytest.raises(hu.HalfulpError, match="a datapath has its own rounding: write fp16@RTZ"):
+        measured_cost("fp16", "none.lib", [], rounding="RTZ")
     assert len(normal_dots(hu.Datapath.parse("fp16"), 6)) == 6

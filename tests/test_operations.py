@@ -280,12 +280,13 @@ def test_minimum_and_maximum_of_every_pair(name: str) -> None:
 def test_next_up_and_down_walk_through_every_value(name: str) -> None:
     fmt = hu.format(name)
     values = sorted({float(d) for d in unpacked(name) if d.kind is not Kind.NAN})
+    place = {value: i for i, value in enumerate(values)}
     for code, x in enumerate(unpacked(name)):
         up, down = comparison.next_up(code, fmt), comparison.next_down(code, fmt)
         if x.kind is Kind.NAN:
             assert up == down == (fmt.nan_code, hu.Flags.INVALID if x.signaling else 0)  # type: ignore[union-attr]
             continue
-        i = values.index(float(x))
+        i = place[float(x)]
         assert float(fmt.unpack(up.code)) == values[min(i + 1, len(values) - 1)] and not up.flags
         assert float(fmt.unpack(down.code)) == values[max(i - 1, 0)] and not down.flags
 

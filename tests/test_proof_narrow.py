@@ -108,7 +108,7 @@ def test_kernels_on_every_pair(group, operation):
         check_kernels(name, operation)
 
 
-@pytest.mark.parametrize("group", SMALL)
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g == "binary5" else g for g in SMALL])
 def test_kernels_on_every_triple(group):
     for name in GROUPS[group]:
         check_kernels(name, "fma")

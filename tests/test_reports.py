@@ -11,8 +11,9 @@ import halfulp as hu
 import numpy as np
 import pandas as pd
 import pytest
+from halfulp.emulator.files import write_atomically
 from halfulp.reports import page, table
-from halfulp.reports.record import SCHEMA, Record, digest, write_atomically
+from halfulp.reports.record import SCHEMA, Record, digest
 from halfulp.reports.study import SETUPS, Setup, Study
 
 FIGURES = ("accuracy_energy", "infer_energy", "area_energy", "cg_residuals")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import halfulp as hu
 import pytest
 
 pytest.importorskip("amaranth", reason="needs Amaranth: pip install 'halfulp[hardware]'")
@@ -27,7 +29,7 @@ def rtl(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_header_tells_ports_and_latency() -> None:
     made = design("mxfp4*mxfp8_e4m3/fp32@SR8", pipeline=2)
-    assert made.name == "mxfp4_mxfp8_e4m3_fp32_SR8_exact32" and made.latency == 3
+    assert made.name == "mxfp4_mxfp8_e4m3_fp32_SR8_exact32_pipeline2" and made.latency == 3
     ports = {p.name: (p.bits, p.output) for p in made.ports}
     assert ports == {
         **{"clear": (1, False), "random_accumulator": (8, False), "a": (128, False), "a_scale": (8, False)},
@@ -128,3 +130,31 @@ def test_bad_input(arguments: list[str], sentence: str, tmp_path: Path) -> None:
     done = rtl(*arguments, "--out", "made", folder=tmp_path)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "made").exists()
+
+
+def test_conversions_have_no_more_than_they_need() -> None:
+    """What cannot be shifted up has no counter of zeros, what cannot overflow no comparison."""
+    for name, zeros, over in (
+        ("fp32_to_bf16", False, True),
+        ("fp32_to_e4m3fn", False, True),
+        ("fp16_to_fp32", True, False),
+        ("bf16_to_fp32", False, True),  # an equal range
+        ("int8_to_fp16", True, False),
+    ):
+        text = design(name, "RTZ").verilog
+        assert ("zeros" in text, bool(re.search(r"\bover\b", text))) == (zeros, over), name
+
+
+def test_what_can_be_eager_is_priced_and_no_more() -> None:
+    eager = "fp8_e4m3/fp16@SR7 bf16/fp32@SR8:tree4 bf16@SR8:systolic4 bf16/fp32@SR8:fused4 int8/q8.8@SR4 fp16@SR8c fp16"
+    eager += " fp8_e4m3/fp32@SR8:exact fp8_e4m3/fp32@SR8:exact4 fp8_e4m3/fp32@SR8:blocked16(fp16@SR4) e4m3_add"
+    eager += " fp8_e4m3/fp32@SR8:blocked16(fp16) e4m3_mul e4m3_fma fp16_to_e4m3 q4.4_add"
+    for text in eager.split():
+        verdicts = []
+        for make in (design, hu.cost):
+            try:
+                make(text, **({"rounding": "SR8"} if "_" in text and "/" not in text else {}), eager=True)
+                verdicts.append(True)
+            except hu.HalfulpError:
+                verdicts.append(False)
+        assert verdicts[0] == verdicts[1], text

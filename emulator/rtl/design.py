@@ -121,7 +121,7 @@ def design(
     part = (
         DotUnit(what, pipeline, lfsr, eager) if isinstance(what, Datapath) else Unit(what, flags, pipeline, lfsr, eager)
     )
-    name = module_name(what, lfsr, "eager" * eager)
+    name = module_name(what, lfsr, "eager" * eager, f"pipeline{pipeline}" * (pipeline > 0))
     outputs = set(map(id, part.outputs))
     ports = tuple(Port(s.name, len(s), id(s) in outputs) for s in part.ports if s is not part.clk)
     verilog = print_verilog(part, name, part.ports, _header(what, name, ports, part, lfsr))

@@ -21,7 +21,7 @@ from ..rounding import Mode
 from . import shapes
 from .align import Add, Aligned
 from .part import Number, Part, any_bit, leading_zeros, shift_left
-from .shapes import Need, gradual
+from .shapes import Need
 
 
 class EagerSum(NamedTuple):
@@ -67,8 +67,7 @@ class EagerAdd(Add):
         self.window, self.need = aligned.window, need
         window = aligned.window
         shape = window.sum
-        if gradual(need.fmt) and shape.lowest + shape.top < need.fmt.emin:
-            raise HalfulpError(f"there is no eager sum of numbers below those of its format, {need.fmt}.")
+        shapes.check_eager(window)
         x, y = self.take_number("x", x), self.take_number("y", y)
         big, small = self.take("big", aligned.big), self.take("small", aligned.small)
         sticky, swap = self.take("sticky", aligned.sticky), self.take("swap", aligned.swap)

@@ -11,7 +11,7 @@ from ..arithmetic import exact_max
 from ..formats import FixedFormat, FloatFormat, Format, Specials
 from ..rounding import Mode, Rounding
 from .part import Number, Part, any_bit, leading_zeros, shift_left, shift_right_sticky
-from .shapes import Need, gradual
+from .shapes import Need, gradual, overflows, stands
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Normalise(Part):
         above = x.shape.top - fmt.emin
         x = self.take_number("x", x)
         exponent = self.let("exponent", x.offset + Const(above))
-        if x.shape.normalised:
+        if stands(x.shape, fmt):
             self.normal = Normal(self.let("magnitude", x.magnitude), exponent)
             return
         count, _ = leading_zeros(self, "zeros", x.magnitude)
@@ -158,10 +158,12 @@ class Round(Part):
         flushed = Const(0, 1) if gradual(fmt) else tiny
         vanished = self.let("vanished", x.zero | flushed | (code == 0) if fmt.has_zero else x.zero | flushed)
         minus = x.sign if x.shape.negative else Const(0, 1)
-        over = code > fmt.max_code
-        if not fmt.signed:
-            over = over | minus
-        over = self.let("over", over & ~vanished)
+        over: Value = Const(0, 1)
+        if overflows(x.shape, fmt):
+            over = code > fmt.max_code
+            if not fmt.signed:
+                over = over | minus
+            over = self.let("over", over & ~vanished)
         end, beyond = self._ends(fmt, minus)
         extended_stays = int(fmt.specials is not Specials.EXTENDED)
         stays: Value = Const(int(mode is Mode.RTZ), 1)

@@ -7,6 +7,7 @@ model prices them; neither holds a width of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,6 +61,18 @@ class Shape:
 def gradual(fmt: Format) -> bool:
     """Whether a float format underflows gradually: below emin, it keeps its last place."""
     return isinstance(fmt, FloatFormat) and fmt.subnormals and fmt.has_zero
+
+
+def stands(x: Shape, fmt: Format) -> bool:
+    """Whether numbers are rounded into ``fmt`` as they are: each begins with a one, or lies where ``fmt`` underflows
+    gradually, so that it would not be shifted up."""
+    return x.normalised or (gradual(fmt) and all(z == 0 or x.top + h <= fmt.emin for z, h in x.zeros))
+
+
+def overflows(x: Shape, fmt: Format) -> bool:
+    """Whether a number could be rounded to more than the largest of ``fmt``, or, unsigned, lie below 0."""
+    largest = math.frexp(fmt.max_finite)[1] - 1
+    return x.top + x.highest >= largest or (x.negative and isinstance(fmt, FloatFormat) and not fmt.signed)
 
 
 def shape(fmt: Format) -> Shape:
@@ -246,6 +259,13 @@ def led(x: Shape) -> Shape:
 def is_led(x: Shape, fmt: Format) -> bool:
     """Whether an eager sum into ``fmt`` takes a number as it is: products and sums are to begin with a one."""
     return x.normalised or x == shape(fmt)
+
+
+def check_eager(window: Window) -> None:
+    """Raises HalfulpError where an eager sum could begin below its format's emin, and would have to be lowered."""
+    fmt = window.need.fmt
+    if gradual(fmt) and window.sum.lowest + window.sum.top < fmt.emin:
+        raise HalfulpError(f"there is no eager sum of numbers below those of its format, {fmt}.")
 
 
 def without_specials(x: Shape) -> Shape:

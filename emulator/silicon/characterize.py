@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import multiprocessing
-import os
 import re
 import signal
 import sys
@@ -20,13 +19,15 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessP
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice
+from importlib.metadata import version
 from pathlib import Path
 
 from ..datapath import Datapath
 from ..errors import HalfulpError
+from ..files import write_atomically
 from .designs import DISTRIBUTIONS, VECTORS, Design, designs, operands
 from .liberty import read_library
+from .synthesis import tool_version
 
 MEASURES = ("settled", "inertial")
 ENERGIES = tuple(f"{kind}_{of}_pj" for of in DISTRIBUTIONS for kind in MEASURES)
@@ -34,7 +35,7 @@ COLUMNS = ("design", "part", "instances", "area_um2", "leakage_nw", "delay_ns", 
 COMMAND = "halfulp cost --characterize --liberty FILE --out TABLE"
 
 
-Rows = tuple[str, list[dict[str, str]]]  #: the tool that mapped a design, and its rows
+Rows = list[dict[str, str]]  #: of a design
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def stem(component: str) -> str:
 
 
 def measure_design(design: Design, liberty: str) -> Rows:
-    """The tool that mapped a design, and its rows."""
+    """The rows of a design."""
     from ..rtl.dot import DotUnit
     from ..rtl.units import Unit
     from ..rtl.verilog import text
@@ -112,12 +113,11 @@ def measure_design(design: Design, liberty: str) -> Rows:
                 part["leakage_nw"] += values["leakage_nw"]
     total = {column: sum(part[column] for part in parts.values()) for column in ("area_um2", "leakage_nw", *ENERGIES)}
     everything = {"all": total | {"delay_ns": found.delay_ns}, **dict(sorted(parts.items()))}
-    rows = [
+    return [
         {"design": design.name, "part": name, "instances": str(len(names[name]) or 1)}
         | {column: f"{values[column]:.6g}" if column in values else "" for column in COLUMNS[3:]}
         for name, values in everything.items()
     ]
-    return found.tool, rows
 
 
 def characterise(
@@ -133,7 +133,8 @@ def characterise(
     Parameters
     ----------
     liberty : path of the Liberty file.
-    out : path of the table. Designs that it has already, made with this file by this tool, are kept.
+    out : path of the table. Designs that it has already are kept; it has to be of this file, by this version of the
+        tool that maps, and of halfulp.
     progress : told how many designs are done, how many there are, and the last one's name; first before any is made.
     processes : that work at a time.
     only : these designs; None: all.
@@ -145,7 +146,7 @@ def characterise(
     Raises
     ------
     HalfulpError
-        The library cannot be read, or ``out`` is the table of another one.
+        The library cannot be read, ``out`` is another table, or there is no Yosys.
     """
     out, library = Path(out), read_library(liberty)
     wanted = list(designs() if only is None else only)
@@ -156,6 +157,8 @@ def characterise(
         "digest": library.digest,
         "voltage": f"{library.voltage_v:g} V",
         "vectors": f"{VECTORS} of each distribution",
+        "tool": tool_version(),
+        "halfulp": version("halfulp"),
     }
     known: dict[str, list[dict[str, str]]] = {}
     if out.exists():
@@ -165,7 +168,7 @@ def characterise(
             raise HalfulpError(
                 f"{out} is another table ({', '.join(different)} differ): remove it, or write elsewhere."
             )
-        known, header = table.designs(), table.header
+        known = table.designs()
     missing = [design for design in wanted if design.name not in known]
     failures: dict[str, str] = {}
     done = len(wanted) - len(missing)
@@ -177,9 +180,9 @@ def characterise(
             if isinstance(found, str):
                 failures[name] = found
             else:
-                tool, known[name] = found
-                header = header | {"tool": tool.split(",")[0], "date": date.today().isoformat()}
-                write(out, Table(header, tuple(_ordered(known, wanted))).text())
+                known[name] = found
+                table = Table(header | {"date": date.today().isoformat()}, tuple(_ordered(known, wanted)))
+                write_atomically(out, table.text())
             if progress:
                 progress(done, len(wanted), name)
     return failures
@@ -193,10 +196,19 @@ def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[
         return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_worker)
 
     pool, todo, running = start(), iter(missing), dict[Future, Design]()
+    following: Design | None = None  #: to be started
     try:
         while True:
-            for design in islice(todo, processes - len(running)):
-                running[pool.submit(measure_design, design, liberty)] = design
+            try:
+                while len(running) < processes and (design := following or next(todo, None)):
+                    following = design
+                    running[pool.submit(measure_design, design, liberty)] = design
+                    following = None
+            except BrokenExecutor:  # a process was killed since, with what runs
+                if not running:
+                    pool.shutdown()
+                    pool = start()
+                    continue
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -205,9 +217,6 @@ def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[
                     yield design.name, future.result()
                 except BrokenExecutor:
                     yield design.name, "the process that measured it, or one beside it, was killed: too little memory?"
-                    if not running:
-                        pool.shutdown()
-                        pool = start()
                 except Exception as error:  # whatever it is, it does not stop the others
                     known = isinstance(error, HalfulpError)
                     yield design.name, str(error) if known else f"{type(error).__name__}: {error}"
@@ -229,13 +238,3 @@ def _ordered(known: dict[str, list[dict[str, str]]], wanted: list[Design]) -> It
     order = dict.fromkeys([*(design.name for design in wanted if design.name in known), *known])
     for name in order:
         yield from known[name]
-
-
-def write(out: Path, text: str) -> None:
-    """Beside the file, then renamed: nobody sees half of one."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,12 +18,14 @@ from scipy.optimize import nnls
 
 from ..counts import FEATURES
 from ..errors import HalfulpError
+from ..files import write_atomically
 from ..plan import Plan
 from ..prices import Errors, Library, features, path, stages
-from .characterize import ENERGIES, Table, read_table, write
+from .characterize import ENERGIES, Table, read_table
 from .designs import find
 
 QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
+_MOST = 10.0  #: factor of a band
 _ROUNDS, _NEAR = 3, 0.02  #: of reweighting; errors below which all weigh the same, relative
 
 
@@ -52,17 +54,33 @@ def measured(table: Table) -> list[Measured]:
                 parts.pop(kinds[part.name], None)
         total: dict[str, float] = {}
         for row in rows:
-            values = {quantity: float(row[quantity]) for quantity in QUANTITIES}
+            values = {quantity: _number(row, quantity) for quantity in QUANTITIES}
             if row["part"] == "all":
-                total = values | {"delay_ns": float(row["delay_ns"])}
+                total = values | {"delay_ns": _number(row, "delay_ns")}
             elif row["part"] not in kinds:
                 raise HalfulpError(f"the plan of {name} has no part {row['part']}.")
             else:
                 for quantity, value in values.items():
                     if kinds[row["part"]] in parts:
                         parts[kinds[row["part"]]][quantity] += value
+        if not all(total.get(quantity) for quantity in (*QUANTITIES, "delay_ns") if quantity != "leakage_nw"):
+            raise HalfulpError(f"the table does not say what all of {name} takes.")
         found.append(Measured(name, design.held, planned, total, parts))
+    without = [design.name for design in found if not design.total["leakage_nw"]]
+    if 0 < len(without) < len(found):
+        raise HalfulpError(f"{without[0]} leaks nothing in the table, and others do.")
     return found
+
+
+def _number(row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        where = f"{column} of {row['design']}, {row['part']}"
+        raise HalfulpError(f"{where}, is {row[column]!r} in the table: no number from 0 on.")
+    return value
 
 
 class _Equations:
@@ -94,7 +112,7 @@ class _Equations:
         return solve(counts, values, 1 / self.total[self.rows[kind][keep]])
 
     def errors(self, coefficients: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Relative errors of the designs that were fitted to, each left out in turn; of those held out."""
+        """Predicted / measured, of the designs that were fitted to, each left out in turn; of those held out."""
         held = {i for i, design in enumerate(self.designs) if design.held}
         known = {kind: counts @ coefficients[kind] for kind, counts in self.counts.items()}
         predicted = np.zeros(len(self.designs))
@@ -102,9 +120,9 @@ class _Equations:
             for j, i in enumerate(rows):
                 left_out = self.counts[kind][j] @ self.fit(kind, held | {i}) if i not in held else known[kind][j]
                 predicted[i] += left_out
-        relative = np.abs(predicted / self.total - 1)
+        ratios = predicted / self.total
         chosen = np.array([design.held for design in self.designs])
-        return relative[~chosen], relative[chosen]
+        return ratios[~chosen], ratios[chosen]
 
 
 def solve(counts: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -129,6 +147,10 @@ def fit(table: Table) -> Library:
     errors: dict[str, Errors] = {}
     for quantity in QUANTITIES:
         equations = _Equations(designs, quantity)
+        if not equations.total.any():  # a library whose cells do not leak
+            coefficients[quantity] = {kind: (0.0,) * counts.shape[1] for kind, counts in equations.counts.items()}
+            errors[quantity] = Errors(0.0, 0.0, 1.0, 0.0, 0.0)
+            continue
         found = {kind: equations.fit(kind, held) for kind in equations.rows}
         coefficients[quantity] = {kind: tuple(float(f"{c:.6g}") for c in values) for kind, values in found.items()}
         errors[quantity] = _summary(*equations.errors(found))
@@ -160,21 +182,20 @@ def _delay(designs: list[Measured]) -> tuple[tuple[float, ...], Errors]:
         keep = ~chosen
         keep[i] = False
         predicted.append(float((way @ (everything if chosen[i] else fitted(keep))).max()))
-    relative = np.abs(np.array(predicted) / delays - 1)
-    return tuple(float(f"{c:.6g}") for c in everything), _summary(relative[~chosen], relative[chosen])
+    ratios = np.array(predicted) / delays
+    return tuple(float(f"{c:.6g}") for c in everything), _summary(ratios[~chosen], ratios[chosen])
 
 
-def _summary(errors: np.ndarray, held: np.ndarray) -> Errors:
-    def rounded(value: float) -> float:
-        return round(float(value), 4)
+def _summary(ratios: np.ndarray, held: np.ndarray) -> Errors:
+    """Errors of predictions, each as a ratio to what was measured."""
 
-    held = held if len(held) else np.zeros(1)
-    return Errors(
-        rounded(errors.mean()),
-        rounded(np.quantile(errors, 0.9)),
-        rounded(held.mean()),
-        rounded(np.quantile(held, 0.9)),
-    )
+    def figures(ratios: np.ndarray) -> tuple[float, float]:
+        errors = np.abs(ratios - 1)
+        return round(float(errors.mean()), 4), round(float(np.quantile(errors, 0.9)), 4)
+
+    within = np.abs(np.log(np.clip(ratios, 1 / _MOST, _MOST)))
+    factor = math.exp(np.quantile(within, 0.9))
+    return Errors(*figures(ratios), round(factor, 4), *(figures(held) if len(held) else (None, None)))
 
 
 def fit_file(table: str | Path, out: str | Path | None = None, node: str | None = None) -> Library:
@@ -186,5 +207,5 @@ def fit_file(table: str | Path, out: str | Path | None = None, node: str | None 
     library = fit(read_table(table))
     if node is not None:
         library = replace(library, header=library.header | {"node": node})
-    write(Path(out) if out else table.with_suffix(".json"), library.text())
+    write_atomically(Path(out) if out else table.with_suffix(".json"), library.text())
     return library

@@ -70,6 +70,11 @@ def _version(command: tuple[str, ...]) -> str:
         raise HalfulpError(f"cannot run Yosys as {' '.join(command)!r}: {error.strerror}.") from None
 
 
+def tool_version() -> str:
+    """The name and version of what maps designs. Raises HalfulpError where there is no Yosys."""
+    return " ".join(_version(tuple(find_yosys())).split()[:2])
+
+
 def adder_cell(library: Library, inputs: int) -> tuple[Cell, dict[str, tuple[str, bool]]] | None:
     """The library's smallest cell that adds 2 or 3 bits, and its pins for ``sum`` and ``carry``: (pin, inverted)."""
     full = (1 << (1 << inputs)) - 1
