@@ -329,7 +329,8 @@ def test_explicit_fma_only_where_a_kernel_calls_it():
     assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
 
 
-@pytest.mark.parametrize("arch", ["compute_80", pytest.param("compute_90", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["compute_80", "compute_90"])
 def test_flags_that_cupy_adds_change_nothing(arch):
     """CuPy passes -ftz=true: it concerns single precision, of which there is none."""
     plain = ptx(f"--gpu-architecture={arch}", "--fmad=false")

@@ -101,14 +101,19 @@ def check_kernels(name, operation):
         check_in_turn(name, operation)
 
 
+def unless(later, groups):
+    """The groups as parameters, some of them of slow tests."""
+    return [pytest.param(group, marks=pytest.mark.slow) if later(group) else group for group in groups]
+
+
 @pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", unless(lambda group: cases.oracle_format(GROUPS[group][0]).width in (6, 7), GROUPS))
 def test_kernels_on_every_pair(group, operation):
     for name in GROUPS[group]:
         check_kernels(name, operation)
 
 
-@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g == "binary5" else g for g in SMALL])
+@pytest.mark.parametrize("group", unless(lambda group: group in ("binary5", "e4m0"), SMALL))
 def test_kernels_on_every_triple(group):
     for name in GROUPS[group]:
         check_kernels(name, "fma")
