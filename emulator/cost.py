@@ -138,12 +138,22 @@ def cost(
     if isinstance(what, Function):
         if pipeline:
             raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
-        return _function_cost(what, Technology(node, published), lfsr, eager)
+        return _function_cost(what, _technology(node, published), lfsr, eager)
     if rounding is not None:
         raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
     if pipeline not in range(MOST_RANKS + 1):
         raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline!r}.")
-    return _datapath_cost(what, Technology(node, published), pipeline, lfsr, eager)
+    return _datapath_cost(what, _technology(node, published), pipeline, lfsr, eager)
+
+
+def _technology(node: str | Path, published: bool) -> Technology:
+    """A file may change; what is said of a node stays."""
+    return Technology(node, published) if str(node).endswith(".json") else _at_node(str(node), published)
+
+
+@lru_cache(maxsize=64)
+def _at_node(node: str, published: bool) -> Technology:
+    return Technology(node, published)
 
 
 @lru_cache(maxsize=4096)
@@ -159,7 +169,7 @@ def _datapath_cost(datapath: Datapath, technology: Technology, pipeline: int, lf
     often = 1 / macs_per_clock(datapath.order)
     outer = {"outer": 1 / datapath.order.length} if isinstance(datapath.order, Blocked) else {}
     parts = _priced(planned, technology, often, outer)
-    ways = [technology.parts(stage).delay_ns for stage in stages(planned)]
+    ways = [technology.delay(stage) for stage in stages(planned)]
     longest = max(ways, key=lambda price: price.value)
     found = _put_together(datapath.name, technology, planned.macs, [longest], parts)
     return replace(found, warnings=_warnings(technology, planned))
@@ -174,7 +184,7 @@ def _function_cost(function: Function, technology: Technology, lfsr: LFSR | None
         parts = [_Priced(function.name, function.name, 1, unit, 1)]
         found = _put_together(name, technology, 1, [unit.delay_ns], parts)
     else:
-        parts, delay = _priced(planned, technology, 1, {}), technology.parts(planned.parts).delay_ns
+        parts, delay = _priced(planned, technology, 1, {}), technology.delay(planned.parts)
         found = _put_together(name, technology, 1, [delay], parts)
         found = replace(found, warnings=_warnings(technology, planned))
     return replace(found, per="operation")

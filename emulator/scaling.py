@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 SOURCE = (
     "between two libraries as A. Stillmaker and B. Baas scale, Integration 58, 2017, pp. 74-81;"
@@ -47,6 +48,7 @@ def _factors(quantity: str) -> dict[int, float]:
     return {}
 
 
+@lru_cache(maxsize=256)
 def position(node: str, larger: str, smaller: str, quantity: str) -> float:
     """Where a node lies between two others, in the logarithm of a quantity: 0 at the larger one, 1 at the smaller."""
     at, first, last = map(nanometres, (node, larger, smaller))

@@ -38,6 +38,7 @@ from .orders import Fusing
 from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
+_DELAY, _LEAKAGE = 2, 3
 
 #: How a number came about, best first, and the factor x/÷ within which we expect the truth. What is fitted has the
 #: fit's own errors for that (``prices.Library.factors``), beyond what was measured times FAR, and if it is scaled times
@@ -192,27 +193,37 @@ class Technology:
 
         At nodes in between these are scaled as a whole: ``total`` scales part by part.
         """
-        found = [_fitted(library, parts) for library in self.libraries]
+        return UnitCost(*self._between([_fitted(library, parts) for library in self.libraries], range(len(QUANTITIES))))
+
+    def delay(self, parts: Sequence[Part]) -> Price:
+        """``parts(parts).delay_ns``, of parts one behind the other."""
+        found = []
+        for library in self.libraries:
+            far = any(map(library.beyond, parts))
+            found.append((far, [(library.way(parts), (FAR if far else 1.0) * library.factors[_DELAY])]))
+        return self._between(found, (_DELAY,))[0]
+
+    def _between(self, found: list[_Fitted], quantities: Sequence[int]) -> list[Price]:
+        """Prices of what the libraries say of some quantities."""
         far, own = found[0]
         if len(found) == 1:
             basis = "extrapolated" if far else "fitted"
-            return UnitCost(*[Price(value, basis, band, self._sources) for value, band in own])
+            return [Price(value, basis, band, self._sources) for value, band in own]
         scaled = []
-        for share, (a, band_a), (b, band_b) in zip(self._shares, own, found[1][1], strict=True):
-            value = a ** (1 - share) * b**share if a and b else 0.0
-            scaled.append(Price(value, "scaled", BANDS["scaled"] * max(band_a, band_b), self._sources))
-        energy, area, delay, leakage = scaled
-        if leakage.value:  # the libraries' transistors leak differently, by orders of magnitude
-            apart = [value / leakage.value for value in (own[-1][0], found[1][1][-1][0])]
-            leakage = leakage._replace(band=max(leakage.band, *apart, *(1 / ratio for ratio in apart)))
-        return UnitCost(energy, area, delay, leakage)
+        for q, (a, band_a), (b, band_b) in zip(quantities, own, found[1][1], strict=True):
+            value = a ** (1 - self._shares[q]) * b ** self._shares[q] if a and b else 0.0
+            band = BANDS["scaled"] * max(band_a, band_b)
+            if value and q == _LEAKAGE:  # the libraries' transistors leak differently, by orders of magnitude
+                band = max(band, a / value, value / a, b / value, value / b)
+            scaled.append(Price(value, "scaled", band, self._sources))
+        return scaled
 
     def total(self, parts: Iterable[Part]) -> UnitCost:
         """Prices of parts that work together, one behind the other."""
         parts = list(parts)
         each = [self.parts([part]) for part in parts]
         energy, area, _, leakage = (total_of((p, 1) for p in of)[0] for of in zip(*each, strict=True))
-        return UnitCost(energy, area, self.parts(parts).delay_ns, leakage)
+        return UnitCost(energy, area, self.delay(parts), leakage)
 
     def check(self, planned: Plan) -> None:
         """Raises HalfulpError where a library was fitted to no such parts."""
@@ -232,8 +243,7 @@ class Technology:
             price._replace(value=max(price.value - sum(n * unit[i].value for unit, n in products), 0.0) / planned.macs)
             for i, price in enumerate(whole)
         ]
-        adding = self.parts([p for p in planned.parts if p.role == "add"])
-        return UnitCost(*left)._replace(delay_ns=adding.delay_ns)
+        return UnitCost(*left)._replace(delay_ns=self.delay([p for p in planned.parts if p.role == "add"]))
 
     # ---- operations
 
@@ -310,7 +320,11 @@ class Technology:
         )
 
 
-def _fitted(library: prices.Library, parts: Sequence[Part]) -> tuple[bool, list[tuple[float, float]]]:
+#: Whether parts are larger than all that was measured; value and band of quantities.
+_Fitted = tuple[bool, list[tuple[float, float]]]
+
+
+def _fitted(library: prices.Library, parts: Sequence[Part]) -> _Fitted:
     """Value and band of each quantity of parts from a fit, and whether some are larger than all that were measured."""
     far = any(map(library.beyond, parts))
     area, leakage, low, high = library.figures(parts)

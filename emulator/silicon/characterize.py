@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ..datapath import Datapath
@@ -32,6 +33,7 @@ from .synthesis import tool_version
 MEASURES = ("settled", "inertial")
 ENERGIES = tuple(f"{kind}_{of}_pj" for of in DISTRIBUTIONS for kind in MEASURES)
 COLUMNS = ("design", "part", "instances", "area_um2", "leakage_nw", "delay_ns", *ENERGIES)
+_PATIENCE_S = 5.0  #: with processes that are to end
 COMMAND = "halfulp cost --characterize --liberty FILE --out TABLE"
 
 
@@ -221,11 +223,20 @@ def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[
                     known = isinstance(error, HalfulpError)
                     yield design.name, str(error) if known else f"{type(error).__name__}: {error}"
     except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
+        _end(set(multiprocessing.active_children()) - others)
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end(processes: set[BaseProcess]) -> None:
+    """Terminates processes, and kills those that a compiler keeps from hearing of it."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(_PATIENCE_S)
+        if process.is_alive():
+            process.kill()
 
 
 def _worker() -> None:
