@@ -19,7 +19,7 @@ out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-LARGEST_SEED = (1 << 63) - 2
+LARGEST_SEED = (1 << 63) - 2  #: so that the next one is a signed 64-bit integer, too
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 Node = Annotated[str, typer.Option(help="Technology node to price at, or a fitted library's .json file.")]
 

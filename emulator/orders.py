@@ -295,7 +295,7 @@ def lanes(order: Order) -> int:
 
 
 def macs_per_clock(order: Order) -> float:
-    """The same on average: of blocks whose length they do not divide, some lanes idle in the last clock."""
+    """The same on average: some lanes idle in a block's last clock if they do not divide its length."""
     n = lanes(order)
     return order.length / -(-order.length // n) if isinstance(order, Blocked) else n
 

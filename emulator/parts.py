@@ -116,7 +116,7 @@ def lfsr_step(lfsr: LFSR) -> Part:
 def normalise(x: Shape, fmt: Format) -> Part:
     """The shift that makes a number begin with a one."""
     exponent = max(x.offset_bits, abs(x.top - fmt.emin).bit_length()) + 1
-    if shapes.stands(x, fmt):
+    if shapes.needs_no_shift(x, fmt):
         return Part("normalise", "normalise", {"exponent": exponent}, (exponent,), 0)
     mux, levels = _shifter(x.bits, x.bits, x.bits - 1)
     above = x.top - fmt.emin

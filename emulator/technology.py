@@ -38,7 +38,7 @@ from .orders import Fusing
 from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
-_DELAY, _LEAKAGE = 2, 3
+_DELAY, _LEAKAGE = QUANTITIES.index("delay_ns"), QUANTITIES.index("leakage_nw")
 
 #: How a number came about, best first, and the factor x/÷ within which we expect the truth. What is fitted has the
 #: fit's own errors for that (``prices.Library.factors``), beyond what was measured times FAR, and if it is scaled times
@@ -196,7 +196,7 @@ class Technology:
         return UnitCost(*self._between([_fitted(library, parts) for library in self.libraries], range(len(QUANTITIES))))
 
     def delay(self, parts: Sequence[Part]) -> Price:
-        """``parts(parts).delay_ns``, of parts one behind the other."""
+        """Delay of parts one behind the other, ns: that of ``parts``, without its other prices."""
         found = []
         for library in self.libraries:
             far = any(map(library.beyond, parts))
@@ -204,7 +204,7 @@ class Technology:
         return self._between(found, (_DELAY,))[0]
 
     def _between(self, found: list[_Fitted], quantities: Sequence[int]) -> list[Price]:
-        """Prices of what the libraries say of some quantities."""
+        """Prices of some quantities (indices of QUANTITIES), from what each library says of them."""
         far, own = found[0]
         if len(found) == 1:
             basis = "extrapolated" if far else "fitted"

@@ -64,19 +64,19 @@ class MeasuredCost:
         return lanes(self.unit.order) if isinstance(self.unit, Datapath) else 1
 
     @property
-    def _done(self) -> float:
-        """In a clock, on average."""
+    def _macs_per_clock(self) -> float:
+        """Multiply-accumulations, or operations, on average."""
         return macs_per_clock(self.unit.order) if isinstance(self.unit, Datapath) else 1
 
     @property
     def energy_pj(self) -> float:
         """Per multiply-accumulate, or operation, with the glitches that get through gates with inertia."""
-        return self.whole.energy_inertial_pj / self._done
+        return self.whole.energy_inertial_pj / self._macs_per_clock
 
     @property
     def energy_settled_pj(self) -> float:
         """The same, of transitions between settled values only: a lower bound."""
-        return self.whole.energy_settled_pj / self._done
+        return self.whole.energy_settled_pj / self._macs_per_clock
 
     def shares(self) -> dict[str, dict[str, float]]:
         """Component -> its share of area and energy; instances in a component count with it, ``top`` is the rest."""

@@ -94,7 +94,7 @@ def test_a_table_is_gone_on_with(tmp_path: Path) -> None:
         assert (tmp_path / "other.csv").read_text() == other
 
 
-def suicidal(design: Design, liberty: str) -> list[dict[str, str]]:
+def killed_midway(design: Design, liberty: str) -> list[dict[str, str]]:
     """Instead of ``measure_design``: one of them has too little memory."""
     if design.subject == "int8/int32":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -105,7 +105,7 @@ def suicidal(design: Design, liberty: str) -> list[dict[str, str]]:
 @needs_yosys
 @needs_libraries
 def test_a_killed_process_takes_no_more_than_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(characterize, "measure_design", suicidal)
+    monkeypatch.setattr(characterize, "measure_design", killed_midway)
     names = [
         "int4/int16",
         "int8/int16",

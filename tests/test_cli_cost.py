@@ -241,11 +241,11 @@ def test_interrupted_it_leaves_what_is_done(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
     )
     try:
-        end = time.monotonic() + 200
+        end = time.monotonic() + 60
         while not (tmp_path / "my.csv").exists() and time.monotonic() < end:
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, told = process.communicate(timeout=200)
+        _, told = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 130 and "goes on when the same command is given again" in told, told

@@ -193,28 +193,20 @@ def test_what_is_larger_than_all_that_was_measured_says_so() -> None:
 
 
 def test_prices_come_in_an_instant() -> None:
-    """Those of units never asked for before take less than 1 ms on a processor that sums 15,000 squares in 0.5 ms:
-    others may run beside us, so both are measured in turn (medians, in time of this process)."""
-
-    def yardstick() -> float:
-        start = time.process_time()
-        assert sum(i * i for i in range(15_000)) > 0
-        return time.process_time() - start
-
+    """Those of units never asked for before; the median, in time of this process, as others may run beside it."""
     for node in ("45nm", "7nm", "3nm"):
         hu.cost("fp16", node)
-        taken, yards = [], []
+        taken = []
         for t, u in itertools.product(range(1, 11), range(5, 25)):
             datapath = hu.Datapath.parse(f"e5m{t}/e8m{u}{('', ':fused4', '@SR8', ':systolic4')[(t + u) % 4]}")
             start = time.process_time()
             hu.cost(datapath, node)
             taken.append(time.process_time() - start)
-            yards.append(yardstick())
-        assert sorted(taken)[len(taken) // 2] < 2 * sorted(yards)[len(yards) // 2]
+        assert sorted(taken)[len(taken) // 2] < 2e-3
     start = time.process_time()
     for _ in range(100):
         hu.cost("fp8_e4m3/fp32:fused8", "7nm")
-    assert time.process_time() - start < 100 * yardstick()
+    assert time.process_time() - start < 100 * 1e-3
 
 
 def test_leakage_is_that_of_the_whole_unit() -> None:

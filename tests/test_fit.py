@@ -8,12 +8,13 @@ import random
 from pathlib import Path
 
 import halfulp as hu
+import numpy as np
 import pytest
 from halfulp.emulator import prices
 from halfulp.emulator.prices import LIBRARIES, library
 from halfulp.emulator.silicon.characterize import COMMAND, ENERGIES, Table, parse
 from halfulp.emulator.silicon.designs import designs, find
-from halfulp.emulator.silicon.fit import fit
+from halfulp.emulator.silicon.fit import _summary, fit
 
 TABLES = Path(__file__).parents[1] / "emulator" / "silicon" / "tables"
 QUANTITIES = ("area_um2", "leakage_nw", *ENERGIES)
@@ -147,9 +148,11 @@ def test_a_fitted_library_has_no_impossible_numbers() -> None:
 
 
 def test_bands_are_factors_of_what_is_too_low_as_well() -> None:
-    for node in NODES:
-        for errors in library(node).errors.values():
-            assert errors.factor >= 1 + errors.p90 / 2
+    """Predictions at half of what was measured are 50 % off, and a factor of 2."""
+    found = _summary(np.full(10, 0.5), np.array([1.25]))
+    assert found == prices.Errors(mean=0.5, p90=0.5, factor=2.0, held_mean=0.25, held_p90=0.25)
+    assert _summary(np.full(10, 1.5), np.array([])) == prices.Errors(0.5, 0.5, 1.5, None, None)
+    assert _summary(np.zeros(10), np.array([])).factor == 10  # the price is 0
 
 
 def test_a_node_without_a_library_has_no_fit() -> None:

@@ -149,8 +149,9 @@ def test_what_can_be_eager_is_priced_and_no_more() -> None:
     eager = "fp8_e4m3/fp16@SR7 bf16/fp32@SR8:tree4 bf16@SR8:systolic4 bf16/fp32@SR8:fused4 int8/q8.8@SR4 fp16@SR8c fp16"
     eager += " fp8_e4m3/fp32@SR8:exact fp8_e4m3/fp32@SR8:exact4 fp8_e4m3/fp32@SR8:blocked16(fp16@SR4) e4m3_add"
     eager += " fp8_e4m3/fp32@SR8:blocked16(fp16) e4m3_mul e4m3_fma fp16_to_e4m3 q4.4_add"
+    seen: set[bool] = set()
     for text in eager.split():
-        verdicts = []
+        verdicts: list[bool] = []
         for make in (design, hu.cost):
             try:
                 make(text, **({"rounding": "SR8"} if "_" in text and "/" not in text else {}), eager=True)
@@ -158,3 +159,5 @@ def test_what_can_be_eager_is_priced_and_no_more() -> None:
             except hu.HalfulpError:
                 verdicts.append(False)
         assert verdicts[0] == verdicts[1], text
+        seen |= set(verdicts)
+    assert seen == {True, False}

@@ -11,7 +11,7 @@ from ..arithmetic import exact_max
 from ..formats import FixedFormat, FloatFormat, Format, Specials
 from ..rounding import Mode, Rounding
 from .part import Number, Part, any_bit, leading_zeros, shift_left, shift_right_sticky
-from .shapes import Need, gradual, overflows, stands
+from .shapes import Need, gradual, needs_no_shift, overflows
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Normalise(Part):
         above = x.shape.top - fmt.emin
         x = self.take_number("x", x)
         exponent = self.let("exponent", x.offset + Const(above))
-        if stands(x.shape, fmt):
+        if needs_no_shift(x.shape, fmt):
             self.normal = Normal(self.let("magnitude", x.magnitude), exponent)
             return
         count, _ = leading_zeros(self, "zeros", x.magnitude)

@@ -63,7 +63,7 @@ def gradual(fmt: Format) -> bool:
     return isinstance(fmt, FloatFormat) and fmt.subnormals and fmt.has_zero
 
 
-def stands(x: Shape, fmt: Format) -> bool:
+def needs_no_shift(x: Shape, fmt: Format) -> bool:
     """Whether numbers are rounded into ``fmt`` as they are: each begins with a one, or lies where ``fmt`` underflows
     gradually, so that it would not be shifted up."""
     return x.normalised or (gradual(fmt) and all(z == 0 or x.top + h <= fmt.emin for z, h in x.zeros))
