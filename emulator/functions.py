@@ -71,6 +71,11 @@ class Function:
         return tuple(fmt for fmt in self.operands if not isinstance(fmt, BlockFormat))
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether operands and result are of fixed point."""
+        return all(isinstance(fmt, FixedFormat) for fmt in (*self.operands, self.result))
+
+    @property
     def random_bits(self) -> int:
         """k, the random bits that each call takes; 0 where nothing is rounded stochastically."""
         return self.rounding.random_bits if OPERATIONS[self.operation].rounds else 0

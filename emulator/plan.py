@@ -41,12 +41,14 @@ def plan(unit: Datapath | Function | str, pipeline: int = 0, random: LFSR | None
 @lru_cache(maxsize=4096)
 def _function(function: Function, random: LFSR | None, eager: bool) -> Plan:
     kind, fmt, rounding = function.operation, function.result, function.rounding
-    unit = Parts(eager=eager)
-    numbers = [unit.unpack(f) for f in function.numbers]
-    if kind in ("mul", "fma"):
-        numbers[:2] = [unit.multiply(numbers[0], numbers[1])]
-    elif kind not in ("convert", "add", "sub") or isinstance(fmt, PositFormat):
+    if kind not in ("convert", "add", "sub", "mul", "fma") or isinstance(fmt, PositFormat):
         raise HalfulpError(f"there is no hardware of {function.name}.")
+    unit = Parts(function.is_fixed, eager)
+    numbers = [unit.unpack(f) for f in function.numbers]
+    if kind in ("mul", "fma") and function.is_fixed:
+        numbers = [unit.integers([(numbers[0], numbers[1])], numbers[2:], "multiply")]  # type: ignore[list-item]
+    elif kind in ("mul", "fma"):
+        numbers[:2] = [unit.multiply(numbers[0], numbers[1])]
     x = unit.add(numbers[0], numbers[1], fmt, rounding) if len(numbers) == 2 else numbers[0]
     unit.round(x, fmt, rounding)
     if random is not None:

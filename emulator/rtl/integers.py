@@ -62,7 +62,8 @@ class Truncate(Part):
 
 
 class RoundInteger(Part):
-    """The code of an integer rounded once into a fixed-point format. All modes act on the magnitude."""
+    """The code of an integer rounded once into a fixed-point format, and the flags that this raises. All modes act on
+    the magnitude."""
 
     def __init__(self, x: Integer, need: Need, random: Value) -> None:
         super().__init__()
@@ -70,6 +71,7 @@ class RoundInteger(Part):
         assert isinstance(fmt, FixedFormat)
         value, random = self.take("x", x.value), self.take("random", random)
         places = fmt.quantum_exponent - x.last
+        inexact: Value = Const(0, 1)
         if places <= 0:
             rounded: Value = Cat(Const(0, -places), value).as_signed()
         else:
@@ -101,7 +103,10 @@ class RoundInteger(Part):
             rounded = self.let("rounded", kept + self.let("up", up))
         low, high = fmt.min_integer, fmt.max_integer
         code = rounded[: fmt.bits] if len(rounded) >= fmt.bits else Cat(rounded, rounded[-1].replicate(fmt.bits))
+        over = Const(0, 1) if fmt.wrap and not need.flags else self.let("over", (rounded > high) | (rounded < low))
         if not fmt.wrap:
             ends = Mux(rounded[-1], Const(low & ((1 << fmt.bits) - 1), fmt.bits), Const(high, fmt.bits))
-            code = Mux(self.let("over", (rounded > high) | (rounded < low)), ends, code[: fmt.bits])
+            code = Mux(over, ends, code[: fmt.bits])
         self.code = self.let("code", code[: fmt.bits])
+        if need.flags:  # in the bit order of RISC-V's fflags
+            self.flags = self.let("flags", Cat(over | inexact, Const(0, 1), over, Const(0, 2)))

@@ -13,6 +13,7 @@ from ..functions import Function
 from ..random import LFSR
 from .align import Add, Align
 from .eager import Chosen, EagerAdd, EagerSum, checked_eager, led
+from .integers import Integer, RoundInteger, SumIntegers, integer
 from .lfsr import own_lfsr
 from .part import Number, Part, registered
 from .rounding import Normalise, Round
@@ -28,6 +29,8 @@ STAGES = {
     "mul": ("unpack", "multiply", "normalise"),
     "fma": ("unpack", "multiply", "align", "add", "normalise"),
 }
+#: The same where operands and result are of fixed point.
+FIXED_STAGES = {kind: ("operands", "sum") if kind != "convert" else ("operands",) for kind in STAGES}
 
 
 class Unit(Part):
@@ -56,7 +59,8 @@ class Unit(Part):
             raise HalfulpError(f"there is no RTL of {function.name}: choose one of {', '.join(STAGES)}.")
         if isinstance(fmt, PositFormat):
             raise HalfulpError(f"there is no RTL of {function.name}: posits are operands of units, not their results.")
-        places = STAGES[kind]
+        self.is_fixed = function.is_fixed
+        places = (FIXED_STAGES if self.is_fixed else STAGES)[kind]
         if not 0 <= pipeline <= len(places):
             raise HalfulpError(f"{function.name} takes 0 to {len(places)} pipeline registers, not {pipeline}.")
         self.latency = pipeline
@@ -74,18 +78,35 @@ class Unit(Part):
             if kind not in ("add", "sub", "fma"):
                 raise HalfulpError(f"{function.name} adds nothing: eager rounding is that of add, sub, fma and MACs.")
             checked_eager(need, function.name)
+        result = self._rounded_integer(function, need) if self.is_fixed else self._rounded(function, need)
+        self.connect(self.code, result.code)
+        if flags:
+            self.connect(self.flags, result.flags)
+
+    def _rounded_integer(self, function: Function, need: Need) -> RoundInteger:
+        """Of fixed point throughout: one heap of integers, and its rounding."""
+        codes = self._rank("operands", tuple(self.inputs))
+        numbers = [integer(code, fmt) for code, fmt in zip(codes, function.numbers, strict=True)]  # type: ignore[arg-type]
+        if function.operation == "sub":
+            numbers[1] = Integer(self.let("opposite", -numbers[1].value), numbers[1].last)
+        total = numbers[0]
+        if function.operation in ("mul", "fma"):
+            total = self.inside("multiply", SumIntegers([(numbers[0], numbers[1])], numbers[2:])).integer
+        elif len(numbers) == 2:
+            total = self.inside("add", SumIntegers([], numbers)).integer
+        total = Integer(self._rank("sum", total.value).as_signed(), total.last)
+        return self.inside("round", RoundInteger(total, need, self._drawn))
+
+    def _rounded(self, function: Function, need: Need) -> Round:
         number = self._exact(function, need)
         carries: tuple[Value, ...] = ()
         if isinstance(number, EagerSum):
             number, carries = number
-        normal = self.inside("normalise", Normalise(number, fmt)).normal
-        if eager:
+        normal = self.inside("normalise", Normalise(number, need.fmt)).normal
+        if need.eager:
             self._drawn = self.inside("choose", Chosen(normal.shift, carries)).up
         number, normal = self._rank("normalise", (number, normal))
-        result = self.inside("round", Round(number, normal, need, self._drawn))
-        self.connect(self.code, result.code)
-        if flags:
-            self.connect(self.flags, result.flags)
+        return self.inside("round", Round(number, normal, need, self._drawn))
 
     def _draw(self, bits: int, lfsr: LFSR | None) -> tuple[Value, list[Signal]]:
         """The random bits of a clock, and the ports that they or their seeds come from."""

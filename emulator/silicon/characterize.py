@@ -176,6 +176,7 @@ def characterise(
     done = len(wanted) - len(missing)
     if progress:
         progress(done, len(wanted), "")
+    missing.sort(key=_size, reverse=True)  # so that no large one is left for the end, for one process
     with closing(_measured(missing, str(liberty), processes)) as results:
         for name, found in results:
             done += 1
@@ -188,6 +189,11 @@ def characterise(
             if progress:
                 progress(done, len(wanted), name)
     return failures
+
+
+def _size(design: Design) -> float:
+    """Of a design, roughly: what its parts count."""
+    return sum(part.number * sum(part.counts.values()) for part in design.plan().parts)
 
 
 def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[tuple[str, str | Rows]]:

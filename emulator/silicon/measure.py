@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import HalfulpError
 from .gates import Activity, settle, switch, unpack
 from .netlist import Netlist
-from .power import PARTS, energy_fj, state_shares
+from .power import PARTS, energies_fj, state_shares
 from .power import leakage_nw as gate_leakage_nw
 from .synthesis import synthesise
 from .timing import Step, analyse
@@ -89,9 +89,7 @@ def measure_netlist(
     if not period >= 0:
         raise HalfulpError(f"a period is not negative, so not {period} ns.")
     activity = switch(netlist, timing, settle(netlist, stimulus))
-    settled, inertial = (
-        energy_fj(netlist, timing, activity, period, glitches, wire_ff_per_fanout) / 1000 for glitches in (False, True)
-    )
+    settled, inertial = (energy / 1000 for energy in energies_fj(netlist, timing, activity, period, wire_ff_per_fanout))
     columns = {
         "area_um2": [gate.cell.area_um2 for gate in netlist.gates],
         "leakage_nw": _leakages(netlist, activity),

@@ -16,6 +16,8 @@ that any group names, as one of them it was.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -57,8 +59,14 @@ def state_shares(netlist: Netlist, activity: Activity) -> list[np.ndarray]:
     return shares
 
 
+@lru_cache(maxsize=4096)
+def _states(table: int, count: int) -> np.ndarray:
+    """The states in which a truth table over them is 1."""
+    return np.array([table >> state & 1 for state in range(count)], bool)
+
+
 def _share(table: int, shares: np.ndarray) -> float:
-    return float(sum(shares[s] for s in np.flatnonzero(shares) if table >> int(s) & 1))
+    return float(shares[_states(table, len(shares))].sum())
 
 
 def _weights(whens: list[int | None], shares: np.ndarray) -> list[float]:
@@ -77,92 +85,103 @@ def leakage_nw(cell: Cell, shares: np.ndarray) -> float:
     return sum(w * nw for w, nw in zip(weights, values, strict=True)) / (sum(weights) or 1.0)
 
 
-class _Meter:
-    """The energy of one gate after the other."""
+Edges = tuple[float, float]  #: energy, fJ, of a rise and of a fall
 
-    def __init__(self, netlist: Netlist, timing: Timing, toggles: np.ndarray, loads_ff: np.ndarray) -> None:
-        self.netlist, self.timing, self.toggles, self.loads_ff = netlist, timing, toggles, loads_ff
 
-    def transition(self, powers: list[Power], edge: int, slew_ns: float, load_ff: float, shares: np.ndarray) -> float:
-        """Energy of one transition, fJ, of a pin whose groups these are: one related pin, several rails."""
-        energy = 0.0
-        for rail in dict.fromkeys(power.rail for power in powers):
-            groups = [power for power in powers if power.rail == rail]
-            weights = _weights([power.when for power in groups], shares)
-            # an output has switched, so that one of the states was there; an input's groups may leave states out
-            whole = sum(weights) if groups[0].related else 1.0
-            if whole == 0:
-                weights, whole = [1.0] * len(groups), len(groups)
-            energy += sum(
-                w / whole * power.energy[edge].at(slew_ns, load_ff)
-                for w, power in zip(weights, groups, strict=True)
-                if w
-            )
-        return energy
+def _transitions(powers: list[Power], slews_ns: Edges, load_ff: float, shares: np.ndarray) -> Edges:
+    """Internal energy of a rise and of a fall of a pin whose groups these are: one related pin, several rails."""
+    rise = fall = 0.0
+    for rail in dict.fromkeys(power.rail for power in powers):
+        groups = [power for power in powers if power.rail == rail]
+        weights = _weights([power.when for power in groups], shares)
+        # an output has switched, so that one of the states was there; an input's groups may leave states out
+        whole = sum(weights) if groups[0].related else 1.0
+        if whole == 0:
+            weights, whole = [1.0] * len(groups), len(groups)
+        for weight, power in zip(weights, groups, strict=True):
+            if weight:
+                rise += weight / whole * power.energy[RISE].at(slews_ns[RISE], load_ff)
+                fall += weight / whole * power.energy[FALL].at(slews_ns[FALL], load_ff)
+    return rise, fall
 
-    def output(self, gate: Gate, index: int, shares: np.ndarray) -> float:
-        """Internal energy of an output's transitions: of each input's as often as that input has switched."""
-        net, energy = gate.outputs[index], 0.0
-        if net < 0 or not self.toggles[net].any():
-            return 0.0
-        powers = [p for p in gate.cell.powers if p.related and p.pin == gate.cell.outputs[index].name]
-        nets = {pin.name: n for pin, n in zip(gate.cell.inputs, gate.inputs, strict=True)}
-        related = [name for name in dict.fromkeys(p.related for p in powers) if name in nets]
-        causes = np.array([self.toggles[nets[name]].sum() for name in related], float)
-        causes = causes / causes.sum() if causes.sum() else np.full(len(related), 1 / max(len(related), 1))
-        for name, part in zip(related, causes, strict=True):
-            if part:
+
+@dataclass
+class _Pins:
+    """Energy of the transitions of one gate's pins, whatever makes them switch."""
+
+    outputs: list[tuple[int, list[tuple[int, Edges]]]]  #: net, and for each input's net those that it causes
+    inputs: list[tuple[int, float, Edges]]  #: net, load of a transition, and internal energy
+
+
+def _pins(
+    gate: Gate, timing: Timing, loads_ff: np.ndarray, shares: np.ndarray, half_v2: float, wire_ff: float
+) -> _Pins:
+    nets = {pin.name: n for pin, n in zip(gate.cell.inputs, gate.inputs, strict=True)}
+    outputs = []
+    for pin, net in zip(gate.cell.outputs, gate.outputs, strict=True):
+        if net >= 0:
+            powers = [p for p in gate.cell.powers if p.related in nets and p.pin == pin.name]
+            causes = []
+            for name in dict.fromkeys(str(p.related) for p in powers):
+                slew = float(timing.slew_ns[nets[name]].mean())
                 own = [p for p in powers if p.related == name]
-                slew = float(self.timing.slew_ns[nets[name]].mean())
-                for edge in (RISE, FALL):
-                    each = self.transition(own, edge, slew, float(self.loads_ff[net]), shares)
-                    energy += part * self.toggles[net, edge] * each
-        return energy
-
-    def input(self, gate: Gate, index: int, shares: np.ndarray, wire_ff: float) -> tuple[float, float]:
-        """Internal and load energy of an input pin's transitions."""
-        net, pin = gate.inputs[index], gate.cell.inputs[index]
-        rise, fall = self.toggles[net]
+                causes.append((nets[name], _transitions(own, (slew, slew), float(loads_ff[net]), shares)))
+            outputs.append((net, causes))
+    inputs = []
+    for pin, net in zip(gate.cell.inputs, gate.inputs, strict=True):
         powers = [p for p in gate.cell.powers if not p.related and p.pin == pin.name]
-        load = 0.5 * (pin.capacitance_ff + wire_ff) * self.netlist.library.voltage_v**2 * (rise + fall)
-        internal = 0.0
-        for edge, count in ((RISE, rise), (FALL, fall)):
-            if count and powers:
-                internal += count * self.transition(powers, edge, float(self.timing.slew_ns[net, edge]), 0.0, shares)
-        return internal, float(load)
+        slews = float(timing.slew_ns[net, RISE]), float(timing.slew_ns[net, FALL])
+        inside = _transitions(powers, slews, 0.0, shares) if powers else (0.0, 0.0)
+        inputs.append((net, half_v2 * (pin.capacitance_ff + wire_ff), inside))
+    return _Pins(outputs, inputs)
 
 
-def energy_fj(
+def _spent(pins: _Pins, toggles: np.ndarray, clock: int | None) -> tuple[float, float, float]:
+    """Internal, load and clock energy of a gate. An output's transitions are of each input's making as often as that
+    input has switched."""
+    internal = load = clocked = 0.0
+    for net, causes in pins.outputs:
+        rise, fall = toggles[net]
+        if causes and (rise or fall):
+            counts = np.array([toggles[cause].sum() for cause, _ in causes], float)
+            parts = counts / counts.sum() if counts.sum() else np.full(len(causes), 1 / len(causes))
+            internal += sum(
+                part * (rise * each[RISE] + fall * each[FALL]) for part, (_, each) in zip(parts, causes, strict=True)
+            )
+    for net, charge, each in pins.inputs:
+        rise, fall = toggles[net]
+        inside, loaded = rise * each[RISE] + fall * each[FALL], charge * (rise + fall)
+        if net == clock:
+            clocked += inside + loaded
+        else:
+            internal, load = internal + inside, load + loaded
+    return internal, load, clocked
+
+
+def energies_fj(
     netlist: Netlist,
     timing: Timing,
     activity: Activity,
     period_ns: float,
-    inertial: bool,
     wire_ff_per_fanout: float = 0.0,
-) -> np.ndarray:
-    """Energy of each gate per vector, fJ: (gates, 4), the columns as in PARTS.
+) -> list[np.ndarray]:
+    """Energy of each gate per vector, fJ: (gates, 4), the columns as in PARTS; of transitions between settled values
+    only, and, if the activity has them, of all.
 
     Parameters
     ----------
     netlist, timing, activity : the design, with what ``analyse``, and ``settle`` or ``switch``, found.
     period_ns : time between vectors, during which the gates leak.
-    inertial : count all transitions, else those of settled values only.
     wire_ff_per_fanout : capacitance of wire for each pin on a net, fF.
     """
-    toggles = activity.inertial if inertial else activity.toggles
-    assert toggles is not None
-    meter = _Meter(netlist, timing, toggles, netlist.loads_ff(wire_ff_per_fanout))
-    parts = np.zeros((len(netlist.gates), len(PARTS)))
+    kinds = [toggles for toggles in (activity.toggles, activity.inertial) if toggles is not None]
+    loads_ff, half_v2 = netlist.loads_ff(wire_ff_per_fanout), 0.5 * netlist.library.voltage_v**2
+    found = [np.zeros((len(netlist.gates), len(PARTS))) for _ in kinds]
+    steps = activity.vectors - 1
     for i, (gate, shares) in enumerate(zip(netlist.gates, state_shares(netlist, activity), strict=True)):
-        internal = sum(meter.output(gate, k, shares) for k in range(len(gate.outputs)))
-        clock = load = 0.0
-        for k in range(len(gate.inputs)):
-            inside, charge = meter.input(gate, k, shares, wire_ff_per_fanout)
-            if gate.inputs[k] == netlist.clock:
-                clock += inside + charge
-            else:
-                internal, load = internal + inside, load + charge
-        steps = activity.vectors - 1
-        # 1 nW for 1 ns is 1e-3 fJ
-        parts[i] = internal / steps, load / steps, clock / steps, leakage_nw(gate.cell, shares) * period_ns * 1e-3
-    return parts
+        pins = _pins(gate, timing, loads_ff, shares, half_v2, wire_ff_per_fanout)
+        leakage = leakage_nw(gate.cell, shares) * period_ns * 1e-3  # 1 nW for 1 ns is 1e-3 fJ
+        for parts, toggles in zip(found, kinds, strict=True):
+            internal, load, clock = _spent(pins, toggles, netlist.clock)
+            parts[i] = internal / steps, load / steps, clock / steps, leakage
+    return found
