@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cli_bench, cli_check, cli_cost, cli_export, cli_hardware, cli_runs
+from . import __version__, cli_bench, cli_check, cli_cost, cli_export, cli_hardware, cli_runs, cli_train
 from .console import Json, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
@@ -210,7 +210,8 @@ app.command(cls=cli_check.TestFloatCommand)(cli_check.verify)
 app.command("cost")(cli_cost.cost_command)
 app.command()(cli_hardware.rtl)
 app.command()(cli_export.export)
-app.command()(cli_runs.train)
+app.command()(cli_train.train)
+app.command()(cli_train.infer)
 app.command()(cli_runs.solve)
 app.command()(cli_runs.report)
 app.command()(cli_bench.bench)

@@ -1,4 +1,4 @@
-"""``halfulp solve``, ``train`` and ``report``: work on emulated arithmetic, and what it costs."""
+"""``halfulp solve`` and ``report``: work on emulated arithmetic, and what it costs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from .console import Json, Node, Seed, err, folder, out, print_json, progress, table
-from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
-from .emulator.ledger import Ledger
 from .emulator.technology import Technology
 
 Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
 
 
-def _technology(node: str) -> Technology:
+def checked_technology(node: str) -> Technology:
     """Refused before any work is done, where it cannot price a run."""
     technology = Technology(node)
     technology.energy_per_bit_pj("sram")
@@ -54,7 +52,7 @@ def solve(
     from .solvers import cg, problems
 
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
-    _technology(node)
+    checked_technology(node)
     folder(out_dir)
     system = problems.load(problem, side, seed)
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
@@ -72,7 +70,7 @@ def solve(
         )
     if solution.status is cg.Status.INDEFINITE:
         raise HalfulpError(f"{problem} cannot be solved by CG: {solution.detail}.")
-    _save(record, out_dir)
+    save_record(record, out_dir)
     if as_json:
         print_json(json.loads(record.to_json()))
     else:
@@ -81,118 +79,32 @@ def solve(
         out.print(f"  iterations     {solution.iterations}")
         where = f"iteration {solution.best}, the best" if solution.best < solution.iterations else "the last iteration"
         out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
-        _print_energy(record.energy)
+        print_energy(record.energy)
         if solution.best < solution.iterations:
-            out.print(f"                 {_joule(record.result['energy_to_best_pj'])} of it until that x was reached")
+            out.print(f"                 {joule(record.result['energy_to_best_pj'])} of it until that x was reached")
     if solution.status is not cg.Status.CONVERGED:
         raise typer.Exit(1)
 
 
-def _joule(picojoule: float) -> str:
+def joule(picojoule: float) -> str:
     units = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3))
     unit, scale = next(((u, s) for u, s in units if picojoule >= s), ("pJ", 1.0))
     return f"{picojoule / scale:.3g} {unit}"
 
 
-def _print_energy(energy: dict[str, Any]) -> None:
+def print_energy(energy: dict[str, Any]) -> None:
     total, low, high, arithmetic_part, memory = (
-        _joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj", "arithmetic_pj", "memory_pj")
+        joule(energy[key]) for key in ("total_pj", "low_pj", "high_pj", "arithmetic_pj", "memory_pj")
     )
     out.print(f"  energy         {total}   arithmetic {arithmetic_part}, SRAM {memory}")
     out.print(f"                 at {energy['node']}, {energy['basis']}, between {low} and {high}; sources: --json")
 
 
-def _save(record: Any, out_dir: Path | None) -> None:
+def save_record(record: Any, out_dir: Path | None) -> None:
     if out_dir is not None:
         from .emulator.files import write_atomically
 
         write_atomically(out_dir / "record.json", record.to_json() + "\n")
-
-
-def train(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with MNIST's four IDX files; default $HALFULP_DATA, else embedded digits."),
-    ] = None,
-    forward: Annotated[str, typer.Option(help="Datapath of the forward contractions.")] = "bf16/fp32",
-    grad_input: Annotated[
-        str | None, typer.Option(help="Datapath of gradients to inputs; default: as forward.")
-    ] = None,
-    grad_weight: Annotated[
-        str | None, typer.Option(help="Datapath of gradients to weights; default: as forward.")
-    ] = None,
-    update: Annotated[
-        str, typer.Option(help="Datapath of weight updates; its output format stores the weights.")
-    ] = "fp32",
-    rounding: Annotated[str | None, typer.Option(help="Rounding of every datapath that names none.")] = None,
-    hidden: Annotated[str, typer.Option(help="Hidden layer sizes, comma-separated.")] = "32",
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
-    batch: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of the mean gradient.")] = 0.125,
-    limit: Annotated[int | None, typer.Option(help="Use only the first N training images.", min=1)] = None,
-    node: Node = "45nm",
-    seed: Seed = 0,
-    backend: Backend = "cpu",
-    threads: Threads = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json and weights.npz.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train an MLP from scratch with every contraction and update on emulated arithmetic."""
-    from .emulator.files import write_atomically
-    from .models import data as datasets
-    from .models import mlp
-    from .reports import experiments
-
-    def parse(text: str | None) -> Datapath:
-        text = forward if text is None else text
-        return Datapath.parse(text if rounding is None or "@" in text else f"{text}@{rounding}")
-
-    precision = mlp.Precision(*map(parse, (forward, grad_input, grad_weight, update)))
-    technology = _technology(node)
-    folder(out_dir)
-    try:
-        sizes = tuple(int(size) for size in hidden.split(",")) if hidden else ()
-    except ValueError:
-        raise HalfulpError(f"--hidden {hidden!r} is not a comma-separated list of sizes, as in 128,64.") from None
-    dataset = datasets.load(data)
-    if limit is not None:
-        dataset = dataset._replace(train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit])
-
-    def show(epoch: mlp.Epoch, ledger: Ledger) -> None:
-        if not as_json:
-            if epoch.number == 1:
-                out.print(f"{dataset.name}: {len(dataset.train_x):,} training and {len(dataset.test_x):,} test images")
-                out.print("epoch   loss   train acc   test acc   energy so far")
-            spent = _joule(technology.price(ledger).total_pj)
-            accuracies = f"{epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}"
-            out.print(f"{epoch.number:5d}  {epoch.loss:6.4f}  {accuracies}  {spent:>14}")
-
-    with err.status("compiling kernels") as status:
-        record, run = experiments.training(
-            precision.forward.name,
-            dataset,
-            precision,
-            sizes,
-            epochs,
-            batch,
-            learning_rate,
-            (seed, backend, threads),
-            node,
-            show,
-            lambda done, total: status.update(f"step {done:,} of {total:,}"),
-        )
-    _save(record, out_dir)
-    if out_dir is not None:
-        write_atomically(out_dir / "weights.npz", run.model.to_npz())
-    if as_json:
-        print_json(json.loads(record.to_json()))
-    else:
-        diverged = "   (diverged: the logits are no longer finite)" if run.diverged else ""
-        out.print(f"  test accuracy  {run.test_accuracy:.2%}{diverged}")
-        _print_energy(record.energy)
-        out.print(f"  inference      {_joule(record.result['inference_pj_per_image'])} per image")
-    if run.diverged:
-        raise typer.Exit(1)
 
 
 def report(
@@ -218,7 +130,7 @@ def report(
     added = tuple(
         study.Setup.of(text, *(text.split(";", 1) if ";" in text else (text, "fp32"))) for text in datapath or []
     )
-    _technology(node)
+    checked_technology(node)
     if not 0 <= seed < 1 << 61:
         raise HalfulpError(f"seed must lie in [0, 2**61), not {seed}.")
     work = study.Study(

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from .blocks import BlockFormat, exponents
 from .datapath import Datapath
 from .formats import Format
+from .names import scalar_format
 from .orders import Blocked, Do, Exact, Fused, Fusing, Order, Sequential, TwoStage, program
 from .rounding import RNE, Rounding
 
@@ -99,6 +101,24 @@ class Ledger:
             "operations": dict(sorted(operations.items())),
             "bits_moved": dict(sorted(self.bits_moved.items())),
         }
+
+    def state(self) -> list[list[Any]]:
+        """All of it in JSON's types, for ``restore``; ``ways`` are left out."""
+        told = []
+        for op, n in self.operations.items():
+            result, within = op.result and str(op.result), op.within and op.within.name
+            told.append([op.kind, str(op.a), str(op.b), result, str(op.rounding), op.width, within, n])
+        return [told, [[level, n] for level, n in self.bits_moved.items()]]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Becomes what another ledger's ``state`` tells."""
+        operations, moved = state
+        self.operations.clear()
+        for kind, a, b, result, rounding, width, within, n in operations:
+            formats = scalar_format(a), scalar_format(b), result and scalar_format(result)
+            inside = within and Datapath.parse(within)
+            self.operations[Operation(kind, *formats, Rounding.parse(rounding), width, inside)] = n
+        self.bits_moved = Counter(dict(moved))
 
     def __repr__(self) -> str:
         lines = [f"{n:>16,}  {name}" for name, n in self.as_dict()["operations"].items()]

@@ -46,7 +46,7 @@ def _function(function: Function, random: LFSR | None, eager: bool) -> Plan:
     unit = Parts(function.is_fixed, eager)
     numbers = [unit.unpack(f) for f in function.numbers]
     if kind in ("mul", "fma") and function.is_fixed:
-        numbers = [unit.integers([(numbers[0], numbers[1])], numbers[2:], "multiply")]  # type: ignore[list-item]
+        numbers = [unit.integers([(numbers[0], numbers[1])], numbers[2:], "multiply")]  # type: ignore[list-item,arg-type]
     elif kind in ("mul", "fma"):
         numbers[:2] = [unit.multiply(numbers[0], numbers[1])]
     x = unit.add(numbers[0], numbers[1], fmt, rounding) if len(numbers) == 2 else numbers[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,19 +32,25 @@ def window(x: tuple[int, ...], w: tuple[int, ...], stride: int, padding: int) ->
     return Window(x[1], x[2], x[3], w[2], w[3], height, width, int(stride), int(padding), 0, 0)
 
 
+class Bias(NamedTuple):
+    """Weights, (O,), of a constant input, which come last in each dot product."""
+
+    weights: Any
+    constant: float  #: 1, as the images' format has it
+
+
 def convolve(
-    datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw
+    datapath: Datapath, x: Operand, w: Operand, geometry: Window, backend: Backend, draw: Draw, bias: Bias | None = None
 ) -> tuple[Any, Way]:
     """The sums, (N, O, H', W'), flat, and the way: w's rows times patches of x, in the order (c, i, j)."""
-    if datapath.in_blocks:
-        raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; use matmul of them.")
+    refuse_blocks(datapath)
     swapped = replace(datapath, a=datapath.b, b=datapath.a)  # weights are the rows
     images, outputs = len(x.values), len(w.values)
     pixels, depth = geometry.out_height * geometry.out_width, w.values[0].size
     rows = replace(w, values=w.values.reshape(outputs, depth), fmt=datapath.b)
-    way = way_of(
-        swapped, rows, replace(x, fmt=datapath.a), backend, images * pixels
-    )  # the numbers of the patches are those of x
+    if bias is not None:
+        rows = replace(rows, values=backend.xp.hstack([rows.values, bias.weights.reshape(outputs, 1)]), top=None)
+    way = way_of(swapped, rows, _numbers_of(x, datapath, bias, backend), backend, images * pixels)
     kind = _carrier(way, backend)
     rows = replace(rows, values=rows.values.astype(kind, copy=False))
     draws = any(rounding.random_bits for _, rounding in datapath.accumulators) or datapath.product_rounding.random_bits
@@ -53,10 +59,12 @@ def convolve(
     out = backend.xp.empty((images, outputs, pixels))
     for first in range(0, images, together):
         count = min(together, images - first)
-        patches = backend.scratch("patches", depth * count * pixels, kind)
+        patches = backend.scratch("patches", rows.values.shape[1] * count * pixels, kind)
         part = geometry._replace(first=first, images=count)
         backend.launch("unfold", depth * count, source, patches, part, work=pixels)
-        columns = replace(x, values=patches.reshape(depth, count * pixels), fmt=datapath.a)
+        if bias is not None:
+            patches[depth * count * pixels :] = bias.constant
+        columns = replace(x, values=patches.reshape(-1, count * pixels), fmt=datapath.a)
         if count == 1:
             multiply(swapped, rows, columns, out.reshape(-1), backend, draw, way, first * outputs * pixels, pixels)
         else:
@@ -64,6 +72,54 @@ def convolve(
             multiply(swapped, rows, columns, sums, backend, draw, way)
             out[first : first + count] = sums.reshape(outputs, count, pixels).transpose(1, 0, 2)
     return out.reshape(-1), way
+
+
+def unfold(x: Operand, geometry: Window, backend: Backend, bias: Bias | None = None) -> Operand:
+    """The patches of all images, (C kh kw, N H' W'), in the order (c, i, j); a bias's constant is a last row."""
+    depth, images = geometry.channels * geometry.kernel_height * geometry.kernel_width, len(x.values)
+    pixels = images * geometry.out_height * geometry.out_width
+    patches = backend.xp.empty((depth + (bias is not None), pixels))
+    source = backend.array(x.values).reshape(-1)
+    part = geometry._replace(first=0, images=images)
+    backend.launch("unfold", depth * images, source, patches.reshape(-1), part, work=pixels // images)
+    patches[depth:] = bias.constant if bias is not None else 0.0
+    return replace(x, values=patches, top=None)
+
+
+def spread(dy: Operand, x: tuple[int, ...], w: tuple[int, ...], stride: int, padding: int, backend: Backend) -> Operand:
+    """The gradient at a convolution's results, (N, O, H', W'), as images that w, turned, is to slide over to give the
+    one at its inputs: stride - 1 zeros between its pixels, and as many around as a kernel reaches."""
+    geometry = window(x, w, stride, padding)
+    if dy.shape != (x[0], w[0], geometry.out_height, geometry.out_width):
+        raise HalfulpError(
+            f"conv2d of {x} with {w} has results {(x[0], w[0], geometry.out_height, geometry.out_width)}, but the"
+            f" gradient there is {dy.shape}."
+        )
+    if padding > min(w[2:]) - 1:
+        raise HalfulpError(
+            f"a gradient through conv2d needs a padding below the kernel's sides {w[2:]}, not {padding}."
+        )
+    if stride == 1 and padding == 0 and w[2] == w[3] == 1:
+        return dy
+    sides = [n + k - 1 for n, k in zip(x[2:], w[2:], strict=True)]
+    images = backend.xp.zeros((*dy.shape[:2], *sides), dy.values.dtype)
+    top, left = (k - 1 - padding for k in w[2:])
+    rows, columns = ((n - 1) * stride + 1 for n in dy.shape[2:])
+    images[:, :, top : top + rows : stride, left : left + columns : stride] = dy.values
+    return replace(dy, values=images)
+
+
+def refuse_blocks(datapath: Datapath) -> None:
+    if datapath.in_blocks:
+        raise HalfulpError(f"conv2d on {datapath.name}: patches are not in blocks; use matmul of them.")
+
+
+def _numbers_of(x: Operand, datapath: Datapath, bias: Bias | None, backend: Backend) -> Operand:
+    """An operand of the patches' numbers: those of the images, and the bias's constant."""
+    if bias is None:
+        return replace(x, fmt=datapath.a)
+    top = None if x.top is None else max(x.top, bias.constant)
+    return replace(x, values=backend.xp.append(x.values.reshape(-1), bias.constant), fmt=datapath.a, top=top)
 
 
 def _carrier(way: Way, backend: Backend) -> Any:

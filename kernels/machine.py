@@ -24,12 +24,13 @@ from .backends import backend as make_backend
 from .capture import Capture
 from .compute import compute
 from .contraction import plan
-from .convolution import convolve, patches_of, window
+from .convolution import Bias, convolve, patches_of, refuse_blocks, spread, unfold, window
 from .events import Events
 from .observation import observe
 from .operands import Entrance, Operand, converted, numbers, shape_of
 from .paths import FP64, ONE, Op, convert_path, mac_path
 from .products import Draw, Way, multiply, way_of
+from .quantize import quantize
 from .sparse import enter_rows, lengths_of, multiply_rows
 from .structs import Draws
 from .target import draws, fits_binary32, target
@@ -282,40 +283,122 @@ class Machine:
         out = self._hand_out(out, adder.output, False, x)
         return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
 
-    def conv2d(self, x: ArrayLike, w: ArrayLike, stride: int = 1, padding: int = 0, held: bool = False) -> Any:
+    def conv2d(
+        self,
+        x: ArrayLike,
+        w: ArrayLike,
+        stride: int = 1,
+        padding: int = 0,
+        held: bool = False,
+        bias: ArrayLike | None = None,
+    ) -> Any:
         """The convolution (as networks have it: no kernel is flipped) of images with kernels, on the datapath.
 
         Parameters
         ----------
         x : (N, C, H, W) values in format ``a``. w : (O, C, kh, kw) values in format ``b``.
         padding : rows and columns of +0 around the images; they are multiplied and added like the others.
+        bias : (O,) values in format ``b``, weights of a constant input 1 (rounded into ``a``) that comes last.
 
         Returns
         -------
         (N, O, (H + 2 padding - kh) // stride + 1, ...) values in the output format: each the dot product of a patch and
-        a kernel, flattened in the order (c, i, j).
+        a kernel, flattened in the order (c, i, j), and then the bias.
         """
         dp = self.datapath
         self._open("conv2d")
         geometry = window(shape_of(x), shape_of(w), stride, padding)
+        if bias is not None and shape_of(bias) != shape_of(w)[:1]:
+            raise HalfulpError(f"conv2d with {shape_of(w)[0]} kernels needs as many biases, not {shape_of(bias)}.")
         entrance = self._entrance()
         images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
         kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
-        sums, way = convolve(dp, images, kernels, geometry, self.backend, self._draw())
-        self.ledger.ways[way.name] += sums.size * kernels.values[0].size
+        added = None
+        if bias is not None:
+            added = Bias(entrance.enter(bias, dp.b, "bias", self._draws(Role.C)).values, self._one)
+        sums, way = convolve(dp, images, kernels, geometry, self.backend, self._draw(), added)
+        depth = kernels.values[0].size + (added is not None)
+        self.ledger.ways[way.name] += sums.size * depth
         patch = patches_of(images.values, geometry, self.backend)
         pixels = geometry.out_height * geometry.out_width
 
         def operands(i: int) -> tuple[Any, Any]:
             (image, kernel), pixel = divmod(i // pixels, len(kernels.values)), i % pixels
-            return patch(image, pixel), kernels.values[kernel].reshape(-1)
+            pair = patch(image, pixel), self.backend.to_host(kernels.values[kernel].reshape(-1))
+            return pair if added is None else (np.append(pair[0], self._one), np.append(pair[1], added.weights[kernel]))
 
         self._offer(sums.size, operands)
-        self._count_dots(sums.size, kernels.values[0].size)
+        self._count_dots(sums.size, depth)
         self._move(images, kernels, sums.size)
+        self.ledger.move(0 if added is None else _bits(dp.b, len(kernels.values)))
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
         out = self._finish(sums, self._room(sums, images.values, kernels.values))
         return self._hand_out(out.reshape(shape), dp.output, held, x, w)
+
+    def conv2d_grad_weight(
+        self, x: ArrayLike, dy: ArrayLike, sides: tuple[int, int], stride: int = 1, padding: int = 0, held: bool = False
+    ) -> Any:
+        """The gradient of a loss at the weights of a convolution, and at its bias.
+
+        Parameters
+        ----------
+        x : (N, C, H, W), what it went over, in format ``a``. dy : (N, O, H', W'), the gradient at its results, in
+            format ``b``. sides : (kh, kw).
+
+        Returns
+        -------
+        (O, C kh kw + 1) values in the output format: each the dot product, over (image, row, column), of a line of
+        patches and ``dy``; in the last column of ones and ``dy``. Counted as dot products; x and dy are read once.
+        """
+        dp = self.datapath
+        self._open("conv2d_grad_weight")
+        refuse_blocks(dp)
+        shape, results = shape_of(x), shape_of(dy)
+        geometry = window(shape, (*results[1:2], *shape[1:2], *sides), stride, padding)
+        if results != (shape[0], *results[1:2], geometry.out_height, geometry.out_width):
+            raise HalfulpError(
+                f"a gradient {results} is none at the results of conv2d of {shape} with {sides} kernels."
+            )
+        entrance = self._entrance()
+        images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
+        given = entrance.enter(dy, dp.b, "dy", self._draws(Role.B))
+        lines = unfold(images, geometry, self.backend, Bias(None, self._one))
+        columns = replace(given, values=given.values.transpose(0, 2, 3, 1).reshape(-1, results[1]))
+        out, _ = self._product(lines, columns, dp)
+        (m, k), n = lines.values.shape, results[1]
+        self._offer(m * n, lambda i: (lines.values[i // n], columns.values[:, i % n]))
+        self._count_dots(m * n, k)
+        self._move(images, given, out.size)
+        return self._hand_out(out.reshape(m, n).T, dp.output, held, x, dy)
+
+    def conv2d_grad_input(
+        self,
+        dy: ArrayLike,
+        w: ArrayLike,
+        size: tuple[int, int],
+        stride: int = 1,
+        padding: int = 0,
+        held: bool = False,
+    ) -> Any:
+        """The gradient of a loss at the images that a convolution went over.
+
+        Parameters
+        ----------
+        dy : (N, O, H', W'), the gradient at its results, in format ``a``. w : (O, C, kh, kw), its kernels, in format
+            ``b``. size : (H, W) of the images.
+
+        Returns
+        -------
+        (N, C, H, W) values in the output format: the convolution of ``dy``, with zeros between its pixels and around
+        them, which are multiplied and added like the others, with the kernels turned by 180 degrees.
+        """
+        kernels = w if isinstance(w, Operand) else self.hold(w, self.datapath.b)
+        given = dy if isinstance(dy, Operand) else self.hold(dy, self.datapath.a)
+        images = (given.shape[0], *kernels.shape[1:2], *size)
+        spaced = spread(given, images, kernels.shape, stride, padding, self.backend)
+        turned = replace(kernels, values=kernels.values.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
+        out = self.conv2d(spaced, turned, held=True)
+        return self._hand_out(out.values, self.datapath.output, held, dy, w)
 
     def spmv(self, matrix: Any, x: ArrayLike, held: bool = False) -> Any:
         """A @ x for a sparse matrix in CSR form; each row is one dot product, in storage order.
@@ -419,6 +502,11 @@ class Machine:
 
     def _draw(self) -> Draw:
         return Draw(self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
+
+    @property
+    def _one(self) -> float:
+        """1 as the first operand's format has it."""
+        return float(quantize(1.0, self.datapath.a, self.datapath.operand_rounding))
 
     def _entrance(self) -> Entrance:
         quantizes, refuses = self.on_inexact == "quantize", self.on_nonfinite == "error"

@@ -1,4 +1,5 @@
-"""Labelled images: scikit-learn's digits (embedded), or IDX files (MNIST, Fashion-MNIST) from a directory."""
+"""Labelled data: scikit-learn's digits (embedded); from a directory, IDX files (MNIST, Fashion-MNIST) or CIFAR-10's
+binary batches; or a text, cut into sequences."""
 
 from __future__ import annotations
 
@@ -13,33 +14,44 @@ import numpy as np
 
 from ..emulator.errors import HalfulpError
 
-#: Environment variable that names the directory of IDX files.
+#: Environment variable that names the directory of the data.
 DATA_VARIABLE = "HALFULP_DATA"
 
-_FILES = {
+_IDX = {
     "train_x": "train-images-idx3-ubyte",
     "train_y": "train-labels-idx1-ubyte",
     "test_x": "t10k-images-idx3-ubyte",
     "test_y": "t10k-labels-idx1-ubyte",
 }
+_CIFAR = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+_CIFAR_SHAPE = (3, 32, 32)
+_CLASSES = 10  #: of CIFAR-10
 
 
 class Dataset(NamedTuple):
-    """Images as rows in [0, 1] (float64) and integer labels."""
+    """Inputs, a row each, and what they are to give. Pixels are bytes, ``levels`` of which are 1.0; tokens of a text
+    are whole numbers, with a target a place."""
 
     name: str
-    train_x: np.ndarray  #: (n_train, pixels)
-    train_y: np.ndarray  #: (n_train,)
+    train_x: np.ndarray  #: (n_train, pixels) or (n_train, places)
+    train_y: np.ndarray  #: (n_train,) or (n_train, places)
     test_x: np.ndarray
     test_y: np.ndarray
+    shape: tuple[int, int, int] = (1, 1, 1)  #: of an image: channels, height, width
+    levels: float = 1.0
+    classes: int = 0
 
-    @property
-    def classes(self) -> int:
-        return int(max(self.train_y.max(), self.test_y.max())) + 1
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """Rows of inputs as numbers, float64."""
+        return x / self.levels
+
+    def first(self, count: int) -> Dataset:
+        """The same with the first of the training rows only."""
+        return self._replace(train_x=self.train_x[:count], train_y=self.train_y[:count])
 
 
 def digits() -> Dataset:
-    """1,797 8 x 8 digits (E. Alpaydin, C. Kaynak; doi:10.24432/C50P49), pixels 0...16 divided by 16.
+    """1,797 8 x 8 digits (E. Alpaydin, C. Kaynak; doi:10.24432/C50P49), pixels 0...16.
 
     The split is fixed: the first 1,437 of a permutation seeded with 0 train, the other 360 test.
     """
@@ -47,16 +59,20 @@ def digits() -> Dataset:
 
     bunch = load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
-    x, y = bunch.data[order] / 16.0, bunch.target[order].astype(np.int64)
-    return Dataset("digits", x[:1437], y[:1437], x[1437:], y[1437:])
+    x, y = bunch.data[order].astype(np.uint8), bunch.target[order].astype(np.int64)
+    return Dataset("digits", x[:1437], y[:1437], x[1437:], y[1437:], (1, 8, 8), 16.0, 10)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise HalfulpError(f"cannot read {path}: {error}.") from None
 
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of unsigned bytes, plain or gzipped (format: Y. LeCun, the MNIST page)."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise HalfulpError(f"cannot read {path}: {error}.") from None
+    raw = _bytes_of(path)
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise HalfulpError(f"{path} is not an IDX file of unsigned bytes (it must begin with 00 00 08).")
     header = 4 + 4 * raw[3]
@@ -70,14 +86,15 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-def idx_directory(directory: str | Path) -> Dataset:
+def _existing(folder: Path, stem: str) -> Path | None:
+    return next((folder / name for name in (stem, stem + ".gz") if (folder / name).is_file()), None)
+
+
+def idx_directory(folder: Path) -> Dataset:
     """MNIST-type data: the four IDX files of the original distribution, gzipped or not."""
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise HalfulpError(f"no directory {folder}: --data takes a folder with MNIST's four IDX files.")
     arrays = {}
-    for part, stem in _FILES.items():
-        found = next((folder / name for name in (stem, stem + ".gz") if (folder / name).is_file()), None)
+    for part, stem in _IDX.items():
+        found = _existing(folder, stem)
         if found is None:
             raise HalfulpError(f"{folder} lacks {stem}[.gz].")
         arrays[part] = read_idx(found)
@@ -87,14 +104,70 @@ def idx_directory(directory: str | Path) -> Dataset:
             raise HalfulpError(
                 f"{folder}: {split} images {images.shape} and labels {labels.shape} do not belong together."
             )
-        arrays[f"{split}_x"] = images.reshape(len(images), -1) / 255.0
-        arrays[f"{split}_y"] = labels.astype(np.int64)
-    if arrays["train_x"].shape[1] != arrays["test_x"].shape[1]:
+    if arrays["train_x"].shape[1:] != arrays["test_x"].shape[1:]:
         raise HalfulpError(f"{folder}: training and test images differ in size.")
-    return Dataset(folder.name, **arrays)
+    shape = (1, *arrays["train_x"].shape[1:])
+    classes = int(arrays["train_y"].max()) + 1
+    if arrays["test_y"].max() >= classes:
+        raise HalfulpError(
+            f"{folder}: a test label is {arrays['test_y'].max()}, but training's are 0...{classes - 1} only."
+        )
+    for part in ("train_x", "test_x"):
+        arrays[part] = arrays[part].reshape(len(arrays[part]), -1)
+    targets = {part: arrays[part].astype(np.int64) for part in ("train_y", "test_y")}
+    return Dataset(folder.name, **(arrays | targets), shape=shape, levels=255.0, classes=classes)
 
 
-def load(directory: str | Path | None = None) -> Dataset:
-    """The IDX files in ``directory`` or ``$HALFULP_DATA``, else the embedded digits."""
-    directory = directory or os.environ.get(DATA_VARIABLE) or None
-    return digits() if directory is None else idx_directory(directory)
+def cifar_directory(folder: Path) -> Dataset:
+    """CIFAR-10 as its "binary version" has it: records of a label and 3 x 32 x 32 bytes (A. Krizhevsky, 2009), in
+    data_batch_1.bin ... and test_batch.bin, gzipped or not; as many training batches as there are."""
+    size = int(np.prod(_CIFAR_SHAPE)) + 1
+    found: dict[str, np.ndarray] = {}
+    for split, names in _CIFAR.items():
+        paths = [path for name in names if (path := _existing(folder, name))]
+        if not paths:
+            raise HalfulpError(f"{folder} lacks {names[0]}[.gz].")
+        records = []
+        for path in paths:
+            raw = _bytes_of(path)
+            if not raw or len(raw) % size:
+                raise HalfulpError(f"{path} holds {len(raw)} bytes: not one record of {size} bytes after the other.")
+            records.append(np.frombuffer(raw, np.uint8).reshape(-1, size))
+            if records[-1][:, 0].max() >= _CLASSES:
+                raise HalfulpError(f"{path} has a label {records[-1][:, 0].max()}; CIFAR-10's are 0...9.")
+        found[split] = np.concatenate(records)
+    (train_x, train_y), (test_x, test_y) = ((r[:, 1:], r[:, 0].astype(np.int64)) for r in found.values())
+    return Dataset(folder.name, train_x, train_y, test_x, test_y, _CIFAR_SHAPE, 255.0, _CLASSES)
+
+
+def text(path: Path, places: int = 32) -> Dataset:
+    """A text's characters, in sequences of ``places`` that follow one another; each place's target is the character
+    after it. The first nine tenths train."""
+    try:
+        read = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HalfulpError(f"cannot read {path} as text: {error}.") from None
+    letters = {letter: i for i, letter in enumerate(sorted(set(read)))}
+    tokens = np.array([letters[letter] for letter in read], np.int64)
+    count = (len(tokens) - 1) // places
+    if count < 10:
+        raise HalfulpError(f"{path} has {len(tokens)} characters: too few for ten sequences of {places}.")
+    x, y = (tokens[i : i + count * places].reshape(count, places) for i in (0, 1))
+    train = count * 9 // 10
+    return Dataset(path.stem, x[:train], y[:train], x[train:], y[train:], classes=len(letters))
+
+
+def load(source: str | Path | None = None) -> Dataset:
+    """The data in ``source`` or ``$HALFULP_DATA``: a folder of IDX files or CIFAR-10's batches, or a .txt file; else
+    the embedded digits."""
+    source = source or os.environ.get(DATA_VARIABLE) or None
+    if source is None:
+        return digits()
+    path = Path(source)
+    if path.is_file() and path.suffix == ".txt":
+        return text(path)
+    if not path.is_dir():
+        raise HalfulpError(
+            f"no directory {path}: --data takes a folder with MNIST's four IDX files or CIFAR-10's batches, or a .txt."
+        )
+    return cifar_directory(path) if _existing(path, _CIFAR["test"][0]) else idx_directory(path)

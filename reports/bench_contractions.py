@@ -17,7 +17,12 @@ from ..emulator.formats import Format
 from ..kernels.blocks import encode_blocks
 from ..kernels.machine import Machine
 from ..kernels.quantize import quantize
-from ..models.mlp import MLP, Machines, Precision, softmax_cross_entropy
+from ..models.data import Dataset
+from ..models.gupta import Scheme
+from ..models.networks import Architecture
+from ..models.optimisers import SGD
+from ..models.precision import Precision, Static
+from ..models.training import Recipe, Trainer, parameters
 from .bench import Case, Plan, Timed, Trial, timed
 
 DATAPATHS = {  # and what is asked of their products of matrices
@@ -34,7 +39,7 @@ DATAPATHS = {  # and what is asked of their products of matrices
 _STEPS = 20  #: of training, as they follow one another in an epoch
 SPARSE = ("fp64", "fp32", "bf16/fp32", "fp16", "fp16@RTZ", "fp16@SR8", "q8.8/q16.16")
 CONVOLVED = ("fp16", "bf16/fp32", "fp8_e4m3/e8m13@RTZ:fused32")
-TRAINED = ("q4.12/q20.24/q4.12", "q4.12/q20.24/q4.12@RNE/SR12")
+TRAINED = ("q4.12/q20.24/q4.12", "q4.12/q20.24/q4.12@RNE/SR12", "Gupta et al. SR <2,14>")
 
 
 def cases() -> Iterator[Case]:
@@ -48,7 +53,7 @@ def cases() -> Iterator[Case]:
         yield Case("spmv", name, "", "float64", False, "GMAC/s", "spmv", partial(_sparse, name, True))
         yield Case("spmv, not held", name, "", "float64", False, "GMAC/s", "", partial(_sparse, name, False))
     for name in TRAINED:
-        asked = "training" if "SR" not in name else ""
+        asked = "training" if "RNE/SR" not in name else ""
         yield Case("training step", name, "", "float64", False, "steps/s", asked, partial(_train, name))
 
 
@@ -123,28 +128,20 @@ def _sparse(name: str, held: bool, plan: Plan) -> Trial:
 
 def _train(name: str, plan: Plan) -> Trial:
     """Steps of a 784-1000-1000-10 network on 100 images, one after the other, and the same in NumPy's float32."""
-    precision = Precision.of(name, name.partition("/")[0])
-    sizes = (784, *(plan.side * 1000 // 1024,) * 2, 10)
-    machines, model = Machines(precision, threads=plan.threads), MLP(sizes)
-    stored = precision.update.output
-    model.store(stored)
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (100, 784)) / 255.0, rng.integers(0, 10, 100)
-    weights = [weight.astype(np.float32) for weight in model.weights]
-
-    single = images.astype(np.float32)
-
-    def ours() -> None:
-        for _ in range(_STEPS):
-            layers = model.forward(images, machines.forward, stored)
-            gradients = model.backward(layers, softmax_cross_entropy(layers[-1], labels)[1], machines)
-            model.update(gradients, 2.0**-10, machines.update, precision.grad_weight.output)
+    precision = Scheme().precision if "Gupta" in name else Precision.of(name, name.partition("/")[0])
+    rng, size = np.random.default_rng(0), 100 * _STEPS
+    x, y = rng.integers(0, 256, (size, 784), np.uint8), rng.integers(0, 10, size)
+    data = Dataset("noise", x, y, x[:1], y[:1], (1, 28, 28), 255.0, 10)
+    architecture = Architecture.of("mlp", hidden=(plan.side * 1000 // 1024,) * 2)
+    trainer = Trainer(data, Recipe(architecture, Static(precision), SGD(0.1), 1, 100), plan.threads)
+    weights = [np.array(p.value, np.float32) for p in parameters(trainer.result.network).values()]
+    images = data.inputs(x).astype(np.float32)
 
     def numpys() -> None:
-        for _ in range(_STEPS):
-            numpy_step(weights, single, labels, np.float32(2.0**-10))
+        for start in range(0, size, 100):
+            numpy_step(weights, images[start : start + 100], y[start : start + 100], np.float32(1e-3))
 
-    return Trial(timed(ours), _STEPS, limited(plan, timed(numpys)), _STEPS)
+    return Trial(timed(trainer.steps), _STEPS, limited(plan, timed(numpys)), _STEPS)
 
 
 def numpy_step(weights: list[np.ndarray], x: np.ndarray, labels: np.ndarray, rate: Any) -> None:

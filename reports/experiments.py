@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
-from ..kernels.machine import Machine
+from ..models.arithmetic import Arithmetic
+from ..models.checkpoint import fingerprint
 from ..models.data import Dataset
-from ..models.mlp import MLP, Epoch, Precision, Training, accuracy, infer, train
+from ..models.layers import Layer
+from ..models.precision import Clock, Static
+from ..models.training import Epoch, Recipe, Trainer, Training, accuracy, infer, parameters
 from ..solvers.cg import CGPrecision, Solution, cg
 from ..solvers.problems import Problem
 from .record import Record, digest, finite, run_energy, unit_cost, versions
@@ -22,57 +24,61 @@ Where = tuple[int, str, int | None]
 def training(
     label: str,
     data: Dataset,
-    precision: Precision,
-    hidden: tuple[int, ...],
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    where: Where,
+    recipe: Recipe,
+    threads: int | None,
     node: str,
-    progress: Callable[[Epoch, Ledger], None] = lambda epoch, ledger: None,
+    progress: Callable[[Epoch, Training], None] = lambda epoch, training: None,
     steps: Callable[[int, int], None] = lambda done, total: None,
+    start: Callable[[Trainer], None] = lambda trainer: None,
 ) -> tuple[Record, Training]:
-    """Train an MLP from scratch (``models.mlp.train``) and test it on the same datapath."""
-    seed, backend, threads = where
-    run = train(data, precision, hidden, epochs, batch, learning_rate, seed, backend, threads, progress, steps)
-    given = {
+    """Train a network from scratch and test it on the same datapaths. ``start`` is told of the run before its first
+    epoch: to go on from a checkpoint."""
+    trainer = Trainer(data, recipe, threads)
+    start(trainer)
+    run = trainer.finish(progress, steps)
+    return trained(label, data, recipe, run, node), run
+
+
+def trained(label: str, data: Dataset, recipe: Recipe, run: Training, node: str) -> Record:
+    """The record of a run of training."""
+    given = recipe.describe() | {
         "data": data.name,
-        "data_digest": digest(data.train_x, data.train_y, data.test_x, data.test_y),
-        "train_images": len(data.train_x),
-        "test_images": len(data.test_x),
-        "hidden": list(hidden),
-        "epochs": epochs,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "precision": precision.describe(),
+        "data_digest": fingerprint(data),
+        "train_inputs": len(data.train_x),
+        "test_inputs": len(data.test_x),
     }
     result = {
         "test_accuracy": run.test_accuracy,
         "loss": finite(run.epochs[-1].loss),
-        "diverged": run.diverged,
+        "diverged": None if run.diverged is None else str(run.diverged),
         "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
-        "inference_pj_per_image": run_energy(run.inference, node)["total_pj"] / len(data.test_x),
+        "inference_pj_per_input": run_energy(run.inference, node)["total_pj"] / len(data.test_x),
+        "energy_pj_by_role": {role: run_energy(ledger, node)["total_pj"] for role, ledger in run.ledgers.items()},
+        "ledger_by_role": {role: ledger.as_dict() for role, ledger in run.ledgers.items()},
+        "stored_bits": run.stored_bits,
     }
-    fingerprint = digest(*run.model.weights)
-    return _record("train", label, seed, given, result, fingerprint, run.ledger, node, precision.forward), run
+    bits = digest(*(parameter.value.values for parameter in parameters(run.network).values()))
+    first = next(iter(parameters(run.network))).rpartition(".")[0]
+    forward = recipe.policy.at(first, Clock()).forward
+    return _record("train", label, recipe.seed, given, result, bits, run.ledger, node, forward)
 
 
 def inference(
-    label: str, data: Dataset, model: MLP, stored: Format, trained_as: str, datapath: Datapath, where: Where, node: str
+    label: str, data: Dataset, network: Layer, trained_as: str, policy: Static, where: Where, node: str
 ) -> Record:
-    """Post-training quantisation: a trained network's inference on another datapath."""
+    """Post-training quantisation: a trained network's inference in other precisions."""
     seed, backend, threads = where
-    machine = Machine(datapath, backend, seed, threads=threads)
-    logits = infer(model, data.test_x, machine, stored)
-    result = {"test_accuracy": accuracy(logits, data.test_y), "images": len(data.test_x)}
+    run = Arithmetic(policy, seed, backend, threads, training=False)
+    logits = infer(network, data, data.test_x, run)
+    result = {"test_accuracy": accuracy(logits, data.test_y), "inputs": len(data.test_x)}
     given = {
         "data": data.name,
-        "data_digest": digest(data.test_x, data.test_y),
+        "data_digest": fingerprint(data),
         "trained_as": trained_as,
-        "weights_digest": digest(*model.weights),
-        "datapath": datapath.name,
+        "weights_digest": digest(*(parameter.value.values for parameter in parameters(network).values())),
+        "policy": policy.describe(),
     }
-    return _record("infer", label, seed, given, result, digest(logits), machine.ledger, node, datapath)
+    return _record("infer", label, seed, given, result, digest(logits), run.ledger, node, policy.precision.forward)
 
 
 def solve(

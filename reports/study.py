@@ -12,9 +12,13 @@ from pathlib import Path
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
-from ..emulator.formats import Format
 from ..models import data as datasets
-from ..models.mlp import MLP, Machines, Precision, Training, check_step
+from ..models.arithmetic import Arithmetic
+from ..models.layers import Layer
+from ..models.networks import Architecture
+from ..models.optimisers import SGD, check_rate
+from ..models.precision import Precision, Static
+from ..models.training import Recipe, Training
 from ..solvers.cg import CGPrecision, machines
 from ..solvers.problems import Problem, poisson
 from . import experiments
@@ -94,9 +98,9 @@ class Study:
         if twice := [label for label in labels if labels.count(label) > 1]:
             raise HalfulpError(f"two rows are called {twice[0]!r}: give each datapath once.")
         for setup in self.setups:  # a datapath that no machine can run is told now, not after the others have run
-            Machines(setup.precision, self.seeds[0], self.backend, self.threads)
+            Arithmetic(Static(setup.precision), self.seeds[0], self.backend, self.threads).at("")
             machines(setup.cg_precision, self.seeds[0], self.backend, threads=self.threads)
-            check_step(setup.update, self.learning_rate / self.batch)
+            check_rate(setup.precision, self.learning_rate / self.batch)
 
     @property
     def steps(self) -> int:
@@ -116,9 +120,12 @@ class Study:
     def _reference_run(self) -> tuple[Record, Training]:
         return self._training(self.setups[0], self.seeds[0])
 
+    def recipe(self, setup: Setup, seed: int) -> Recipe:
+        network, optimiser = Architecture.of("mlp", hidden=self.hidden), SGD(self.learning_rate)
+        return Recipe(network, Static(setup.precision), optimiser, self.epochs, self.batch, seed, self.backend)
+
     def _training(self, setup: Setup, seed: int) -> tuple[Record, Training]:
-        given = (setup.label, self.data, setup.precision, self.hidden, self.epochs, self.batch, self.learning_rate)
-        return experiments.training(*given, (seed, self.backend, self.threads), self.node)
+        return experiments.training(setup.label, self.data, self.recipe(setup, seed), self.threads, self.node)
 
     @cached_property
     def data(self) -> datasets.Dataset:
@@ -129,9 +136,9 @@ class Study:
         return poisson(self.poisson_side, self.seeds[0])
 
     @cached_property
-    def reference(self) -> tuple[MLP, Format]:
-        """The network trained on the first setup, and its weights' format: what ``infer`` quantises."""
-        return self._reference_run[1].model, self.setups[0].update.output
+    def reference(self) -> Layer:
+        """The network trained on the first setup: what ``infer`` quantises."""
+        return self._reference_run[1].network
 
     @property
     def _where(self) -> experiments.Where:
@@ -144,11 +151,8 @@ class Study:
 
     def infer(self, setup: Setup) -> Record:
         """The reference network's inference on the setup's datapath."""
-        model, stored = self.reference
-        trained_as = self.setups[0].label
-        return experiments.inference(
-            setup.label, self.data, model, stored, trained_as, setup.contraction, self._where, self.node
-        )
+        given = (setup.label, self.data, self.reference, self.setups[0].label, Static(setup.precision))
+        return experiments.inference(*given, self._where, self.node)
 
     def cg(self, setup: Setup) -> Record:
         """Conjugate gradients on the Poisson problem."""

@@ -45,8 +45,8 @@ def results(records: Sequence[Record]) -> pd.DataFrame:
         rows.append(
             {
                 "datapath": label,
-                "forward": trains[0].input["precision"]["forward"],
-                "update": trains[0].input["precision"]["update"],
+                "forward": trains[0].input["policy"]["static"]["forward"],
+                "update": trains[0].input["policy"]["static"]["update"],
                 "train_accuracy_mean": sum(accuracies) / len(accuracies),
                 "train_accuracy_min": min(accuracies),
                 "train_accuracy_max": max(accuracies),
@@ -54,7 +54,7 @@ def results(records: Sequence[Record]) -> pd.DataFrame:
                 "train_energy_low_uj": trains[0].energy["low_pj"] * 1e-6,
                 "train_energy_high_uj": trains[0].energy["high_pj"] * 1e-6,
                 "infer_accuracy": infer.result["test_accuracy"],
-                "infer_energy_nj": infer.energy["total_pj"] * 1e-3 / infer.result["images"],
+                "infer_energy_nj": infer.energy["total_pj"] * 1e-3 / infer.result["inputs"],
                 "cg_status": cg.result["status"],
                 "cg_iterations": cg.result["iterations"],
                 "cg_best_iteration": cg.result["best_iteration"],

@@ -119,32 +119,51 @@ def test_real_matrix_and_real_images(run) -> None:
         str(SHARED / "fashion-mnist"),
         *["--forward", "fp8_e4m3/fp32", "--rounding", "RNE", "--limit", "2000", "--epochs", "1"],
     )
-    assert code == 0 and "test accuracy" in text and "energy" in text and "10,000 test images" in text
+    assert code == 0 and "test accuracy" in text and "energy" in text and "10,000 test inputs" in text
 
 
-def test_train_writes_its_record_and_weights(run, tmp_path: Path) -> None:
-    code, text, _ = run(
-        "train",
-        "--epochs",
-        "1",
-        "--limit",
-        "320",
-        "--rounding",
-        "SR8",
-        "--forward",
-        "bf16",
-        "--update",
-        "bf16",
-        "--out",
-        str(tmp_path),
-    )
-    assert code == 0 and "epoch" in text
+def test_train_writes_its_record_and_model_which_infer_reads(run, tmp_path: Path) -> None:
+    given = ["train", "--limit", "320", "--rounding", "SR8", "--forward", "bf16", "--update", "bf16", "--hidden", "16"]
+    given += ["--out", str(tmp_path)]
+    code, text, _ = run(*given, "--epochs", "1")
+    assert code == 0 and "epoch" in text and "by role" in text and "held in a step weights" in text
     record = json.loads((tmp_path / "record.json").read_text())
-    assert record["input"]["precision"]["update"] == "bf16@SR8" and (tmp_path / "weights.npz").is_file()
-    code, text, _ = run(
-        "train", "--epochs", "1", "--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "1e6"
-    )
-    assert code == 1 and "diverged" in text
+    assert record["input"]["policy"]["static"]["update"] == "bf16@SR8" and record["result"]["stored_bits"]["weights"]
+    assert sum(record["result"]["energy_pj_by_role"].values()) == pytest.approx(record["energy"]["total_pj"])
+    code, text, _ = run(*given, "--epochs", "2")
+    assert code == 0 and "1 of 2 epochs are done" in text
+    code, _, error = run(*given, "--epochs", "2", "--batch", "16")
+    assert code == 2 and "is of another run (batch differ)" in error
+    model = str(tmp_path / "model.npz")
+    code, text, _ = run("infer", model, "--datapath", "bf16/fp32", "--json")
+    assert code == 0 and json.loads(text)["result"]["test_accuracy"] > 0.3
+    code, text, _ = run("infer", model, "--word-length", "8", "--calibrate", "32")
+    assert code == 0 and "fc2" in text and "as trained" in text
+    for options, said in (
+        ([], "--datapath, or --word-length"),
+        (["--word-length", "99"], "2 to 16 bits"),
+        (["--datapath", "bf16", "--data", __file__], "no directory"),
+    ):
+        code, _, error = run("infer", model, *options)
+        assert code == 2 and said in error
+    code, _, error = run("infer", __file__, "--datapath", "bf16")
+    assert code == 2 and "is no model that halfulp train wrote" in error
+
+
+def test_a_run_that_diverges_says_where_and_keeps_the_epoch_before(run, tmp_path: Path) -> None:
+    hot = ["--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "1e6", "--out", str(tmp_path)]
+    code, _, error = run("train", "--epochs", "1", *hot)
+    assert code == 1 and "diverged: " in error and "in epoch 1, step" in error
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
+    given = ["train", "gupta-dnn", "--quick", "--limit", "200", "--epochs", "3", "--out", str(tmp_path)]
+    code, text, _ = run(*given)
+    assert code == 0 and text.count("test error") == 9 and "assumed, ties" in text
+    assert len(list(tmp_path.glob("*/model.npz"))) == 9
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.npz")}
+    assert run(*given)[1] == text and before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def matrix(tmp_path: Path, body: str) -> str:
@@ -178,6 +197,16 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["report", "--datapath", "q64.0", "--out", "unused"], "at most 53 bits"),
         (["train", "--hidden", "a,b"], "comma-separated"),
         (["train", "--learning-rate", "0"], "positive"),
+        (["train", "transformer"], "no network is called 'transformer'"),
+        (["train", "lenet", "--hidden", "3"], "--hidden is of mlp"),
+        (["train", "--layer", "fc1=fp16"], "is not LAYER:ROLE=DATAPATH"),
+        (["train", "--layer", "fc1:backward=fp16"], "no role is called 'backward': there are forward, grad_input"),
+        (["train", "--layer", "conv7:forward=fp16"], "no layer is called 'conv7'"),
+        (["train", "--optimiser", "adam"], "no optimiser is called 'adam'"),
+        (["train", "--optimiser", "lion", "--momentum", "0.9"], "--momentum is of sgd"),
+        (["train", "--policy", "apt"], "no policy is called 'apt'"),
+        (["train", "gupta-rnn"], "no protocol is called gupta-rnn"),
+        (["train", "gupta-dnn", "--full", "--quick"], "exclude each other"),
         (["report", "--datapath", "fp99", "--out", "unused"], "unknown format"),
         (["report", "--node", "1nm", "--out", "unused"], "3nm or 2nm"),
     ],

@@ -73,12 +73,13 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "vectors",
         "verify",
         "train",
+        "infer",
         "solve",
         "report",
         "bench",
         "doctor",
     }
-    assert listed == shown and len(listed) == 12
+    assert listed == shown and len(listed) == 13
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])

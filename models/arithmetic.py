@@ -1,0 +1,121 @@
+"""Arithmetic: the machines that a network runs on, for each layer one a role, and what each role has done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..emulator.blocks import BlockFormat
+from ..emulator.datapath import Datapath
+from ..emulator.formats import Format
+from ..emulator.ledger import Ledger
+from ..kernels.backends import backend as make_backend
+from ..kernels.machine import Machine
+from ..kernels.operands import Operand
+from .precision import ROLES, Clock, Policy, Precision
+
+_CALLS = 1 << 10  #: of one machine in a step, at most
+_VECTOR = 4  #: units of a step's vector machines, behind those of the roles
+_TESTING = 8  #: units of tests, so that they draw other bits than training
+
+
+class Machines:
+    """The machines of one layer: one a role, and the two vector units that work on activations and on their gradients,
+    in the formats that these are stored in."""
+
+    def __init__(self, precision: Precision, arithmetic: Arithmetic, seed: int) -> None:
+        self.precision = precision
+        self.step = -1
+        shift = 0 if arithmetic.training else _TESTING
+
+        def machine(datapath: Datapath, role: str, unit: int, on_inexact: str = "error") -> Machine:
+            ledger, backend = arithmetic.ledgers[role], arithmetic.backend.name
+            return Machine(datapath, backend, seed, ledger, arithmetic.threads, unit + shift, on_inexact=on_inexact)
+
+        self.forward, self.grad_input, self.grad_weight = (
+            machine(datapath, role, i, "quantize" if datapath.in_blocks else "error")
+            for i, role in enumerate(ROLES[:3])
+            for datapath in (getattr(precision, role),)
+        )
+        self.update = machine(precision.update, "update", 3, "quantize")  # rounds the step into its first operand
+        self.vector, self.vector_gradient = (
+            machine(Datapath(datapath.output, rounding=datapath.output_rounding), role, _VECTOR + i)
+            for i, (role, datapath) in enumerate((("forward", precision.forward), ("grad_input", precision.grad_input)))
+        )
+
+    def begin(self, step: int) -> None:
+        """Calls are numbered from the step's number on, so that random bits depend on it, not on what went before."""
+        if step != self.step:
+            self.step = step
+            for machine in (self.forward, self.grad_input, self.grad_weight, self.update):
+                machine.calls = step * _CALLS
+            for machine in (self.vector, self.vector_gradient):
+                machine.calls = step * _CALLS
+
+
+class Arithmetic:
+    """What a network is computed on: a policy's precisions as machines, with one ledger a role.
+
+    Parameters
+    ----------
+    policy : whose precisions they have, at the time that ``begin`` told.
+    seed, backend, threads : as of a Machine. Each layer's machines have seeds of their own, derived from it.
+    training : False for inference, which draws other random bits, and normalises by what was learnt.
+    """
+
+    def __init__(
+        self, policy: Policy, seed: int = 0, backend: str = "cpu", threads: int | None = None, training: bool = True
+    ) -> None:
+        self.policy, self.seed, self.threads, self.training = policy, seed, threads, training
+        self.backend = make_backend(backend, threads)
+        self.ledgers = {role: Ledger() for role in ROLES}
+        self.clock = Clock()
+        self._machines: dict[tuple[str, Precision], Machines] = {}
+
+    def begin(self, clock: Clock) -> None:
+        """A step begins."""
+        self.clock = clock
+
+    @property
+    def ledger(self) -> Ledger:
+        """What all roles have done."""
+        total = Ledger()
+        for ledger in self.ledgers.values():
+            total = total + ledger
+        return total
+
+    def at(self, layer: str) -> Machines:
+        """The machines of a layer, at this step."""
+        precision = self.policy.at(layer, self.clock)
+        found = self._machines.get((layer, precision))
+        if found is None:
+            found = self._machines[layer, precision] = Machines(precision, self, _derived(self.seed, layer))
+        found.begin(self.clock.step)
+        return found
+
+    def host(self, x: Operand) -> np.ndarray:
+        """The values of an operand, for functions that are computed outside of the datapath."""
+        return np.asarray(self.backend.to_host(x.whole), np.float64)
+
+
+def _derived(seed: int, layer: str) -> int:
+    """A seed for a layer's machines, below 2^62."""
+    words = np.random.SeedSequence([seed, *layer.encode()]).generate_state(2, np.uint32)
+    return int(words[0]) << 30 | int(words[1]) >> 2
+
+
+def load(x: Operand, machine: Machine, needed: Format | BlockFormat) -> Any:
+    """``x`` as an operand of a machine: converted, and counted, where it is stored in another format. Blocks are made
+    of it when it is multiplied, as they lie along the summed axis."""
+    if isinstance(needed, BlockFormat):
+        return x.whole
+    assert not isinstance(x.fmt, BlockFormat)
+    if x.fmt == needed:
+        return x
+    return machine.quantize(x, needed, machine.datapath.operand_rounding, x.fmt, held=True)
+
+
+def rounded(values: np.ndarray, machine: Machine) -> Operand:
+    """Results of a function outside of the datapath, rounded once into what a machine puts out."""
+    return machine.quantize(values, machine.datapath.output, machine.datapath.output_rounding, held=True)

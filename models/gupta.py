@@ -1,0 +1,179 @@
+"""Gupta, Agrawal, Gopalakrishnan, Narayanan, "Deep Learning with Limited Numerical Precision", ICML 2015 (arXiv
+1502.02551): networks trained in fixed point of 16 bits, with stochastic rounding.
+
+Every product of matrices is exact, summed in 48 bits, and converted once at its end (their §4); weights, biases, layer
+outputs, errors and updates are all stored in fixed point. What the paper does not state is in ``ASSUMPTIONS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..emulator.datapath import Datapath
+from ..emulator.errors import HalfulpError
+from ..emulator.names import scalar_format
+from .networks import Architecture
+from .optimisers import SGD
+from .precision import Policy, Precision, Scheduled, Static
+from .training import Recipe
+
+WORD = 16  #: bits of a number in memory
+ACCUMULATOR = 48  #: bits (their §5: the DSP units' 48-bit accumulators)
+LOGITS = 6  #: integer bits of what the softmax takes in, at least
+RANDOM_BITS = 16  #: of a stochastic rounding, at most as many as are cut off
+
+#: What the paper does not state, and what is taken here.
+ASSUMPTIONS = {
+    "ties": "to nearest, ties go to even (the paper's go down); they are one in 2^FL of the roundings",
+    "random bits": f"stochastic rounding draws {RANDOM_BITS} bits, or as many as are cut off where those are fewer",
+    "learning rate of the DNN": "0.1, not stated",
+    "gradient": "the loss's gradient is divided by the batch before it enters fixed point",
+    "update": "-rate enters with 23 fractional bits; weights + (-rate) * update is rounded once, as everything is",
+    "momentum": "the velocity is stored in the updates' format, rounded like them",
+    "errors": "errors have the updates' format; those at the softmax come from binary64",
+    "initial weights of the CNN": "N(0, 0.05); the DNN's N(0, 0.01) are stated",
+    "softmax": "what it takes in has 6 integer bits at least, <6,10>, as in the paper's CNN; <2,14> would end at 2",
+    "float": "binary32 for all of it, rounded at each step",
+}
+
+
+def fixed(integer_bits: int, fraction_bits: int) -> str:
+    return f"q{integer_bits}.{fraction_bits}"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """⟨IL, FL⟩ of what is stored, and how it is rounded there: "SR" or "RN"; or "float"."""
+
+    rounding: str = "SR"
+    fraction: int = 14  #: FL of weights and updates
+    outputs: int | None = None  #: FL of layer outputs, where it is another one
+    word: int = WORD
+
+    def __post_init__(self) -> None:
+        if self.rounding not in ("SR", "RN", "float"):
+            raise HalfulpError(f"Gupta et al. round 'SR' or 'RN', or take 'float', not {self.rounding!r}.")
+        if not 1 <= self.fraction < self.word or not 1 <= (self.outputs or 1) < self.word:
+            raise HalfulpError(f"of {self.word} bits 1 to {self.word - 1} are fractional, not {self.fraction}.")
+
+    def __str__(self) -> str:
+        if self.rounding == "float":
+            return "float"
+        inside = f", outputs <{self.word - self.outputs},{self.outputs}>" if self.outputs else ""
+        return f"{self.rounding} <{self.word - self.fraction},{self.fraction}>{inside}"
+
+    def _rounding(self, cut: int) -> str:
+        return "RNE" if self.rounding == "RN" else f"SR{max(1, min(RANDOM_BITS, cut))}"
+
+    def _contraction(self, a: str, b: str, output: str, fractions: tuple[int, int, int]) -> str:
+        last = fractions[0] + fractions[1]
+        rounding = self._rounding(max(last - fractions[2], 1))
+        return f"{a}*{b}/{fixed(ACCUMULATOR - last, last)}/{output}@RNE/{rounding}:operands={self._rounding(8)}"
+
+    @property
+    def precision(self) -> Precision:
+        """As datapaths."""
+        if self.rounding == "float":
+            return Precision.of("fp32", "fp32")
+        return self._storing(self.outputs or self.fraction)
+
+    @property
+    def last(self) -> Precision:
+        """That of the layer before the softmax."""
+        if self.rounding == "float":
+            return self.precision
+        return self._storing(min(self.outputs or self.fraction, self.word - LOGITS))
+
+    def _storing(self, out: int) -> Precision:
+        """Layer outputs with ``out`` fractional bits."""
+        w, y = self.fraction, self.outputs or self.fraction
+        weights, outputs = fixed(self.word - w, w), fixed(self.word - y, y)
+        forward = self._contraction(outputs, weights, fixed(self.word - out, out), (y, w, out))
+        grad_input = self._contraction(weights, weights, weights, (w, w, w))
+        grad_weight = self._contraction(outputs, weights, weights, (y, w, w))
+        update = f"q1.23*{weights}/{weights}@{self._rounding(23)}"
+        roles = [Datapath.parse(text) for text in (forward, grad_input, grad_weight, update)]
+        return Precision(roles[0], roles[1], roles[2], roles[3], scalar_format(weights))
+
+
+def dnn(policy: Policy, epochs: int = 10, seed: int = 0, hidden: int = 1000, sigma: float = 0.01) -> Recipe:
+    """Their MNIST network of two hidden layers of 1000: §3.1."""
+    architecture = Architecture.of("mlp", hidden=(hidden, hidden), sigma=sigma)
+    return Recipe(architecture, policy, SGD(0.1), epochs, 100, seed, mean=True)
+
+
+def cnn(policy: Policy, epochs: int = 10, seed: int = 0) -> Recipe:
+    """Their MNIST network of two convolutions: §3.2."""
+    architecture = Architecture.of("lenet", channels=(8, 16), hidden=128, sigma=0.05)
+    optimiser = SGD(0.1, weight_decay=5e-4, decay=0.95, momentum=0.9)
+    return Recipe(architecture, policy, optimiser, epochs, 100, seed, mean=True)
+
+
+def cifar(policy: Policy, epochs: int = 10, seed: int = 0) -> Recipe:
+    """Their CIFAR-10 network of three convolutions: §3.3."""
+    optimiser = SGD(0.01, decay=0.95, momentum=0.9)
+    return Recipe(Architecture.of("cifar", sigma=0.05), policy, optimiser, epochs, 100, seed, mean=True)
+
+
+#: Their networks.
+RECIPES: dict[str, Callable[..., Recipe]] = {"dnn": dnn, "cnn": cnn, "cifar": cifar}
+#: Their layers before the softmax.
+LAST = {"dnn": "fc3", "cnn": "fc2", "cifar": "fc"}
+
+
+def static(scheme: Scheme, network: str) -> Static:
+    """A scheme for a whole network."""
+    return Static(scheme.precision, {LAST[network]: scheme.last})
+
+
+def escalated(before: Scheme, after: Scheme, epoch: int, network: str) -> Policy:
+    """One scheme, and from an epoch on another with longer words (their §3.3: ⟨4,12⟩, then ⟨4,16⟩)."""
+    if after.word - after.fraction < before.word - before.fraction or after.fraction < before.fraction:
+        raise HalfulpError(f"{after} does not hold what {before} does: longer words have no fewer bits on either side.")
+    return Scheduled(((1, static(before, network)), (epoch, static(after, network))))
+
+
+class Row(NamedTuple):
+    """A network trained in a scheme, and what the paper says of its test error."""
+
+    network: str
+    scheme: Scheme
+    says: str
+    error_percent: float | None = None  #: published, where it is a number
+    after: Scheme | None = None  #: the scheme of the last third of the epochs, if it is another one
+
+    @property
+    def label(self) -> str:
+        return f"{self.scheme}" + (f", then {self.after}" if self.after else "")
+
+    def policy(self, epochs: int) -> Policy:
+        if self.after is None:
+            return static(self.scheme, self.network)
+        return escalated(self.scheme, self.after, max(2, epochs - epochs // 3 + 1), self.network)
+
+
+_SHORT = Scheme("SR", 8, word=12)
+_LONGER = Scheme("SR", 12)
+#: What the paper says of MNIST (its figures 1 and 2), and of words that get longer late (of CIFAR-10, its figure 3).
+ROWS = (
+    Row("dnn", Scheme("float"), "1.4 %", 1.4),
+    Row("dnn", Scheme("SR", 14), "no degradation", 1.4),
+    Row("dnn", Scheme("SR", 10), "hardly any degradation"),
+    Row("dnn", Scheme("SR", 8), "some degradation"),
+    Row("dnn", Scheme("RN", 14), "no degradation"),
+    Row("dnn", Scheme("RN", 10), "degrades"),
+    Row("dnn", Scheme("RN", 8), "degrades"),
+    Row("dnn", _SHORT, "12 bits: damage"),
+    Row("dnn", _SHORT, "repaired by 16 bits", after=_LONGER),
+    Row("cnn", Scheme("float"), "0.77 %", 0.77),
+    Row("cnn", Scheme("SR", 14, 10), "0.83 %", 0.83),
+    Row("cnn", Scheme("SR", 12, 10), "0.90 %", 0.90),
+    Row("cnn", Scheme("RN", 14, 10), "fails to converge"),
+    Row("cnn", Scheme("RN", 12, 10), "fails to converge"),
+    Row("cifar", Scheme("float"), "24.6 %", 24.6),
+    Row("cifar", Scheme("SR", 12), "25.4 %", 25.4),
+    Row("cifar", Scheme("RN", 12), "fails to converge"),
+    Row("cifar", Scheme("SR", 12), "repaired by ⟨4,16⟩", after=Scheme("SR", 16, word=20)),
+)

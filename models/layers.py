@@ -1,0 +1,163 @@
+"""Layers, each with its forward and its backward pass. What is multiplied and added up runs on the layer's machines.
+
+Activations, and their gradients, are Operands: values with the format in which they are stored. ``forward`` keeps what
+``backward`` needs; ``backward`` takes the loss's gradient at the layer's output, leaves those of the weights in its
+parameters, and returns the one at its input. Functions that are no contractions (normalisation, GELU, softmax) are
+computed in binary64 outside of the datapath, on the host, and rounded once into the format that activations, or
+gradients, are stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..kernels.machine import Machine
+from ..kernels.operands import Operand
+from ..kernels.quantize import quantize
+from .arithmetic import Arithmetic, load
+from .parameter import Parameter
+
+
+class Layer:
+    """``name`` tells a layer from others of its network, and to a policy."""
+
+    name = ""
+    is_first = False  #: nobody asks for the gradient at its input
+    saved: tuple[Any, ...] = ()  #: from forward for backward
+
+    def children(self) -> dict[str, Layer]:
+        """Layers within this one."""
+        found: dict[str, Layer] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                found[name] = value
+            elif isinstance(value, list) and value and isinstance(value[0], Layer):
+                found |= {f"{name}{i}": layer for i, layer in enumerate(value)}
+        return found
+
+    def walk(self, name: str = "") -> Iterator[Layer]:
+        """This layer and all within, each named by the way to it."""
+        self.name = name
+        yield self
+        for child, layer in self.children().items():
+            yield from layer.walk(f"{name}.{child}" if name else child)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Its own."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """What it has learnt besides."""
+        return {}
+
+    def forward(self, x: Operand, run: Arithmetic) -> Operand:
+        raise NotImplementedError
+
+    def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
+        raise NotImplementedError
+
+
+def with_ones(x: Any, machine: Machine) -> Any:
+    """[x, 1]: (rows, inputs) -> (rows, inputs + 1); the 1 is rounded like any operand."""
+    dp, xp = machine.datapath, machine.backend.xp
+    if not isinstance(x, Operand):  # to be cut into blocks
+        return np.hstack([x, np.ones((len(x), 1))])
+    one = float(quantize(1.0, dp.a, dp.operand_rounding))
+    ones = xp.full((len(x.values), 1), one, x.values.dtype)
+    return replace(x, values=xp.hstack([x.values, ones]), top=None)
+
+
+def reshaped(x: Operand, *shape: int) -> Operand:
+    return replace(x, values=x.values.reshape(shape))
+
+
+def he(rng: np.random.Generator, inputs: int, shape: tuple[int, ...]) -> np.ndarray:
+    """N(0, 2 / inputs) (He et al. 2015, doi:10.1109/ICCV.2015.123)."""
+    return rng.normal(0.0, np.sqrt(2.0 / inputs), shape)
+
+
+class Linear(Layer):
+    """y = [x, 1] W: the bias is the weight of a constant input 1, the last row of W, (inputs + 1, outputs), and so
+    added in the accumulator. ``sigma``: standard deviation of the weights; None: He's."""
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, sigma: float | None = None) -> None:
+        shape = (inputs, outputs)
+        body = he(rng, inputs, shape) if sigma is None else rng.normal(0.0, sigma, shape)
+        self.weight = Parameter(np.vstack([body, np.zeros((1, outputs))]))
+
+    def forward(self, x: Operand, run: Arithmetic) -> Operand:
+        """(..., inputs) -> (..., outputs)."""
+        m = run.at(self.name).forward
+        rows = load(reshaped(x, -1, x.shape[-1]), m, m.datapath.a)
+        extended = with_ones(rows, m)
+        y = m.matmul(extended, load(self.weight.value, m, m.datapath.b), held=True)
+        self.saved = (extended, x.fmt)
+        return reshaped(y, *x.shape[:-1], -1)
+
+    def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
+        machines = run.at(self.name)
+        shape, rows = dy.shape, reshaped(dy, -1, dy.shape[-1])
+        x, stored = self.saved
+        m = machines.grad_weight
+        x = x if isinstance(x, Operand) else Operand(x, stored, None)
+        inputs = load(x, m, m.datapath.a)
+        self.weight.gradient = m.matmul(inputs.T, load(rows, m, m.datapath.b), held=True)
+        if self.is_first:
+            return None
+        m = machines.grad_input
+        weight = load(self.weight.value[:-1], m, m.datapath.b)
+        dx = m.matmul(load(rows, m, m.datapath.a), weight.T, held=True)
+        return reshaped(dx, *shape[:-1], -1)
+
+
+class Conv2d(Layer):
+    """Convolution with kernels (outputs, channels, side, side), kept as W, (outputs, channels side^2 + 1): the last
+    column is the bias, the weight of a constant input 1."""
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        side: int,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: int = 0,
+        sigma: float | None = None,
+    ) -> None:
+        self.channels, self.side, self.stride, self.padding = channels, side, stride, padding
+        depth = channels * side * side
+        body = he(rng, depth, (outputs, depth)) if sigma is None else rng.normal(0.0, sigma, (outputs, depth))
+        self.weight = Parameter(np.hstack([body, np.zeros((outputs, 1))]))
+
+    def _kernels(self, weight: Operand) -> Operand:
+        return reshaped(weight[:, :-1], -1, self.channels, self.side, self.side)
+
+    def forward(self, x: Operand, run: Arithmetic) -> Operand:
+        """(N, channels, H, W) -> (N, outputs, H', W')."""
+        m = run.at(self.name).forward
+        x, weight = load(x, m, m.datapath.a), load(self.weight.value, m, m.datapath.b)
+        self.saved = (x,)
+        return m.conv2d(x, self._kernels(weight), self.stride, self.padding, bias=weight[:, -1], held=True)
+
+    def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
+        machines = run.at(self.name)
+        (x,) = self.saved
+        m = machines.grad_weight
+        self.weight.gradient = m.conv2d_grad_weight(
+            load(x, m, m.datapath.a),
+            load(dy, m, m.datapath.b),
+            (self.side, self.side),
+            self.stride,
+            self.padding,
+            held=True,
+        )
+        if self.is_first:
+            return None
+        m = machines.grad_input
+        weight = load(self.weight.value, m, m.datapath.b)
+        dy = load(dy, m, m.datapath.a)
+        return m.conv2d_grad_input(dy, self._kernels(weight), x.shape[2:], self.stride, self.padding, held=True)

@@ -1,0 +1,139 @@
+"""Optimisers: what a step adds to the weights. The last operation, weights + (- rate) * direction, runs on the layer's
+``update`` datapath, one rounding a weight. What an optimiser keeps per weight is computed in binary64 from what is
+stored, and rounded once into ``Precision.state``, in the update's rounding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..emulator.errors import HalfulpError
+from ..kernels.quantize import quantize
+from .arithmetic import Machines, load
+from .parameter import Parameter
+from .precision import Clock, Precision
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """``learning_rate`` is that of the batch's mean gradient; by epochs it goes down by ``decay`` each
+    (rate decay^(epoch - 1)), or, with ``cosine``, along half a cosine to 0 over all steps, after ``warmup`` steps in
+    which it grows in proportion."""
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    decay: float = 1.0
+    cosine: bool = False
+    warmup: int = 0
+
+    keeps: ClassVar[tuple[str, ...]] = ()  #: per weight
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise HalfulpError(f"the learning rate must be positive and finite, not {self.learning_rate}.")
+        if not 0 <= self.weight_decay < 1 or not 0 < self.decay <= 1:
+            raise HalfulpError("weight decay lies in [0, 1), the decay of the learning rate in (0, 1].")
+
+    def rate(self, clock: Clock) -> float:
+        rate = self.learning_rate * self.decay ** (clock.epoch - 1)
+        if self.warmup and clock.step < self.warmup:
+            return rate * (clock.step + 1) / self.warmup
+        return rate * 0.5 * (1 + math.cos(math.pi * clock.step / clock.steps)) if self.cosine else rate
+
+    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Where to, given the mean gradient; and what it keeps from now on."""
+        raise NotImplementedError
+
+    def step(self, p: Parameter, machines: Machines, batch: int, clock: Clock) -> None:
+        """The parameter after a step; its gradient is summed over ``batch`` samples."""
+        machine, precision = machines.update, machines.precision
+        assert p.gradient is not None
+        rate = self.rate(clock)
+        if not self.keeps and not (self.weight_decay and p.decays):
+            direction, rate = load(p.gradient, machine, machine.datapath.b), rate / batch
+        else:
+            gradient = np.asarray(machine.backend.to_host(p.gradient.whole), np.float64) / batch
+            found, kept = self.direction(p, gradient, clock)
+            for name, values in kept.items():
+                p.state[name] = machine.quantize(values, precision.state, precision.update.rounding)
+            direction = found if not kept else self.from_state(p, found)
+        back = machine.hold(-rate, machine.datapath.a)
+        p.value = machine.fma(back, direction, load(p.value, machine, machine.datapath.accumulator), held=True)
+
+    def from_state(self, p: Parameter, found: np.ndarray) -> np.ndarray:
+        """The direction, of what is kept as it is stored."""
+        return found
+
+    def _decayed(self, p: Parameter, gradient: np.ndarray) -> np.ndarray:
+        return gradient + self.weight_decay * np.asarray(p.value) if self.weight_decay and p.decays else gradient
+
+    def describe(self) -> dict[str, Any]:
+        return {"optimiser": type(self).__name__, **vars(self)}
+
+
+@dataclass(frozen=True)
+class SGD(Optimiser):
+    """v <- momentum v + (gradient + weight decay w); w <- w - rate v. Without momentum nothing is kept."""
+
+    momentum: float = 0.0
+
+    @property
+    def keeps(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("velocity",) if self.momentum else ()
+
+    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        found = self._decayed(p, gradient)
+        if not self.momentum:
+            return found, {}
+        found = self.momentum * p.state.get("velocity", 0.0) + found
+        return found, {"velocity": found}
+
+    def from_state(self, p: Parameter, found: np.ndarray) -> np.ndarray:
+        return p.state["velocity"]
+
+
+@dataclass(frozen=True)
+class AdamW(Optimiser):
+    """Loshchilov, Hutter 2019 (arXiv 1711.05101), with bias correction; weight decay apart from the gradient."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    keeps: ClassVar[tuple[str, ...]] = ("mean", "square")
+
+    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        mean = self.beta1 * p.state.get("mean", 0.0) + (1 - self.beta1) * gradient
+        square = self.beta2 * p.state.get("square", 0.0) + (1 - self.beta2) * gradient * gradient
+        first, second = 1 - self.beta1 ** (clock.step + 1), 1 - self.beta2 ** (clock.step + 1)
+        found = mean / first / (np.sqrt(square / second) + self.epsilon)
+        return self._decayed(p, found), {"mean": mean, "square": square}
+
+
+@dataclass(frozen=True)
+class Lion(Optimiser):
+    """Chen et al. 2023 (arXiv 2302.06675, algorithm 2)."""
+
+    beta1: float = 0.9
+    beta2: float = 0.99
+    keeps: ClassVar[tuple[str, ...]] = ("mean",)
+
+    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        mean = p.state.get("mean", 0.0)
+        found = np.sign(self.beta1 * mean + (1 - self.beta1) * gradient)
+        return self._decayed(p, found), {"mean": self.beta2 * mean + (1 - self.beta2) * gradient}
+
+
+OPTIMISERS = {"sgd": SGD, "adamw": AdamW, "lion": Lion}
+
+
+def check_rate(precision: Precision, step: float) -> None:
+    """Refuse an update whose first operand cannot hold the step: it would train nothing."""
+    update = precision.update
+    if not update.operand_rounding.random_bits and not quantize(-step, update.a, update.operand_rounding):
+        raise HalfulpError(
+            f"the step {step:.3g} (learning rate, or learning rate / batch) rounds to zero in {update.a}, the first"
+            f" operand of the update: give that a format of its own, as in fp32*{update.name.partition('@')[0]}."
+        )

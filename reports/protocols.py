@@ -1,0 +1,117 @@
+"""Protocols: the experiments of a paper, run row by row; each row's run is kept, so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..emulator.errors import HalfulpError
+from ..emulator.files import write_atomically
+from ..models import checkpoint, gupta
+from ..models.data import Dataset
+from ..models.training import Epoch, Recipe, Trainer, Training
+from . import experiments
+from .record import Record
+
+#: Epochs and training inputs (None: all) of: --quick, by default (some minutes), and --full. Of digits; of more data.
+_LENGTHS = {
+    "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (3, None), (20, None))),
+    "cnn": (((3, 500), (8, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
+    "cifar": (((1, 200), (4, None), (30, None)), ((1, 200), (2, 2000), (30, None))),
+}
+#: Of the DNN with --quick: few steps want larger weights to begin with, and smaller layers.
+_QUICK = {"hidden": 100, "sigma": 0.1}
+_MANY = 10_000  #: inputs that digits have not
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is to be run."""
+
+    network: str
+    data: Dataset
+    epochs: int
+    options: dict[str, Any]  #: of its recipe
+    rows: tuple[gupta.Row, ...]
+
+    def __str__(self) -> str:
+        inputs = f"{len(self.data.train_x):,} training and {len(self.data.test_x):,} test inputs"
+        return f"{len(self.rows)} schemes, {self.epochs} epochs each of {self.data.name}, {inputs}"
+
+    def recipe(self, row: gupta.Row, seed: int) -> Recipe:
+        return gupta.RECIPES[self.network](row.policy(self.epochs), self.epochs, seed, **self.options)
+
+
+def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, epochs: int | None = None) -> Protocol:
+    """The protocol of a network on some data: as the paper has it, in some minutes, or in seconds."""
+    if network not in _LENGTHS:
+        raise HalfulpError(
+            f"no protocol is called gupta-{network}: there are {', '.join(f'gupta-{n}' for n in _LENGTHS)}."
+        )
+    if full and quick:
+        raise HalfulpError("--full and --quick exclude each other.")
+    lengths = _LENGTHS[network][len(data.train_x) >= _MANY]
+    length, limit = lengths[0 if quick else 2 if full else 1]
+    rows = tuple(row for row in gupta.ROWS if row.network == network)
+    options = _QUICK if network == "dnn" and quick else {}
+    return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)
+
+
+def run(
+    protocol: Protocol,
+    seed: int,
+    threads: int | None,
+    node: str,
+    folder: Path | None = None,
+    told: Callable[[str], None] = lambda what: None,
+) -> Iterator[Record]:
+    """The record of each row. In ``folder``, if there is one, a sub-folder a row keeps model and record."""
+    for row in protocol.rows:
+        place = None if folder is None else folder / _folder_name(row.label)
+        yield _row(protocol, row, seed, threads, node, place, told)
+
+
+def _row(
+    protocol: Protocol,
+    row: gupta.Row,
+    seed: int,
+    threads: int | None,
+    node: str,
+    place: Path | None,
+    told: Callable[[str], None],
+) -> Record:
+    recipe, running = protocol.recipe(row, seed), list[Trainer]()
+    path = None if place is None else place / checkpoint.NAME
+
+    def start(trainer: Trainer) -> None:
+        running.append(trainer)
+        if path is not None:
+            checkpoint.resume(trainer, path)
+
+    def keep(epoch: Epoch, training: Training) -> None:
+        if path is not None and training.diverged is None:
+            checkpoint.save(running[0], path)
+
+    def steps(done: int, total: int) -> None:
+        told(f"{row.label}: step {done:,} of {total:,}")
+
+    record, _ = experiments.training(row.label, protocol.data, recipe, threads, node, keep, steps, start)
+    if place is not None:
+        write_atomically(place / "record.json", record.to_json() + "\n")
+    return record
+
+
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
+
+
+def line(record: Record, network: str) -> str:
+    """A row for print: its test error beside what the paper says."""
+    says = next(row.says for row in gupta.ROWS if (row.network, row.label) == (network, record.label))
+    error = 100 * (1 - record.result["test_accuracy"])
+    loss = record.result["loss"]
+    shown = "diverged" if record.result["diverged"] else f"loss {loss:.4f}"
+    return f"  {record.label:<36} test error {error:6.2f} %   {shown:<14} published: {says}"
