@@ -46,7 +46,8 @@ class DotParts(Parts):
             if self.stage < 2:
                 self.stage = 2
                 self.clear()
-            self.round(self.unpack(dp.accumulator), dp.output, dp.output_rounding)
+            whole = isinstance(dp.output, FixedFormat)
+            self.round(self.unpack(dp.accumulator, whole=whole), dp.output, dp.output_rounding)
         self.stage, self.role, self.stir = 1, "registers", self.register_stir
         controls = 1 + isinstance(dp.order, Blocked)
         self.flipflops += min(pipeline, 2) * controls + (dp.output.bits if pipeline > 2 else 0)

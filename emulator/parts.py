@@ -341,8 +341,11 @@ class Parts:
         else:
             self.late = max(self.late, part.stirs)
 
-    def unpack(self, fmt: Format, number: int = 1, serial: int = 1, cleared: bool = False) -> Number:
-        if self.fixed:
+    def unpack(
+        self, fmt: Format, number: int = 1, serial: int = 1, cleared: bool = False, whole: bool = True
+    ) -> Number:
+        """A format's numbers; of fixed point throughout integers, if these will do (``whole``)."""
+        if self.fixed and whole:
             assert isinstance(fmt, FixedFormat)
             return integer(fmt)
         part, x = unpack(fmt, cleared)

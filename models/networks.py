@@ -172,4 +172,5 @@ class Architecture:
         return network
 
     def describe(self) -> dict[str, Any]:
-        return {"network": self.name, **dict(self.options)}
+        options = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options}
+        return {"network": self.name, **options}

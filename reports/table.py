@@ -92,7 +92,7 @@ def headline(table: pd.DataFrame, records: Sequence[Record], slack: float = 0.01
     good = table[table["train_accuracy_mean"] >= reference["train_accuracy_mean"] - slack]
     best = good.loc[good["train_energy_uj"].idxmin()]
     trains = [record for record in records if record.kind == "train" and record.label == best["datapath"]]
-    basis = f"{len(trains)} seed{'s' * (len(trains) > 1)}, {trains[0].input['test_images']} test images"
+    basis = f"{len(trains)} seed{'s' * (len(trains) > 1)}, {trains[0].input['test_inputs']} test images"
     if best["datapath"] == reference["datapath"]:
         near = f"within {100 * slack:g} percentage point of {reference['datapath']}"
         return f"Nothing trains {near} on less energy ({basis})."

@@ -29,15 +29,15 @@ def ratio(row: dict[str, str]) -> float:
 
 def test_the_readme_says_what_was_measured() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert "of fixed point by 1 to 2 % on average, with floats by 7 to 8 %, nine in ten of these by 1 to 16 %" in readme
-    assert "(`fp8_e4m3/fp16` 9 to 11 %, `fp32` 0 to 4 %): 155 datapaths on three libraries" in readme
+    assert "of fixed point by 1 to 2 % on average, with floats by 7 to 8 %, nine in ten of these by 1 to 15 %" in readme
+    assert "(`fp8_e4m3/fp16` 10 to 11 %, `fp32` 1 to 4 %): 155 datapaths on three libraries" in readme
     assert len(rows()) == 3 * 155 and {r["library"] for r in rows()} == set(LIBRARIES)
     for library in LIBRARIES:
         of = {r["design"]: 1 - ratio(r) for r in rows() if r["library"] == library}
         fixed, floats = ([x for name, x in of.items() if fixed_point(name) is wanted] for wanted in (True, False))
-        assert 0.01 <= mean(fixed) < 0.02 and 0.065 <= mean(floats) < 0.08
-        assert 0.01 <= np.quantile(floats, 0.05) < np.quantile(floats, 0.95) < 0.16
-        assert 0.09 <= of["fp8_e4m3/fp16"] < 0.115 and 0 < of["fp32"] < 0.04
+        assert round(mean(fixed), 2) in (0.01, 0.02) and round(mean(floats), 2) in (0.07, 0.08)
+        assert 0.01 <= round(np.quantile(floats, 0.05), 2) < round(np.quantile(floats, 0.95), 2) <= 0.15
+        assert round(of["fp8_e4m3/fp16"], 2) in (0.10, 0.11) and 0.01 <= round(of["fp32"], 2) <= 0.04
 
 
 def mean(smaller: list[float]) -> float:

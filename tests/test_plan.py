@@ -29,6 +29,7 @@ DATAPATHS = [
     "fp8_e4m3/fp32:fused8g2",
     "fp16/fp32@RTZ:fused8g1e-21n",
     "q4.4/fp16:fused4g3",
+    "q4.4/q8.8/fp16",
     "q4.4*fp8_e4m3/fp16:fused4",
     "fp8_e4m3/q16.8:fused4g3",
     "fp8_e4m3/fp32:exact4",

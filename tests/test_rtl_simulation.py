@@ -52,6 +52,7 @@ fp16/fp32@RTZ:fused4
 fp16/fp32@RTZ:fused8g1e-21n
 fp8_e4m3/e8m13/fp32@RTZ/RNE:fused16
 q4.4/fp16:fused4g3
+q4.4/q8.8/fp16
 q4.4*fp8_e4m3/fp16:fused4
 q4.12/q16.24/q4.12@RNE/SR16
 q4.12/q8.8/q4.12@SR8/SR8

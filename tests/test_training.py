@@ -184,7 +184,7 @@ def test_optimisers_are_their_formulas() -> None:
                 w = w - 0.1 * (adapted + 0.01 * w)
             else:
                 w, m = w - 0.1 * (np.sign(0.9 * m + 0.1 * gradient) + 0.01 * w), 0.99 * m + 0.01 * gradient
-        np.testing.assert_allclose(np.asarray(p.value), w, rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(p.value), w, rtol=1e-13, atol=1e-15)
 
 
 def test_learning_rates_go_down() -> None:

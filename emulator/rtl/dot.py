@@ -158,8 +158,9 @@ class DotUnit(Part):
         self._drawn[role].append(bits)
         return bits
 
-    def unpack(self, name: str, code: Value, fmt: Format) -> Any:
-        if self.fixed:
+    def unpack(self, name: str, code: Value, fmt: Format, whole: bool = True) -> Any:
+        """The number that a code is; of fixed point throughout an integer, if that will do (``whole``)."""
+        if self.fixed and whole:
             assert isinstance(fmt, FixedFormat)
             return integer(code, fmt)
         return self.inside(f"unpack_{name}", Unpack(code, fmt)).number
@@ -172,7 +173,7 @@ class DotUnit(Part):
             up = self.inside(f"choose_{name}", Chosen(normal.shift, x.carries)).up
             return self.inside(f"round_{name}", Round(x.number, normal, need, up)).code
         need, random = Need(fmt, rounding), self.draw(role, rounding)
-        if self.fixed and isinstance(fmt, FixedFormat):
+        if isinstance(x, Integer):
             return self.inside(f"round_{name}", RoundInteger(x, need, random)).code
         normalise = self.inside(f"normalise_{name}", Normalise(x, fmt)).normal
         return self.inside(f"round_{name}", Round(x, normalise, need, random, tensor_core)).code
@@ -446,7 +447,7 @@ class DotUnit(Part):
         dp = self.datapath
         code = total
         if dp.output != dp.accumulator:
-            number = self.unpack("result", total, dp.accumulator)
+            number = self.unpack("result", total, dp.accumulator, isinstance(dp.output, FixedFormat))
             code = self.round("output", number, dp.output, dp.output_rounding, "output")
         self.connect(self.code, self._delayed(code, int(self.pipeline > 2)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import multiprocessing
 import re
 import signal
@@ -192,8 +193,12 @@ def characterise(
 
 
 def _size(design: Design) -> float:
-    """Of a design, roughly: what its parts count."""
-    return sum(part.number * sum(part.counts.values()) for part in design.plan().parts)
+    """Of a design, roughly: what its parts count; one that there is no hardware of goes first, to be told."""
+    try:
+        parts = design.plan().parts
+    except HalfulpError:
+        return math.inf
+    return sum(part.number * sum(part.counts.values()) for part in parts)
 
 
 def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[tuple[str, str | Rows]]:
