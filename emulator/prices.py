@@ -145,11 +145,17 @@ class Library:
     def beyond(self, part: Part) -> str:
         """A count of a part, or the stir of its operands, that is larger than of all that were measured, in words;
         empty if there is none."""
-        for name, most in zip(FEATURES[part.kind], self.most(part.kind), strict=True):
-            if part.counts.get(name, 0.0) > most:
-                return f"{name} {part.counts[name]:g}, at most {most:g} measured"
+        counts, limits = part.counts, self._limits[part.kind]
+        for name, count in counts.items():
+            if count > limits.get(name, count):
+                return f"{name} {count:g}, at most {limits[name]:g} measured"
         most = self.stir.get(part.kind, 0.0)
         return f"stir {part.stir:.0f}, at most {most:.0f} measured" if part.stir > most * (1 + 1e-9) else ""
+
+    @cached_property
+    def _limits(self) -> dict[str, dict[str, float]]:
+        """Kind of part -> the largest of each of its counts that was measured."""
+        return {kind: dict(zip(names, self.most(kind), strict=True)) for kind, names in FEATURES.items()}
 
     def most(self, kind: str) -> tuple[float, ...]:
         """The largest counts of a kind of part that was measured; of one that was not, 0."""

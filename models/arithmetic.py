@@ -15,7 +15,6 @@ from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from .precision import ROLES, Clock, Policy, Precision
 
-_CALLS = 1 << 10  #: of one machine in a step, at most
 _VECTOR = 4  #: units of a step's vector machines, behind those of the roles
 _TESTING = 8  #: units of tests, so that they draw other bits than training
 
@@ -24,14 +23,13 @@ class Machines:
     """The machines of one layer: one a role, and the two vector units that work on activations and on their gradients,
     in the formats that these are stored in."""
 
-    def __init__(self, precision: Precision, arithmetic: Arithmetic, seed: int) -> None:
-        self.precision = precision
-        self.step = -1
+    def __init__(self, precision: Precision, arithmetic: Arithmetic, layer: str) -> None:
+        self.precision, self.layer, self.step = precision, layer, -1
         shift = 0 if arithmetic.training else _TESTING
 
         def machine(datapath: Datapath, role: str, unit: int, on_inexact: str = "error") -> Machine:
             ledger, backend = arithmetic.ledgers[role], arithmetic.backend.name
-            return Machine(datapath, backend, seed, ledger, arithmetic.threads, unit + shift, on_inexact=on_inexact)
+            return Machine(datapath, backend, 0, ledger, arithmetic.threads, unit + shift, on_inexact=on_inexact)
 
         self.forward, self.grad_input, self.grad_weight = (
             machine(datapath, role, i, "quantize" if datapath.in_blocks else "error")
@@ -44,14 +42,15 @@ class Machines:
             for i, (role, datapath) in enumerate((("forward", precision.forward), ("grad_input", precision.grad_input)))
         )
 
-    def begin(self, step: int) -> None:
-        """Calls are numbered from the step's number on, so that random bits depend on it, not on what went before."""
+    def begin(self, seed: int, step: int) -> None:
+        """Random bits depend on the run's seed, the layer and the step, not on what went before."""
         if step != self.step:
             self.step = step
-            for machine in (self.forward, self.grad_input, self.grad_weight, self.update):
-                machine.calls = step * _CALLS
-            for machine in (self.vector, self.vector_gradient):
-                machine.calls = step * _CALLS
+            words = np.random.SeedSequence([seed, step, *self.layer.encode()]).generate_state(2, np.uint32)
+            own = int(words[0]) << 30 | int(words[1]) >> 2  # below 2^62
+            for machine in vars(self).values():
+                if isinstance(machine, Machine):
+                    machine.seed, machine.calls = own, 0
 
 
 class Arithmetic:
@@ -60,7 +59,7 @@ class Arithmetic:
     Parameters
     ----------
     policy : whose precisions they have, at the time that ``begin`` told.
-    seed, backend, threads : as of a Machine. Each layer's machines have seeds of their own, derived from it.
+    seed, backend, threads : as of a Machine. Each layer's machines have seeds of their own, step by step.
     training : False for inference, which draws other random bits, and normalises by what was learnt.
     """
 
@@ -90,19 +89,13 @@ class Arithmetic:
         precision = self.policy.at(layer, self.clock)
         found = self._machines.get((layer, precision))
         if found is None:
-            found = self._machines[layer, precision] = Machines(precision, self, _derived(self.seed, layer))
-        found.begin(self.clock.step)
+            found = self._machines[layer, precision] = Machines(precision, self, layer)
+        found.begin(self.seed, self.clock.step)
         return found
 
     def host(self, x: Operand) -> np.ndarray:
         """The values of an operand, for functions that are computed outside of the datapath."""
         return np.asarray(self.backend.to_host(x.whole), np.float64)
-
-
-def _derived(seed: int, layer: str) -> int:
-    """A seed for a layer's machines, below 2^62."""
-    words = np.random.SeedSequence([seed, *layer.encode()]).generate_state(2, np.uint32)
-    return int(words[0]) << 30 | int(words[1]) >> 2
 
 
 def load(x: Operand, machine: Machine, needed: Format | BlockFormat) -> Any:
