@@ -204,7 +204,9 @@ def _data(what: Datapath | Function, operands: Path | None, seed: int) -> tuple[
 def _plot(unit: str | None, node: str, where: Path) -> None:
     from .reports import cost_page
 
-    datapath = Datapath.parse(unit or cost_page.DEFAULT)
+    datapath = subject(unit or cost_page.DEFAULT)
+    if not isinstance(datapath, Datapath):
+        raise HalfulpError(f"--plot draws datapaths, as fp8_e4m3/fp32; {unit} is a function unit.")
     technology = Technology(node)
     folder(where)
     with err.status("pricing and drawing"):

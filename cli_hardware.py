@@ -19,7 +19,7 @@ from .emulator.rtl.design import Design, design
 def rtl(
     what: Annotated[str, typer.Argument(help="A datapath, as fp8_e4m3/fp32:fused16, or a unit, as fp16_fma.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for NAME.v, NAME_tb.v and NAME.vectors.")],
-    rounding: Annotated[str, typer.Option(help="Of a unit; a datapath has its own.")] = "RNE",
+    rounding: Annotated[str | None, typer.Option(help="Of a unit, RNE unless told; a datapath has its own.")] = None,
     flags: Annotated[bool, typer.Option("--flags", help="A unit hands out the IEEE flags, too.")] = False,
     pipeline: Annotated[int, typer.Option(help="Ranks of registers.", min=0)] = 0,
     random: Annotated[

@@ -72,7 +72,7 @@ CASES = (
 def _measurement(text: str, liberty: str) -> Measurement:
     subject, *words = text.split(" ")
     pipeline = next((int(word[len("pipeline=") :]) for word in words if word.startswith("pipeline=")), 0)
-    rounding = "RNE"
+    rounding: str | None = None
     if subject == "add":
         fmt, rounding = words[0].split("@")
         subject = f"{fmt}_add"

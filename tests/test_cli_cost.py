@@ -206,6 +206,11 @@ def test_a_library_is_characterised(tmp_path: Path) -> None:
     assert priced(tmp_path, "q2.2/q4.4", "--node", "my.json")["area_um2"] > 0
 
 
+def test_figures_are_of_datapaths(tmp_path: Path) -> None:
+    done = run(tmp_path, "cost", "q4.4_add", "--plot", "figures")
+    assert done.returncode == 2 and "--plot draws datapaths" in done.stderr and not (tmp_path / "figures").exists()
+
+
 @needs_libraries
 def test_failures_are_listed(tmp_path: Path) -> None:
     pytest.importorskip("amaranth")

@@ -95,6 +95,7 @@ def test_a_wrong_design_fails(tmp_path: Path) -> None:
         (["fp16:tree"], "say of how many, as in tree8"),
         (["fp64:exact"], "bits, more than the 1200"),
         (["fp16", "--flags"], "flags belong to function units"),
+        (["fp16/fp32", "--rounding", "SR4"], "has its own rounding: write fp16/fp32@SR4"),
         (["fp16", "--pipeline", "9"], "0 to 3 pipeline registers, not 9"),
         (["fp16_add", "--pipeline", "9"], "0 to 4 pipeline registers, not 9"),
         (["fp8_e4m3/fp16@SR7", "--random", "lfsr6"], "draws 7 random bits a clock, more than the 6 of lfsr6"),

@@ -214,6 +214,14 @@ def test_a_stimulus_names_each_input(tiny):
         settle(netlist, {"a": [0, 1], "b": [0]})
 
 
+def test_an_input_of_nothing_may_be_left_out(tiny):
+    """The clock of an LFSR whose bits round nothing."""
+    cells = {"g": ("NAND2", {"A": 2, "B": 3, "Y": 4})}
+    netlist = read_netlist(design("top", {"a": [2], "b": [3], "clk": [5]}, {"y": [4]}, cells), "top", tiny)
+    assert settle(netlist, {"a": [0, 1], "b": [1, 1]}).vectors == 2
+    assert settle(netlist, {"a": [0, 1], "b": [1, 1], "clk": [0, 0]}).vectors == 2
+
+
 def test_what_measures_verilog_imports_nothing_else_of_ours():
     """Only what makes designs of datapaths, and fits prices to them, knows the emulator."""
     about_datapaths = {"characterize.py", "designs.py", "fit.py"}

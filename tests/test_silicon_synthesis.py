@@ -107,6 +107,12 @@ def test_a_yosys_that_writes_nothing_is_noticed(tiny, tmp_path, monkeypatch, cod
         synthesise("module m; endmodule", "m", tiny)
 
 
+def test_a_yosys_that_is_not_there_is_told(tiny, monkeypatch):
+    monkeypatch.setenv("YOSYS", "/nonexistent")
+    with pytest.raises(ValueError, match="cannot run Yosys as '/nonexistent': No such file"):
+        synthesise("module m; endmodule", "m", tiny)
+
+
 def test_no_yosys_says_how_to_get_it(monkeypatch):
     monkeypatch.delenv("YOSYS", raising=False)
     monkeypatch.setenv("PATH", os.devnull)

@@ -72,7 +72,12 @@ def unpack(bits: np.ndarray, nets: Sequence[int], vectors: int) -> np.ndarray:
 
 def _stimulus(netlist: Netlist, stimulus: Mapping[str, Sequence[int] | np.ndarray]) -> tuple[int, np.ndarray]:
     """Number of vectors, and (words, nets) bits of all input ports but the clock."""
+    read = {net for gate in netlist.gates for net in gate.inputs} | {
+        n for nets in netlist.outputs.values() for n in nets
+    }
+    idle = {name for name, nets in netlist.inputs.items() if not read & set(nets)}  # such as a clock of nothing
     data = {name: nets for name, nets in netlist.inputs.items() if nets != (netlist.clock,)}
+    data = {name: nets for name, nets in data.items() if name in stimulus or name not in idle}
     if set(stimulus) != set(data):
         raise HalfulpError(f"the inputs of {netlist.top} are {', '.join(data)}, not {', '.join(stimulus) or 'none'}.")
     lengths = {len(codes) for codes in stimulus.values()}

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -67,7 +68,11 @@ def _version(command: tuple[str, ...]) -> str:
     try:
         return subprocess.run([*command, "-V"], capture_output=True, text=True).stdout.strip()
     except OSError as error:
-        raise HalfulpError(f"cannot run Yosys as {' '.join(command)!r}: {error.strerror}.") from None
+        raise _cannot_run(command, error) from None
+
+
+def _cannot_run(command: Sequence[str], error: OSError) -> HalfulpError:
+    return HalfulpError(f"cannot run Yosys as {' '.join(command)!r}: {error.strerror}.")
 
 
 def tool_version() -> str:
@@ -146,9 +151,12 @@ def _run(command: list[str], files: dict[str, bytes]) -> tuple[dict, str]:
     with tempfile.TemporaryDirectory(prefix="halfulp-") as folder:
         for name, data in files.items():
             (Path(folder) / name).write_bytes(data)
-        done = subprocess.run(
-            [*command, "-Q", "-s", "run.ys"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        try:
+            done = subprocess.run(
+                [*command, "-Q", "-s", "run.ys"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            raise _cannot_run(command, error) from None
         log = done.stdout.decode("utf-8", errors="replace")
         errors = re.findall(r"ERROR: .*|ABC: Error.*", log)
         netlist = Path(folder) / "netlist.json"
