@@ -137,7 +137,7 @@ def patches_of(images: Any, geometry: Window, backend: Backend) -> Callable[[int
         top, left = (n * g.stride - g.padding for n in divmod(pixel, g.out_width))
         out = np.zeros((g.channels, g.kernel_height, g.kernel_width))
         rows, columns = (
-            slice(max(first, 0), min(first + size, end))
+            slice(max(first, 0), max(min(first + size, end), 0))
             for first, size, end in ((top, g.kernel_height, g.height), (left, g.kernel_width, g.width))
         )
         part = backend.to_host(images[image, :, rows, columns])

@@ -24,7 +24,7 @@ class Machines:
     in the formats that these are stored in."""
 
     def __init__(self, precision: Precision, arithmetic: Arithmetic, layer: str) -> None:
-        self.precision, self.layer, self.step = precision, layer, -1
+        self.precision, self.layer, self.time = precision, layer, (-1, -1)
         shift = 0 if arithmetic.training else _TESTING
 
         def machine(datapath: Datapath, role: str, unit: int, on_inexact: str = "error") -> Machine:
@@ -42,11 +42,11 @@ class Machines:
             for i, (role, datapath) in enumerate((("forward", precision.forward), ("grad_input", precision.grad_input)))
         )
 
-    def begin(self, seed: int, step: int) -> None:
-        """Random bits depend on the run's seed, the layer and the step, not on what went before."""
-        if step != self.step:
-            self.step = step
-            words = np.random.SeedSequence([seed, step, *self.layer.encode()]).generate_state(2, np.uint32)
+    def begin(self, seed: int, time: tuple[int, int]) -> None:
+        """Random bits depend on the run's seed, the layer, and step and batch, not on what went before."""
+        if time != self.time:
+            self.time = time
+            words = np.random.SeedSequence([seed, *time, *self.layer.encode()]).generate_state(2, np.uint32)
             own = int(words[0]) << 30 | int(words[1]) >> 2  # below 2^62
             for machine in vars(self).values():
                 if isinstance(machine, Machine):
@@ -69,12 +69,12 @@ class Arithmetic:
         self.policy, self.seed, self.threads, self.training = policy, seed, threads, training
         self.backend = make_backend(backend, threads)
         self.ledgers = {role: Ledger() for role in ROLES}
-        self.clock = Clock()
+        self.clock, self._time = Clock(), (0, 0)
         self._machines: dict[tuple[str, Precision], Machines] = {}
 
-    def begin(self, clock: Clock) -> None:
-        """A step begins."""
-        self.clock = clock
+    def begin(self, clock: Clock, batch: int = 0) -> None:
+        """A step begins; of inference, which is at one step, a batch."""
+        self.clock, self._time = clock, (clock.step, batch)
 
     @property
     def ledger(self) -> Ledger:
@@ -90,7 +90,7 @@ class Arithmetic:
         found = self._machines.get((layer, precision))
         if found is None:
             found = self._machines[layer, precision] = Machines(precision, self, layer)
-        found.begin(self.seed, self.clock.step)
+        found.begin(self.seed, self._time)
         return found
 
     def host(self, x: Operand) -> np.ndarray:

@@ -38,7 +38,7 @@ def _about(trainer: Trainer) -> dict[str, Any]:
     """What has to be the same for a run to be gone on with."""
     recipe = trainer.recipe
     given = recipe.describe() | {"seed": recipe.seed, "data": trainer.data.name}
-    if not recipe.optimiser.cosine:
+    if not recipe.optimiser.cosine and not recipe.policy.goes_by_length:
         del given["epochs"]  # there may be more than there were to be
     given |= {"data_sha256": fingerprint(trainer.data), "halfulp": version("halfulp")}
     return json.loads(json.dumps(given))

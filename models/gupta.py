@@ -55,8 +55,9 @@ class Scheme:
     def __post_init__(self) -> None:
         if self.rounding not in ("SR", "RN", "float"):
             raise HalfulpError(f"Gupta et al. round 'SR' or 'RN', or take 'float', not {self.rounding!r}.")
-        if not 1 <= self.fraction < self.word or not 1 <= (self.outputs or 1) < self.word:
-            raise HalfulpError(f"of {self.word} bits 1 to {self.word - 1} are fractional, not {self.fraction}.")
+        for fraction in (self.fraction, self.fraction if self.outputs is None else self.outputs):
+            if not 1 <= fraction < self.word:
+                raise HalfulpError(f"of {self.word} bits 1 to {self.word - 1} are fractional, not {fraction}.")
 
     def __str__(self) -> str:
         if self.rounding == "float":
@@ -151,7 +152,9 @@ class Row(NamedTuple):
     def policy(self, epochs: int) -> Policy:
         if self.after is None:
             return static(self.scheme, self.network)
-        return escalated(self.scheme, self.after, max(2, epochs - epochs // 3 + 1), self.network)
+        if epochs < 2:
+            raise HalfulpError(f"{self.label} needs two epochs, one before and one after.")
+        return escalated(self.scheme, self.after, epochs - max(1, epochs // 3) + 1, self.network)
 
 
 _SHORT = Scheme("SR", 8, word=12)

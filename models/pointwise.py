@@ -83,14 +83,14 @@ class MaxPool(Layer):
             raise HalfulpError(f"{self.name or 'MaxPool'} of side {side} has no results on images {x.shape[2:]}.")
         places = [(i, j) for i in range(side) for j in range(side)]
         best = values[:, :, : (height - 1) * s + 1 : s, : (width - 1) * s + 1 : s].copy()
-        where = np.zeros(best.shape, np.int8)
+        where = np.zeros(best.shape, np.int32)
         for n, (i, j) in enumerate(places[1:], 1):
             window = values[:, :, i : i + (height - 1) * s + 1 : s, j : j + (width - 1) * s + 1 : s]
-            better = window > best
+            better = (window > best) | (np.isnan(window) & ~np.isnan(best))  # a NaN stays
             np.copyto(best, window, where=better)
             where[better] = n
         self._where, self._shape = where, x.shape
-        return Operand(best, x.fmt, None)
+        return Operand(run.backend.array(best), x.fmt, None)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         s, given, dx = self.stride, run.host(dy), np.zeros(self._shape)
@@ -100,7 +100,7 @@ class MaxPool(Layer):
             window = dx[:, :, i : i + (height - 1) * s + 1 : s, j : j + (width - 1) * s + 1 : s]
             window += np.where(self._where == n, given, 0.0)
         if s >= self.side:
-            return Operand(dx, dy.fmt, None)
+            return Operand(run.backend.array(dx), dy.fmt, None)
         return rounded(dx, run.at(self.name).vector_gradient)
 
 

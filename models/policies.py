@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
@@ -27,6 +27,7 @@ class Cyclic(Policy):
     high: int = 8
     cycles: int = 8
     state: dict[str, Any] = field(default_factory=dict)
+    goes_by_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 4 <= self.low <= self.high <= 16 or self.cycles < 1:
@@ -38,9 +39,7 @@ class Cyclic(Policy):
     def bits(self, clock: Clock) -> int:
         """Of weights and activations, at a step."""
         period = clock.steps / self.cycles
-        phase = (
-            min(clock.step, clock.steps - 1) % period / period
-        )  # tests of the last epoch are in its last step's bits
+        phase = clock.step % period / period
         return round(self.low + 0.5 * (self.high - self.low) * (1 - math.cos(math.pi * phase)))
 
     def at(self, layer: str, clock: Clock) -> Precision:

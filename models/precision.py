@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
@@ -67,6 +67,7 @@ class Policy:
     """
 
     state: dict[str, Any]
+    goes_by_length: ClassVar[bool] = False  #: what it decides depends on how many steps there are to be
 
     def at(self, layer: str, clock: Clock) -> Precision:
         """The precision of a layer, by its name (``"conv1"``, ``"block2.attention"``)."""

@@ -30,7 +30,7 @@ PIXELS = scalar_format("uint8")
 class Diverged(NamedTuple):
     """Where numbers were no longer finite."""
 
-    what: str  #: "the weights of fc2", "what conv1 puts out"
+    what: str  #: "the weights fc2.weight", "what conv1 puts out"
     epoch: int
     step: int  #: of the run
 
@@ -120,8 +120,8 @@ def logits_of(network: Layer, data: Dataset, x: np.ndarray, run: Arithmetic) -> 
 def infer(network: Layer, data: Dataset, x: np.ndarray, run: Arithmetic, batch: int = 1000) -> np.ndarray:
     """Logits of rows of inputs, computed ``batch`` rows at a time."""
     parts = []
-    for i, start in enumerate(range(0, len(x), batch)):
-        run.begin(run.clock._replace(step=run.clock.step + (i > 0)))
+    for number, start in enumerate(range(0, len(x), batch)):
+        run.begin(run.clock, number)
         parts.append(logits_of(network, data, x[start : start + batch], run))
     return np.vstack(parts)
 
@@ -149,6 +149,10 @@ def check(data: Dataset, recipe: Recipe, network: Layer) -> None:
     """Refuses what cannot be trained, in a sentence."""
     if recipe.epochs < 1 or recipe.batch < 1:
         raise HalfulpError("epochs and batch must be positive integers.")
+    if data.train_y.ndim > 1 and recipe.architecture.name != "gpt":
+        raise HalfulpError(f"{recipe.architecture.name} takes images; a text is for gpt.")
+    if data.train_y.ndim == 1 and recipe.architecture.name == "gpt":
+        raise HalfulpError("gpt takes a text: --data FILE.txt.")
     if recipe.batch > len(data.train_x):
         raise HalfulpError(f"batch {recipe.batch} is larger than the training set ({len(data.train_x)}).")
     names = layer_names(network)
@@ -193,7 +197,7 @@ class Trainer:
         """One more epoch, and a test. ``steps`` is told the steps done and all steps of the run."""
         result, clock = self.result, self.clock
         losses, right = self.steps(steps)
-        clock = clock._replace(step=clock.step + len(losses))
+        clock = clock._replace(step=clock.step + max(len(losses) - 1, 0))  # the last one
         tested = self._test(clock)
         mean = float(np.mean(losses)) if losses else float("nan")
         found = Epoch(clock.epoch, mean, right / self.data.train_y.size, tested)
@@ -263,7 +267,7 @@ class Trainer:
         network = self.result.network
         for name, parameter in parameters(network).items():
             if not np.isfinite(np.asarray(self.run.host(parameter.value))).all():
-                return f"{name}"
+                return f"the weights {name}"
         probe = Arithmetic(self.recipe.policy, self.recipe.seed, self.recipe.backend, self.threads, training=False)
         probe.begin(self.run.clock)
         out = entering(self.data, x)

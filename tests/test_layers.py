@@ -156,6 +156,12 @@ def test_whole_networks_have_the_gradient_of_their_loss(name: str) -> None:
     assert all(np.abs(run.host(p.gradient)).max() > 0 for p in weights.values())  # type: ignore[arg-type]
 
 
+def test_a_pool_keeps_a_nan() -> None:
+    images = np.array([[[[1.0, np.nan], [2.0, 3.0]]], [[[4.0, 1.0], [2.0, 3.0]]]])
+    out = built(MaxPool(2)).forward(operand(images), Arithmetic(EXACT)).values
+    assert np.isnan(out[0, 0, 0, 0]) and out[1, 0, 0, 0] == 4.0
+
+
 def test_batch_norm_infers_by_what_it_has_learnt() -> None:
     layer = built(BatchNorm(2))
     x = RNG.normal(3.0, 2.0, (400, 2))
