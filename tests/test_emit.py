@@ -299,16 +299,26 @@ def architectures():
     return list(found)
 
 
+def check_fma(text):
+    """No entry that never reaches ``fma`` has a fused instruction."""
+    bodies = dict(re.findall(r"\.visible \.entry run_(\w+)\((.*?)^}", text, re.M | re.S))
+    fused = {name for name in subset.KERNELS if "fma.rn.f64" in bodies[name]}
+    assert fused == {"compute", "contract", "contract_rows"} and "fma.rn.f64" in bodies["tiles"]
+    assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
+
+
 @pytest.mark.parametrize("arch", [80, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (90, 100))])
-def test_nvrtc_compiles_every_kernel(arch):
+def test_nvrtc_compiles_every_kernel_with_fma_only_where_it_calls_it(arch):
     if arch == 100 and arch not in architectures():
         pytest.skip("this NVRTC does not know sm_100")
     text = ptx(f"--gpu-architecture=compute_{arch}", "--fmad=false")
     assert f".target sm_{arch}" in text
     assert set(re.findall(r"\.visible \.entry run_(\w+)\(", text)) == {*subset.KERNELS, "tiles"}
+    check_fma(text)
 
 
-@pytest.mark.parametrize("arch", ["compute_80", pytest.param("compute_90", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["compute_80", "compute_90"])
 def test_nvrtc_contracts_nothing(arch):
     """With --fmad=false only the kernels' own fma calls are fused; a build with contraction has more."""
     kept = instructions(ptx(f"--gpu-architecture={arch}", "--fmad=false"))
@@ -318,15 +328,6 @@ def test_nvrtc_contracts_nothing(arch):
     assert fused["mul.rn.f64"] + fused["mul.f64"] < kept["mul.rn.f64"] + kept["mul.f64"]
     divisions = {name for name in kept if name.startswith(("div", "sqrt", "rcp"))}
     assert divisions == {"div.rn.f64", "sqrt.rn.f64"}  # correctly rounded ones
-
-
-def test_explicit_fma_only_where_a_kernel_calls_it():
-    """No entry that never reaches ``fma`` has a fused instruction."""
-    text = ptx("--gpu-architecture=compute_80", "--fmad=false")
-    bodies = dict(re.findall(r"\.visible \.entry run_(\w+)\((.*?)^}", text, re.M | re.S))
-    fused = {name for name in subset.KERNELS if "fma.rn.f64" in bodies[name]}
-    assert fused == {"compute", "contract", "contract_rows"} and "fma.rn.f64" in bodies["tiles"]
-    assert not any("fma" in bodies[name] for name in subset.KERNELS if name not in fused)
 
 
 @pytest.mark.slow

@@ -26,8 +26,11 @@ CODES = np.arange(2**16, dtype=np.uint64)
 #: Which codes the definition goes through by default, for the i-th rounding.
 SHARES = [(how, slice(i, None, 8 * len(HOWS) + 1)) for i, how in enumerate(HOWS)]
 WHOLE = [(how, slice(None)) for how in HOWS]
+#: And the kernels: all codes, each with a third of the roundings.
+THIRDS = [(how, slice(i % 3, None, 3)) for i, how in enumerate(HOWS)]
 ASKED = [
-    pytest.param("kernels", WHOLE, id="kernels"),
+    pytest.param("kernels", THIRDS, id="kernels"),
+    pytest.param("kernels", WHOLE, id="kernels-all", marks=pytest.mark.slow),
     pytest.param("definition", SHARES, id="definition"),
     pytest.param("definition", WHOLE, id="definition-all", marks=pytest.mark.slow),
 ]

@@ -24,8 +24,12 @@ HOWS = [*EVERY, How("SR", 8), How("SR", 32), How("SR", 17, "before"), How("SRC",
 CONVERSIONS = [
     ("e11m52", "e8m23"), ("e11m52", "e5m10"), ("e11m52", "e8m7"), ("e11m52", "e6m20"), ("e8m23", "e5m10"),
     ("e8m23", "e8m10"), ("e11m52", "e11m40"), ("e11m40", "e8m23"), ("e8m23", "e11m52"), ("e11m52", "q16.16"),
-    ("e8m23", "q8.24w"), ("e11m52", "uq32.32"), ("e11m52", "e4m3fn"), ("e8m23", "e5m2fnuz"), ("e11m52", "e8m23ftz"),
+    ("e8m23", "q8.24w"), ("e11m52", "e4m3fn"), ("e8m23", "e5m2fnuz"), ("e11m52", "e8m23ftz"),
 ]  # fmt: skip
+
+
+#: One of many exact places, slow on the kernels.
+LONG = ("e11m52", "uq32.32")
 
 
 @functools.lru_cache(2)
@@ -72,12 +76,12 @@ def check_conversion(asked, source, target, at, hows):
     check_places(asked, f"{source}_to_{target}", found, format, [column], hows)
 
 
-@pytest.mark.parametrize(("source", "target"), CONVERSIONS)
+@pytest.mark.parametrize(("source", "target"), [*CONVERSIONS, pytest.param(*LONG, marks=pytest.mark.slow)])
 def test_kernels_convert(source, target):
     check_conversion("kernels", source, target, slice(None), HOWS)
 
 
-@pytest.mark.parametrize(("source", "target"), CONVERSIONS)
+@pytest.mark.parametrize(("source", "target"), [*CONVERSIONS, LONG])
 def test_definition_converts(source, target):
     for i, how in enumerate(HOWS):
         check_conversion("definition", source, target, slice(i, None, 50 * len(HOWS)), [how])

