@@ -30,7 +30,7 @@ def fingerprint(data: Dataset) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the data."""
     sha = hashlib.sha256()
     for array in (data.train_x, data.train_y, data.test_x, data.test_y):
-        sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        sha.update(array.dtype.str.encode() + np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()[:16]
 
 

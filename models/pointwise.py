@@ -150,9 +150,7 @@ class _Normalise(Layer):
         for parameter, values in ((self.gain, given * normal), (self.offset, given)):
             axes = tuple(i for i in range(given.ndim) if i != self._features(given))
             total = values.sum(axis=axes)
-            parameter.gradient = weights.quantize(
-                total, weights.datapath.output, weights.datapath.output_rounding, held=True
-            )
+            parameter.gradient = rounded(total, weights)
         inner = given * self._shaped(self.gain, given, run)
         axes = self._axes(given)
         about = inner - inner.mean(axis=axes, keepdims=True)
