@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -17,16 +16,16 @@ from typing import NamedTuple
 
 from . import memories as storage
 from .blocks import BlockFormat
-from .cost import cost
+from .cost import Cost, cost
 from .dataflow import DATAFLOWS, Conv, Flow, Matmul, Schedule, Spmv, element_bits, sparse_flows, sparse_steps
 from .datapath import Datapath
 from .errors import HalfulpError
+from .estimates import Price, RunEnergy, total_of
 from .ledger import Ledger, dot_operations, output_operation
 from .orders import multipliers
-from .technology import BANDS, Price, RunEnergy, Technology
+from .technology import Technology
 
 _KIB = 8192  #: bits
-_WEAKEST = list(BANDS)
 
 
 class Part(NamedTuple):
@@ -46,10 +45,11 @@ class Array:
     datapath : the unit, or its text form. A unit with n lanes does n multiply-accumulations a cycle.
     sram_kib : capacity of the SRAM that A, B and C share, KiB.
     dram : standard of the DRAM, as in the table of memories: ``"HBM2"``, ``"DDR4"``, ``"GDDR6"``, ``"LPDDR4"``, ...
-    clock_mhz, clock_ghz : one of the two.
+    clock_mhz, clock_ghz : one of the two; ``warnings`` says where a unit is slower.
     dataflow : which operand stays in the array: ``"output"`` (C), ``"weight"`` (B) or ``"input"`` (A).
     node : technology of logic, registers and SRAM.
-    memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one.
+    memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one; both are
+        scaled to nodes that they lack (``memories``).
     dram_devices : stacks, devices or channels that the table's bandwidth is multiplied by.
 
     Raises
@@ -131,7 +131,7 @@ class Array:
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
         whole = replace(dp, output=dp.accumulator)
-        unit = cost(whole, self.node)
+        unit = self._unit
         band = unit.band["area_um2"][1] / unit.area_um2
         area = Price(unit.area_um2, unit.basis["area_um2"], band, frozenset(unit.sources))
         parts = []
@@ -168,7 +168,40 @@ class Array:
     @property
     def area_band_um2(self) -> tuple[float, float]:
         """Low and high estimate of the area."""
-        return _band((part.area_um2, part.number) for part in self.parts)
+        return total_of((part.area_um2, part.number) for part in self.parts)[1]
+
+    @cached_property
+    def _unit(self) -> Cost:
+        """Of one unit, without the rounding into an output format, which is each column's."""
+        return cost(replace(self.datapath, output=self.datapath.accumulator), self.node)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful of its prices, and whether the clock is faster than a unit."""
+        unit, period_ns = self._unit, 1e9 / self.clock_hz
+        low, high = unit.band["delay_ns"]
+        if unit.delay_ns <= period_ns:
+            return unit.warnings
+        slow = (
+            f"the clock leaves {period_ns:.3g} ns, a unit's longest way takes {unit.delay_ns:.3g} ns"
+            f" ({low:.3g} ... {high:.3g}): a clock of {1e3 / unit.delay_ns:.3g} MHz, or registers within the unit,"
+            " which are not priced here (hu.cost(..., pipeline=))"
+        )
+        return (*unit.warnings, slow)
+
+    def __str__(self) -> str:
+        low, high = self.area_band_um2
+        area = [f"  {name:<24}{um2 / 1e6:>10.4g} mm2" for name, um2 in self.area_by_part_um2.items()]
+        return "\n".join(
+            [
+                f"{self.rows} x {self.cols} units of {self.datapath.name} at {self.node}, {self.clock_hz / 1e6:g} MHz,"
+                f" {self.dataflow} stationary, {self.sram_kib:g} KiB SRAM, {self.dram_devices} x {self.dram}",
+                f"  peak {self.peak_ops_per_s / 1e9:.4g} G-ops/s, DRAM {self.dram_bytes_per_s / 1e9:.4g} GB/s",
+                f"  {'area':<24}{self.area_um2 / 1e6:>10.4g} mm2  [{low / 1e6:.3g} ... {high / 1e6:.3g}]",
+                *area,
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
+        )
 
     # ---- energy ---------------------------------------------------------------------------------------------------
 
@@ -191,14 +224,7 @@ class Array:
         technology = Technology(self.node)
         terms = [(technology.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
         memory = [(self.energy_per_bit_pj(level), n) for level, n in ledger.bits_moved.items()]
-        used = [price for price, _ in terms + memory]
-        return RunEnergy(
-            sum(price.value * n for price, n in terms),
-            sum(price.value * n for price, n in memory),
-            _band(terms + memory),
-            tuple(sorted(frozenset().union(*(price.sources for price in used)))),
-            max((price.basis for price in used), key=_WEAKEST.index, default="table"),
-        )
+        return RunEnergy.of(terms, memory)
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
@@ -299,12 +325,6 @@ class Run:
                     f"{f.level:>8}  {f.kind:<12} {f.read_bits:>16,} bits read {f.written_bits:>16,} written"
                     for f in self.flows
                 ),
+                *(f"warning: {warning}" for warning in self.array.warnings),
             ]
         )
-
-
-def _band(terms: Iterable[tuple[Price, float]]) -> tuple[float, float]:
-    """Low and high estimate of a sum of prices, all off in the same direction."""
-    known = list(terms)
-    low, high = (sum(price.value * n * price.band**side for price, n in known) for side in (-1, 1))
-    return low, high

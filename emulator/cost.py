@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
+from .estimates import Price, total_of
 from .formats import FloatFormat
 from .functions import Function
 from .ledger import Operation, dot_operations
@@ -24,7 +25,7 @@ from .prices import stages
 from .random import LFSR
 from .rounding import Mode, Rounding
 from .rtl.design import lfsr_of, subject
-from .technology import QUANTITIES, Price, Technology, UnitCost, total_of
+from .technology import QUANTITIES, Technology, UnitCost
 
 MOST_RANKS = 3  #: of pipeline registers, as ``rtl.dot.DotUnit`` has them
 
@@ -212,7 +213,7 @@ def _priced(planned: Plan, technology: Technology, often: float, roles: dict[str
             part.name,
             _job(part),
             part.number,
-            technology.parts([part]),
+            technology.part(part),
             0.0 if part.stage > 1 else roles.get(part.role, often),
         )
         for part in planned.parts

@@ -72,7 +72,8 @@ class Part:
     @cached_property
     def features(self) -> tuple[float, ...]:
         """The counts of all of them, as FEATURES orders them."""
-        return tuple(self.number * self.counts.get(name, 0.0) for name in FEATURES[self.kind])
+        number, get = self.number, self.counts.get
+        return tuple([number * get(name, 0.0) for name in FEATURES[self.kind]])
 
     @cached_property
     def active(self) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """Registers, SRAM and DRAM: published prices (``memories.csv``), or those of a table of the user's.
 
 Several rows for the same thing give their geometric mean, in a band that covers them all. Between capacities a price
-is interpolated as a power law (log-log), beyond them extrapolated. Writes cost what reads do; leakage and refresh are
-not priced.
+is interpolated as a power law (log-log), beyond them extrapolated; at nodes that the table lacks it is a power of the
+node's name through the two nearest that it has. Writes cost what reads do; leakage and refresh are not priced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import HalfulpError
-from .technology import BANDS, Price
+from .estimates import BANDS, Price, cited
+from .scaling import nanometres
 
 KINDS = ("register", "sram", "dram")
 
@@ -42,10 +43,7 @@ class Row(NamedTuple):
 
     @property
     def cite(self) -> str:
-        """The source, with its identifier and a word where nobody of us has seen the original."""
-        doubt = " (not re-verified against the original)" if "not re-verified" in self.note else ""
-        known = self.doi.startswith(("isbn:", "jedec:", "http")) or not self.doi
-        return "; ".join(filter(None, [self.source, self.doi if known else f"doi:{self.doi}"])) + doubt
+        return cited(self.source, self.doi, self.note)
 
 
 @cache
@@ -112,14 +110,26 @@ def price(rows: Iterable[Row], kind: str, technology: str, quantity: str, capaci
     capacity_kib : of the memory, where the table has rows for several.
     """
     of_kind = [row for row in rows if row.kind == kind and QUANTITIES[row.quantity][0] == quantity]
-    found = [row for row in of_kind if row.technology == technology]
+    found, at = [row for row in of_kind if row.technology == technology], nanometres(technology)
     if not found:
-        known = ", ".join(dict.fromkeys(row.technology for row in of_kind)) or "nothing"
-        raise HalfulpError(f"the table of memories has {quantity} of {kind} for {known}, not for {technology!r}.")
+        known = {row.technology: nanometres(row.technology) for row in of_kind}
+        if kind != "dram" and len(set(known.values())) > 1 and not any(map(math.isnan, [at, *known.values()])):
+            nodes = sorted(known, key=lambda node: abs(math.log(known[node] / at)))[:2]
+            return _scaled(at, [(known[node], price(of_kind, kind, node, quantity, capacity_kib)) for node in nodes])
+        told = ", ".join(known) or "nothing"
+        raise HalfulpError(f"the table of memories has {quantity} of {kind} for {told}, not for {technology!r}.")
     points = {size: _mean([r for r in found if r.capacity_kib == size]) for size in {r.capacity_kib for r in found}}
     if None in points or capacity_kib is None:
         return points.get(None) or _mean(found)
     return _at(capacity_kib, sorted((size, point) for size, point in points.items() if size))
+
+
+def _scaled(nm: float, points: list[tuple[float, Price]]) -> Price:
+    """The price at a node: a power law through those at two others."""
+    (n0, first), (n1, second) = points
+    power = math.log(second.value / first.value) / math.log(n1 / n0)
+    band = BANDS["scaled"] * max(first.band, second.band)
+    return Price(first.value * (nm / n0) ** power, "scaled", band, first.sources | second.sources)
 
 
 def _mean(rows: list[Row]) -> Price:

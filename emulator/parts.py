@@ -281,14 +281,18 @@ def truncate(x: Integer, last: int) -> tuple[Part, Integer]:
 def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = "round") -> Part:
     places = fmt.quantum_exponent - x.last
     kept = max(x.bits - max(places, 0), 1)
+    up = kept if places > 0 and rounding.mode is not Mode.RTN else 0
+    fits = fmt.signed and x.bits - places + bool(up) <= fmt.bits
+    over = 0 if fmt.wrap or fits else max(kept, fmt.bits)
     counts = {
         "bits": fmt.bits,
-        "up": kept if places > 0 and rounding.mode is not Mode.RTN else 0,
+        "up": up,
         "sticky": max(places, 0),
         "random": rounding.random_bits if places > 0 else 0,
-        "over": 0 if fmt.wrap else max(kept, fmt.bits),
+        "over": over,
     }
-    return Part(name, "round_integer", counts, (counts["up"], counts["random"], kept), 3, x.bits)
+    ways = (up, counts["random"], kept if up or over else 0)  # what fits as it is goes through by wires
+    return Part(name, "round_integer", counts, ways, 3 if up or over else 1, x.bits)
 
 
 # ---- together

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import resources
@@ -102,17 +102,16 @@ class Library:
         """Area (um2), leakage (nW) or energy (pJ a clock) of a unit."""
         return sum(self.part(part, quantity) for part in plan.parts)
 
-    def figures(self, parts: Iterable[Part]) -> tuple[float, float, float, float]:
-        """Area, leakage, and energy settled and with glitches of parts."""
-        totals = [0.0] * 4
-        for part in parts:
-            counts, active = part.features, part.active
-            area, leakage, settled, moving, glitching = self._coefficients[part.kind]
-            totals[0] += sum(map(mul, area, counts))
-            totals[1] += sum(map(mul, leakage, counts))
-            totals[2] += sum(map(mul, settled, active))
-            totals[3] += sum(map(mul, moving, active)) + sum(map(mul, glitching, part.glitching))
-        return tuple(totals)  # type: ignore[return-value]
+    def figures(self, part: Part) -> tuple[float, float, float, float]:
+        """Area, leakage, and energy settled and with glitches of a part, all of its number."""
+        counts, active = part.features, part.active
+        area, leakage, settled, moving, glitching = self._coefficients[part.kind]
+        return (
+            sum(map(mul, area, counts)),
+            sum(map(mul, leakage, counts)),
+            sum(map(mul, settled, active)),
+            sum(map(mul, moving, active)) + sum(map(mul, glitching, part.glitching)),
+        )
 
     @cached_property
     def _coefficients(self) -> dict[str, tuple[tuple[float, ...], ...]]:

@@ -28,10 +28,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from . import names, prices, scaling
+from . import memories, names, prices, scaling
 from .counts import Part
 from .datapath import Datapath
 from .errors import HalfulpError
+from .estimates import BANDS, FAR, Price, RunEnergy, cited, total_of
 from .formats import FixedFormat, Format, PositFormat
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Fusing
@@ -40,20 +41,12 @@ from .plan import Plan, operation_plan, plan
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
 _DELAY, _LEAKAGE = QUANTITIES.index("delay_ns"), QUANTITIES.index("leakage_nw")
 
-#: How a number came about, best first, and the factor x/÷ within which we expect the truth. What is fitted has the
-#: fit's own errors for that (``prices.Library.factors``), beyond what was measured times FAR, and if it is scaled times
-#: this. Published tables of one node differ by about 2; others are judgement.
-BANDS = {"table": 2.0, "fitted": 1.0, "interpolated": 2.5, "extrapolated": 3.0, "assumed": 4.0, "scaled": 2.0}
-_ORDER = list(BANDS)
-FAR = 1.5  #: the same of fitted parts that are larger than all that was measured
-
 #: Nodes that are listed; any other between the largest and the smallest is priced as well.
 NODES = tuple(
     "130nm 90nm 65nm 45nm 40nm 32nm 28nm 22nm 20nm 16nm 14nm 12nm 10nm 7nm 5nm 3nm 2nm".split()  # noqa: SIM905
 )
 
-#: Storage level -> the table's row that prices it.
-MEMORIES = {"sram": ("sram_read_64b", "32KiB")}
+SRAM_KIB = 32.0  #: of the memory that a run's operands are in, unless an ``Array`` says otherwise
 
 
 class Row(NamedTuple):
@@ -66,14 +59,9 @@ class Row(NamedTuple):
     doi: str
     note: str
 
-
-class Price(NamedTuple):
-    """One number, its basis (a key of BANDS), the factor of its band, and its sources."""
-
-    value: float
-    basis: str
-    band: float
-    sources: frozenset[str]
+    @property
+    def cite(self) -> str:
+        return cited(self.source, self.doi, self.note)
 
 
 class UnitCost(NamedTuple):
@@ -98,22 +86,6 @@ def table() -> tuple[Row, ...]:
 def nodes() -> list[str]:
     """Technology nodes, largest first."""
     return list(NODES)
-
-
-def _cite(row: Row) -> str:
-    """The source, with its identifier and a word where nobody of us has seen the original."""
-    doubt = " (not re-verified against the original)" if "not re-verified" in row.note else ""
-    return f"{row.source}; {row.doi if row.doi.startswith('isbn') else 'doi:' + row.doi}{doubt}"
-
-
-def total_of(terms: Iterable[tuple[Price, float]]) -> tuple[Price, tuple[float, float]]:
-    """The sum of prices, each so many times, with the weakest basis and all sources; and its band, all off alike."""
-    known = [(price, n) for price, n in terms if n]
-    value = sum(price.value * n for price, n in known)
-    low, high = (sum(price.value * n * price.band**side for price, n in known) for side in (-1, 1))
-    basis = max((price.basis for price, _ in known), key=_ORDER.index, default="table")
-    sources = frozenset[str]().union(*(price.sources for price, _ in known))
-    return Price(value, basis, high / value if value else 1.0, sources), (low, high)
 
 
 class Technology:
@@ -188,15 +160,12 @@ class Technology:
         sources = [library.source for library in self.libraries]
         return frozenset(sources if self.has_library else [*sources, scaling.SOURCE])
 
-    def parts(self, parts: Sequence[Part]) -> UnitCost:
-        """Prices of one part, all of its number, or of several together; their delay is that of one behind the other.
-
-        At nodes in between these are scaled as a whole: ``total`` scales part by part.
-        """
-        return UnitCost(*self._between([_fitted(library, parts) for library in self.libraries], range(len(QUANTITIES))))
+    def part(self, part: Part) -> UnitCost:
+        """Prices of a part, all of its number; at nodes in between it is scaled by itself."""
+        return UnitCost(*self._between([_fitted(library, part) for library in self.libraries], range(len(QUANTITIES))))
 
     def delay(self, parts: Sequence[Part]) -> Price:
-        """Delay of parts one behind the other, ns: that of ``parts``, without its other prices."""
+        """Delay of parts one behind the other, ns."""
         found = []
         for library in self.libraries:
             far = any(map(library.beyond, parts))
@@ -205,23 +174,23 @@ class Technology:
 
     def _between(self, found: list[_Fitted], quantities: Sequence[int]) -> list[Price]:
         """Prices of some quantities (indices of QUANTITIES), from what each library says of them."""
-        far, own = found[0]
+        (far, own), sources = found[0], self._sources
         if len(found) == 1:
             basis = "extrapolated" if far else "fitted"
-            return [Price(value, basis, band, self._sources) for value, band in own]
-        scaled = []
+            return [Price(value, basis, band, sources) for value, band in own]
+        scaled, shares = [], self._shares
         for q, (a, band_a), (b, band_b) in zip(quantities, own, found[1][1], strict=True):
-            value = a ** (1 - self._shares[q]) * b ** self._shares[q] if a and b else 0.0
+            value = a ** (1 - shares[q]) * b ** shares[q] if a and b else 0.0
             band = BANDS["scaled"] * max(band_a, band_b)
             if value and q == _LEAKAGE:  # the libraries' transistors leak differently, by orders of magnitude
                 band = max(band, a / value, value / a, b / value, value / b)
-            scaled.append(Price(value, "scaled", band, self._sources))
+            scaled.append(Price(value, "scaled", band, sources))
         return scaled
 
     def total(self, parts: Iterable[Part]) -> UnitCost:
         """Prices of parts that work together, one behind the other."""
         parts = list(parts)
-        each = [self.parts([part]) for part in parts]
+        each = list(map(self.part, parts))
         energy, area, _, leakage = (total_of((p, 1) for p in of)[0] for of in zip(*each, strict=True))
         return UnitCost(energy, area, self.delay(parts), leakage)
 
@@ -279,7 +248,7 @@ class Technology:
             known = names.scalar_format(row.format)
             widths_alike = isinstance(fmt, FixedFormat) and isinstance(known, FixedFormat) and fmt.bits == known.bits
             if fmt is not None and (known == fmt or widths_alike):
-                return Price(row.value, "table", BANDS["table"], frozenset([_cite(row)]))
+                return Price(row.value, "table", BANDS["table"], frozenset([row.cite]))
         return None
 
     @lru_cache(maxsize=1024)  # noqa: B019
@@ -291,45 +260,26 @@ class Technology:
         return all(self.published(op, q) is not None for op in operations for q in ("energy_pj", "area_um2"))
 
     def energy_per_bit_pj(self, level: str) -> Price:
-        """Energy of moving one bit to or from a storage level, from the table's 64-bit access.
-
-        At nodes without a published one, a power law of the node's name through those that have one.
-        """
-        unit, capacity = MEMORIES[level]
-        rows = [r for r in table() if (r.unit, r.format, r.quantity) == (unit, capacity, "energy_pj")]
-        node = self.memory_node
-        for row in rows:
-            if row.node == node:
-                return Price(row.value / 64, "table", BANDS["table"], frozenset([_cite(row)]))
-        (n0, v0), (n1, v1) = [(scaling.nanometres(row.node), row.value / 64) for row in rows]
-        power = math.log(v1 / v0) / math.log(n1 / n0)
-        value = v0 * (scaling.nanometres(node) / n0) ** power
-        return Price(value, "scaled", BANDS["table"] * BANDS["scaled"], frozenset(map(_cite, rows)))
+        """Energy of moving one bit to or from a storage level (``memories``), an SRAM of 32 KiB."""
+        return memories.price(memories.published(), level, self.memory_node, "energy_pj_per_bit", SRAM_KIB)
 
     def price(self, ledger: Ledger) -> RunEnergy:
         """The energy of a run: Ledger x Technology, in pJ."""
         arithmetic = [(self.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
         memory = [(self.energy_per_bit_pj(level), n) for level, n in ledger.bits_moved.items()]
-        total, band = total_of(arithmetic + memory)
-        return RunEnergy(
-            sum(price.value * n for price, n in arithmetic),
-            sum(price.value * n for price, n in memory),
-            band,
-            tuple(sorted(total.sources)),
-            total.basis,
-        )
+        return RunEnergy.of(arithmetic, memory)
 
 
-#: Whether parts are larger than all that was measured; value and band of quantities.
+#: Whether a part is larger than all that was measured; value and band of quantities.
 _Fitted = tuple[bool, list[tuple[float, float]]]
 
 
-def _fitted(library: prices.Library, parts: Sequence[Part]) -> _Fitted:
-    """Value and band of each quantity of parts from a fit, and whether some are larger than all that were measured."""
-    far = any(map(library.beyond, parts))
-    area, leakage, low, high = library.figures(parts)
+def _fitted(library: prices.Library, part: Part) -> _Fitted:
+    """Value and band of each quantity of a part from a fit, and whether it is larger than all that were measured."""
+    far = bool(library.beyond(part))
+    area, leakage, low, high = library.figures(part)
     high = max(low, high)
-    values = (math.sqrt(low * high), area, library.way(parts), leakage)
+    values = (math.sqrt(low * high), area, library.way([part]), leakage)
     bands = [FAR * factor for factor in library.factors] if far else list(library.factors)
     if low:
         bands[0] *= math.sqrt(high / low)
@@ -352,17 +302,3 @@ def _neighbours(node: str) -> tuple[str, ...]:
 @cache
 def _rows(node: str, unit: str, quantity: str) -> tuple[Row, ...]:
     return tuple(r for r in table() if (r.node, r.unit, r.quantity) == (node, unit, quantity))
-
-
-class RunEnergy(NamedTuple):
-    """Energy of a run."""
-
-    arithmetic_pj: float
-    memory_pj: float
-    band_pj: tuple[float, float]  #: low and high estimate of the total
-    sources: tuple[str, ...]
-    basis: str  #: the weakest basis among the numbers used
-
-    @property
-    def total_pj(self) -> float:
-        return self.arithmetic_pj + self.memory_pj

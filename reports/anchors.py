@@ -26,13 +26,14 @@ from ..emulator import names, prices
 from ..emulator.cost import cost
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
+from ..emulator.estimates import BANDS
 from ..emulator.formats import FixedFormat
 from ..emulator.functions import Function, function
 from ..emulator.ledger import Operation
 from ..emulator.plan import operation_plan, plan
 from ..emulator.prices import INERTIAL, SETTLED
 from ..emulator.scaling import nanometres
-from ..emulator.technology import BANDS, QUANTITIES, Technology
+from ..emulator.technology import QUANTITIES, Technology
 
 #: What a ratio is of; a count of gates is held against an area.
 RATIOS = {"area_ratio": "area_um2", "gates_ratio": "area_um2", "energy_ratio": "energy_pj", "delay_ratio": "delay_ns"}

@@ -2,8 +2,8 @@
 
     python -m halfulp.reports.one_module LIBERTY ... --out reports/measured/one_module.csv
 
-maps the unit of each datapath that libraries are characterised with as one module, for the least area. The sums of
-modules are those of the packaged tables (``emulator/silicon/tables``) of the same libraries.
+maps each unit that libraries are characterised with as one module, for the least area. The sums of modules are those of
+the packaged tables (``emulator/silicon/tables``) of the same libraries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 
-from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
 from ..emulator.prices import LIBRARIES
@@ -33,13 +32,9 @@ COMMAND = "python -m halfulp.reports.one_module LIBERTY ... --out FILE"
 
 def area_um2(name: str, liberty: str) -> float:
     """Area, um2, of a design's unit, mapped as one module."""
-    from ..emulator.rtl.dot import DotUnit
     from ..emulator.rtl.verilog import text
 
-    design = find(name)
-    subject = design.parse()
-    assert isinstance(subject, Datapath)
-    unit = DotUnit(subject, design.pipeline, design.lfsr, design.eager)
+    unit = find(name).unit()
     return synthesise(text(unit, "dut", unit.ports), "dut", liberty, keep_hierarchy=False).area_um2
 
 
@@ -54,10 +49,10 @@ def packaged(digest: str) -> tuple[str, Table]:
 
 
 def measured(liberty: Path, processes: int) -> list[dict[str, str]]:
-    """A row for each design of a datapath."""
+    """A row for each design."""
     library, table = packaged(read_library(liberty).digest)
     modules = {row["design"]: row["area_um2"] for row in table.rows if row["part"] == "all"}
-    names = [design.name for design in designs() if not design.is_function]
+    names = [design.name for design in designs()]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         areas = pool.map(area_um2, names, [str(liberty)] * len(names))
         return [

@@ -383,7 +383,7 @@ def test_an_array_prices_a_ledger() -> None:
 
 
 @pytest.mark.parametrize("work", [hu.Matmul(50, 60, 70), hu.Conv(1, 8, 14, 14, 8, 3), hu.Spmv(100, 900)])
-@pytest.mark.parametrize("node", ["45nm", "7nm"])
+@pytest.mark.parametrize("node", ["130nm", "45nm", "7nm"])
 def test_the_energy_of_a_run_is_the_sum_of_its_parts(work: object, node: str) -> None:
     for flow in FLOWS:
         run = array(datapath="bf16/fp32/bf16", dataflow=flow, sram_kib=2, node=node).run(work)
@@ -584,6 +584,31 @@ def test_rows_for_the_same_thing_are_averaged_in_a_band_that_covers_them() -> No
     assert array(node="7nm").energy_per_bit_pj("register").basis == "scaled"
 
 
+@pytest.mark.parametrize("kind", ["sram", "register"])
+@pytest.mark.parametrize("quantity", ["energy_pj_per_bit", "area_um2_per_bit"])
+def test_memories_are_scaled_to_nodes_without_a_row(kind: str, quantity: str) -> None:
+    rows = memories.published()
+    larger, smaller = (memories.price(rows, kind, node, quantity, 32) for node in ("45nm", "7nm"))
+    between = memories.price(rows, kind, "16nm", quantity, 32)
+    share = math.log(45 / 16) / math.log(45 / 7)
+    assert between.value == pytest.approx(larger.value ** (1 - share) * smaller.value**share)
+    assert between.basis == "scaled" and between.band == 2 * max(larger.band, smaller.band)
+    assert between.sources == larger.sources | smaller.sources
+    assert memories.price(rows, kind, "130nm", quantity, 32).value > larger.value
+    with pytest.raises(hu.HalfulpError, match="for 45nm, not for '16nm'"):
+        memories.price([row for row in rows if row.technology == "45nm"], kind, "16nm", quantity, 32)
+
+
+def test_a_clock_faster_than_a_unit_is_told() -> None:
+    slow, fast = (array(datapath="bf16/fp32", clock_mhz=mhz, clock_ghz=None) for mhz in (10, 5000))
+    assert slow.warnings == () and "warning" not in str(slow)
+    (warning,) = fast.warnings
+    delay_ns = hu.cost("bf16/fp32", "45nm").delay_ns
+    assert f"the clock leaves 0.2 ns, a unit's longest way takes {delay_ns:.3g} ns" in warning
+    assert warning in str(fast) and warning in str(fast.run(hu.Matmul(8, 8, 8)))
+    assert f"{fast.area_um2 / 1e6:.4g} mm2" in str(fast) and "units" in str(fast)
+
+
 HEAD = "technology,kind,capacity_kib,quantity,value,source,doi,note\n"
 OWN = HEAD + (
     "45nm,sram,256,energy_pj_per_bit,0.5,our macro,,\n45nm,sram,,area_mm2_per_kib,0.002,our macro,,\n"
@@ -637,7 +662,7 @@ def test_a_wrong_table_gets_a_sentence(text: str | None, sentence: str, tmp_path
         ({"clock_ghz": 1}, "clock_mhz or a clock_ghz, one of the two"),
         ({"dataflow": "row"}, "output, weight, input, not 'row'"),
         ({"dram": "HBM7"}, "energy_pj_per_bit of dram for DDR3, DDR4, HBM2, GDDR6, GDDR5, LPDDR4, not for 'HBM7'"),
-        ({"node": "3nm"}, "3nm"),
+        ({"node": "300nm"}, "no prices for node '300nm'"),
         ({"datapath": "fp99"}, "fp99"),
     ],
 )

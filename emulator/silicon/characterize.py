@@ -24,7 +24,6 @@ from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ..datapath import Datapath
 from ..errors import HalfulpError
 from ..files import write_atomically
 from .designs import DISTRIBUTIONS, VECTORS, Design, designs, operands
@@ -92,15 +91,11 @@ def stem(component: str) -> str:
 
 def measure_design(design: Design, liberty: str) -> Rows:
     """The rows of a design."""
-    from ..rtl.dot import DotUnit
-    from ..rtl.units import Unit
     from ..rtl.verilog import text
     from .measure import measure_netlist
     from .synthesis import synthesise
 
-    subject = design.parse()
-    how = design.pipeline, design.lfsr, design.eager
-    unit = DotUnit(subject, *how) if isinstance(subject, Datapath) else Unit(subject, False, *how)
+    subject, unit = design.parse(), design.unit()
     netlist = synthesise(text(unit, "dut", unit.ports), "dut", liberty)
     parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     names: dict[str, set[str]] = defaultdict(set)
@@ -177,7 +172,8 @@ def characterise(
     done = len(wanted) - len(missing)
     if progress:
         progress(done, len(wanted), "")
-    missing.sort(key=_size, reverse=True)  # so that no large one is left for the end, for one process
+    if processes > 1:
+        missing.sort(key=_size, reverse=True)  # so that no large one is left for the end, for one process
     with closing(_measured(missing, str(liberty), processes)) as results:
         for name, found in results:
             done += 1

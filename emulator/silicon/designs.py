@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from ..functions import Function, function
 from ..orders import Blocked, lanes
 from ..plan import Plan, plan
 from ..random import LFSR, source
+
+if TYPE_CHECKING:
+    from ..rtl.dot import DotUnit
+    from ..rtl.units import Unit
 
 VECTORS = 600  #: of a measurement
 DOT_STEPS = 50  #: clocks of each dot product
@@ -57,6 +61,14 @@ class Design:
             return Datapath.parse(self.subject)
         name, _, rounding = self.subject.partition("@")
         return function(name, rounding)
+
+    def unit(self) -> DotUnit | Unit:
+        """The hardware."""
+        from ..rtl.dot import DotUnit
+        from ..rtl.units import Unit
+
+        subject, how = self.parse(), (self.pipeline, self.lfsr, self.eager)
+        return DotUnit(subject, *how) if isinstance(subject, Datapath) else Unit(subject, False, *how)
 
 
 def find(name: str) -> Design:
