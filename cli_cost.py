@@ -164,7 +164,8 @@ def _measured(
     found = measured_cost(what, liberty, data, said, clock, pipeline, seed + 1, rounding, random, eager)
     if as_json:
         return print_json(found.as_dict())
-    out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {found.whole.tool}")
+    tool = found.whole.tool.split(" (")[0]
+    out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {tool}")
     out.print(f"operands: {said}; {found.whole.vectors} clocks, {found.macs_per_cycle} {found.per} a clock")
     out.print(f"  area    {found.area_um2:10.4g} um2")
     out.print(f"  energy  {found.energy_pj:10.4g} pJ per {found.per}, {found.energy_settled_pj:.4g} without glitches")
@@ -176,6 +177,8 @@ def _measured(
 
 def _data(what: Datapath | Function, operands: Path | None, seed: int) -> tuple[Any, str]:
     """What a unit is measured on, and what that is, in words."""
+    import numpy as np
+
     from .kernels.arrays import quantize
     from .kernels.capture import load_capture
     from .kernels.hardware import load_values, normal_dots, normal_values
@@ -191,11 +194,13 @@ def _data(what: Datapath | Function, operands: Path | None, seed: int) -> tuple[
     if operands is None:
         return normal_values(what, seed=seed), normal
     values = load_values(operands, what)
-    changed = sum(
-        int((quantize(values[name], fmt) != values[name]).sum()) for name, fmt in zip("abc", what.numbers, strict=False)
-    )
+    changed = 0
+    for name, fmt in zip("abc", what.numbers, strict=False):
+        changed += int((quantize(values[name], fmt) != values[name])[~np.isnan(values[name])].sum())
     said = f"values in {operands.name}"
-    return values, said + (f", {changed} of them rounded to nearest into their formats" if changed else "")
+    return values, said + (
+        f", {changed} of them not in their formats: rounded to nearest, or saturated" if changed else ""
+    )
 
 
 # ---- figures

@@ -152,7 +152,7 @@ def round_(x: Shape, fmt: Format, rounding: Rounding, eager: bool = False) -> Pa
         "levels": levels,
         "exponent": exponent,
     }
-    chains = (counts["up"], exponent, 0 if eager else rounding.random_bits)
+    chains = (counts["up"], exponent, counts["random"])
     kind = "round_to_fixed" if fixed else "round"
     return Part("round", kind, counts, chains, levels + 4, kept)
 

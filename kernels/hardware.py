@@ -155,20 +155,22 @@ def measured_cost(
 
 
 def normal_dots(datapath: Datapath, n_dots: int = 16, length: int = 64, seed: int = 0) -> list[Dot]:
-    """Dot products of normally distributed operands of standard deviation 1, of fixed point a quarter of the range."""
+    """Dot products of normally distributed operands of standard deviation 1, of fixed point a quarter of the range;
+    without signs where a format has none."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     machine = Machine(datapath, seed=seed, on_inexact="quantize")
-    sigma = [_sigma(fmt) for fmt in (datapath.a, datapath.b)]
+    side = max(round(n_dots**0.5), 1)
+    a, b = (side, length), (length, -(-n_dots // side))
     with machine.capture(n_dots) as sample:
-        side = max(round(n_dots**0.5), 1)
-        machine.matmul(draw.normal(0, sigma[0], (side, length)), draw.normal(0, sigma[1], (length, -(-n_dots // side))))
+        machine.matmul(_normal(datapath.a, a, draw), _normal(datapath.b, b, draw))
     return sample.dots
 
 
-def _sigma(fmt: Format | BlockFormat) -> float:
-    """The standard deviation of operands of a format, as of ``silicon.designs``."""
+def _normal(fmt: Format | BlockFormat, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
+    """Operands of a format, as of ``silicon.designs``."""
     quarter = fmt.max_finite / 4
-    return quarter if isinstance(fmt, FixedFormat) else min(1.0, quarter)
+    values = draw.normal(0, quarter if isinstance(fmt, FixedFormat) else min(1.0, quarter), shape)
+    return values if fmt.min_finite < 0 else np.abs(values)
 
 
 # ---- function units
@@ -178,7 +180,7 @@ def normal_values(function: Function, number: int = VECTORS, seed: int = 0) -> d
     """Normally distributed operands, as those of ``normal_dots``."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     formats = zip("abc", function.numbers, strict=False)
-    return {name: draw.normal(0, _sigma(fmt), number) for name, fmt in formats}
+    return {name: _normal(fmt, (number,), draw) for name, fmt in formats}
 
 
 def load_values(path: str | Path, function: Function) -> dict[str, np.ndarray]:

@@ -89,7 +89,9 @@ def parse(text: str) -> Group:
     rest = text[position:].strip(" \t\r\n;")
     if rest or not root.groups or root.groups[0].kind != "library":
         line = text.count("\n", 0, position) + 1
-        raise HalfulpError(f"this is not a Liberty file: cannot read {(rest or text)[:40]!r} near line {line}.")
+        raise HalfulpError(
+            f"this is not a Liberty file, or it is cut off: cannot read {(rest or text)[:40]!r} near line {line}."
+        )
     if len(open_groups) > 1:
         raise HalfulpError(f"the Liberty file ends inside of the group {open_groups[-1].kind!r}: it is cut off.")
     return root.groups[0]
