@@ -18,7 +18,8 @@ from .emulator.errors import HalfulpError
 if TYPE_CHECKING:
     from .models.data import Dataset
     from .models.precision import Policy
-    from .models.training import Epoch, Recipe, Trainer, Training
+    from .models.training import Epoch, Recipe, Training
+    from .reports.protocols import Protocol
 
 Data = Annotated[
     Path | None,
@@ -31,7 +32,22 @@ Out = Annotated[
 ]
 
 
+#: Options of networks by name, those of the policy static, and those of protocols.
+_OF_STATIC = ("forward", "grad_input", "grad_weight", "update", "rounding", "layer")
+_OF_NETWORKS = (*_OF_STATIC, "policy", "hidden", "batch", "optimiser", "learning_rate", "momentum", "weight_decay")
+_OF_PROTOCOLS = ("full", "quick")
+
+
+def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:
+    """Refuses options that were given, but say nothing here."""
+    for option in options:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise HalfulpError(f"--{option.replace('_', '-')} {why}.")
+
+
 def train(
+    context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(help="A network: mlp, lenet, cifar, resnet20, vit, gpt; or a protocol: gupta-dnn, gupta-cnn."),
@@ -59,7 +75,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Default 5; of a protocol, its own.", min=1)] = None,
     batch: Annotated[int, typer.Option(min=1)] = 32,
     optimiser: Annotated[str, typer.Option(help="sgd, adamw or lion.")] = "sgd",
-    learning_rate: Annotated[float, typer.Option(help="Of the mean gradient.")] = 0.125,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the mean gradient; default: sgd 0.125, adamw 0.003, lion 0.001.")
+    ] = None,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
     weight_decay: Annotated[float, typer.Option()] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Use only the first N training inputs.", min=1)] = None,
@@ -78,15 +96,19 @@ def train(
     train on each scheme of Gupta et al. 2015, and put the test errors beside the published ones.
     """
     from .models import data as datasets
+    from .reports import protocols
 
     checked_technology(node)
     folder(out_dir)
     dataset = datasets.load(data)
     dataset = dataset if limit is None else dataset.first(limit)
     if name.startswith("gupta-"):
-        return _protocol(
-            name.removeprefix("gupta-"), dataset, epochs, full, quick, seed, threads, node, out_dir, as_json
-        )
+        _refuse(context, _OF_NETWORKS, f"is of networks; {name} has the paper's own")
+        plan = protocols.plan(name.removeprefix("gupta-"), dataset, full, quick, epochs)
+        return _protocol(plan, (seed, backend, threads), node, out_dir, as_json)
+    _refuse(context, _OF_PROTOCOLS, f"is of protocols, as gupta-dnn; {name} is a network")
+    if policy != "static":
+        _refuse(context, _OF_STATIC, f"is of the policy static; {policy} chooses the datapaths")
     recipe = _recipe(
         name,
         _policy(policy, (forward, grad_input, grad_weight, update), rounding, layer or []),
@@ -117,7 +139,7 @@ def _sizes(name: str, hidden: str | None) -> dict[str, Any]:
         raise HalfulpError(f"--hidden {hidden!r} is not a comma-separated list of sizes, as in 128,64.") from None
 
 
-def _optimiser(name: str, learning_rate: float, momentum: float, weight_decay: float) -> Any:
+def _optimiser(name: str, learning_rate: float | None, momentum: float, weight_decay: float) -> Any:
     from .models.optimisers import OPTIMISERS
 
     if name not in OPTIMISERS:
@@ -125,7 +147,8 @@ def _optimiser(name: str, learning_rate: float, momentum: float, weight_decay: f
     if momentum and name != "sgd":
         raise HalfulpError(f"--momentum is of sgd; {name} has its own.")
     extra = {"momentum": momentum} if momentum else {}
-    return OPTIMISERS[name](learning_rate, weight_decay, **extra)
+    rate = OPTIMISERS[name].usual_rate if learning_rate is None else learning_rate
+    return OPTIMISERS[name](rate, weight_decay, **extra)
 
 
 def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, layers: list[str]) -> Policy:
@@ -138,8 +161,6 @@ def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, laye
     if name != "static":
         if name not in POLICIES:
             raise HalfulpError(f"no policy is called {name!r}: there are static, {', '.join(POLICIES)}.")
-        if layers:
-            raise HalfulpError(f"--layer is of the policy static; {name} chooses the datapaths.")
         return POLICIES[name]()
     datapaths = [parse(roles[0] or "") if text is None else parse(text) for text in roles]
     precision = Precision(datapaths[0], datapaths[1], datapaths[2], datapaths[3])
@@ -160,24 +181,20 @@ def _train_one(
     from .reports import experiments
 
     path = None if out_dir is None else out_dir / checkpoint.NAME
-    running: list[Trainer] = []
 
-    def start(trainer: Trainer) -> None:
-        running.append(trainer)
-        if path is not None and checkpoint.resume(trainer, path) and not as_json:
-            out.print(f"{path}: {len(trainer.result.epochs)} of {recipe.epochs} epochs are done")
+    def resumed(epochs: int) -> None:
+        if not as_json:
+            out.print(f"{path}: {epochs} of {recipe.epochs} epochs are done")
 
     def show(epoch: Epoch, run: Training) -> None:
-        if path is not None and run.diverged is None:
-            checkpoint.save(running[0], path)
         if not as_json:
             print_epoch(epoch, run, data, node)
 
-    label = f"{recipe.architecture.name}"
     with err.status("compiling kernels") as status:
         told: Callable[[int, int], None] = lambda done, total: status.update(f"step {done:,} of {total:,}")  # noqa: E731
-        record, run = experiments.training(label, data, recipe, threads, node, show, told, start)
-    save_record(record, out_dir)
+        record, run = experiments.training(
+            recipe.architecture.name, data, recipe, threads, node, show, told, out_dir, resumed
+        )
     if as_json:
         print_json(json.loads(record.to_json()))
     else:
@@ -205,37 +222,27 @@ def print_epoch(epoch: Epoch, run: Training, data: Dataset, node: str) -> None:
 
 
 def _protocol(
-    network: str,
-    data: Dataset,
-    epochs: int | None,
-    full: bool,
-    quick: bool,
-    seed: int,
-    threads: int | None,
-    node: str,
-    out_dir: Path | None,
-    as_json: bool,
+    plan: Protocol, where: tuple[int, str, int | None], node: str, out_dir: Path | None, as_json: bool
 ) -> None:
+    from .emulator.dataflow import Matmul
     from .models import gupta
     from .reports import protocols
 
-    plan = protocols.plan(network, data, full, quick, epochs)
     if not as_json:
-        out.print(f"Gupta et al. 2015, {network}: {plan}")
+        out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
     records = []
     with err.status("compiling kernels") as status:
-
-        def told(what: str) -> None:
-            status.update(what)
-
-        for record in protocols.run(plan, seed, threads, node, out_dir, told):
+        for record in protocols.run(plan, where, node, out_dir, status.update):
             records.append(record)
             if not as_json:
-                out.print(protocols.line(record, network))
+                out.print(protocols.line(record, plan.network))
     if as_json:
         return print_json([json.loads(record.to_json()) for record in records])
     for what, taken in gupta.ASSUMPTIONS.items():
         out.print(f"  assumed, {what}: {taken}")
+    array = gupta.hardware()
+    out.print(f"Their hardware: {array}")
+    out.print(str(array.run(Matmul(1000, 784, 1000))))
 
 
 def infer(

@@ -164,9 +164,9 @@ class Machine:
             return enter_rows(x, fmt, entrance, drawn, at_once=True)
         return entrance.enter(x, fmt, "x", drawn, axis)
 
-    def load(self, x: ArrayLike | Operand, stored: Format, needed: Format) -> Any:
+    def load(self, x: ArrayLike | Operand, stored: Format, needed: Format, held: bool = False) -> Any:
         """``x`` as an operand: itself where it is stored as ``needed``, otherwise converted, and counted."""
-        return x if stored == needed else self.quantize(x, needed, self.datapath.operand_rounding, stored)
+        return x if stored == needed else self.quantize(x, needed, self.datapath.operand_rounding, stored, held)
 
     # ---- element-wise --------------------------------------------------------------------------------------
 

@@ -104,9 +104,7 @@ def load(x: Operand, machine: Machine, needed: Format | BlockFormat) -> Any:
     if isinstance(needed, BlockFormat):
         return x.whole
     assert not isinstance(x.fmt, BlockFormat)
-    if x.fmt == needed:
-        return x
-    return machine.quantize(x, needed, machine.datapath.operand_rounding, x.fmt, held=True)
+    return machine.load(x, x.fmt, needed, held=True)
 
 
 def rounded(values: np.ndarray, machine: Machine) -> Operand:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..emulator.accelerator import Array
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.names import scalar_format
@@ -134,6 +135,14 @@ def escalated(before: Scheme, after: Scheme, epoch: int, network: str) -> Policy
     if after.word - after.fraction < before.word - before.fraction or after.fraction < before.fraction:
         raise HalfulpError(f"{after} does not hold what {before} does: longer words have no fewer bits on either side.")
     return Scheduled(((1, static(before, network)), (epoch, static(after, network))))
+
+
+def hardware(node: str = "28nm") -> Array:
+    """Their accelerator (§5): 28 x 28 units of 48 bits at 166 MHz, with a rounding unit a column, here of ⟨4,12⟩. It is
+    an FPGA of 28 nm with 16 Mb of block RAM, which this prices as gates of ``node``; one channel of DDR3."""
+    product = 2 * 12
+    datapath = f"q4.12/{fixed(ACCUMULATOR - product, product)}/q4.12@RNE/SR12"
+    return Array(28, 28, Datapath.parse(datapath), sram_kib=2048, dram="DDR3", clock_mhz=166, node=node)
 
 
 class Row(NamedTuple):

@@ -1,10 +1,10 @@
 """Layers, each with its forward and its backward pass. What is multiplied and added up runs on the layer's machines.
 
 Activations, and their gradients, are Operands: values with the format in which they are stored. ``forward`` keeps what
-``backward`` needs; ``backward`` takes the loss's gradient at the layer's output, leaves those of the weights in its
-parameters, and returns the one at its input. Functions that are no contractions (normalisation, GELU, softmax) are
-computed in binary64 outside of the datapath, on the host, and rounded once into the format that activations, or
-gradients, are stored in.
+``backward`` needs, as it is stored: each contraction converts for itself, with its own operand rounding. ``backward``
+takes the loss's gradient at the layer's output, leaves those of the weights in its parameters, and returns the one at
+its input. Functions that are no contractions (normalisation, GELU, softmax) are computed in binary64 outside of the
+datapath, on the host, and rounded once into the format that activations, or gradients, are stored in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Layer:
 
     name = ""
     is_first = False  #: nobody asks for the gradient at its input
-    saved: tuple[Any, ...] = ()  #: from forward for backward
+    saved: tuple[Operand, ...] = ()  #: from forward for backward
 
     def children(self) -> dict[str, Layer]:
         """Layers within this one."""
@@ -61,14 +61,16 @@ class Layer:
         raise NotImplementedError
 
 
-def with_ones(x: Any, machine: Machine) -> Any:
-    """[x, 1]: (rows, inputs) -> (rows, inputs + 1); the 1 is rounded like any operand."""
+def _extended(x: Operand, machine: Machine) -> Any:
+    """Rows [x, 1] as a machine's first operand: (..., inputs) -> (rows, inputs + 1); the 1 is rounded like any."""
     dp, xp = machine.datapath, machine.backend.xp
-    if not isinstance(x, Operand):  # to be cut into blocks
-        return np.hstack([x, np.ones((len(x), 1))])
+    rows = load(reshaped(x, -1, x.shape[-1]), machine, dp.a)
+    if not isinstance(rows, Operand):  # to be cut into blocks
+        return xp.hstack([rows, xp.ones((len(rows), 1))])
     one = float(quantize(1.0, dp.a, dp.operand_rounding))
-    ones = xp.full((len(x.values), 1), one, x.values.dtype)
-    return replace(x, values=xp.hstack([x.values, ones]), top=None)
+    return replace(
+        rows, values=xp.hstack([rows.values, xp.full((len(rows.values), 1), one, rows.values.dtype)]), top=None
+    )
 
 
 def reshaped(x: Operand, *shape: int) -> Operand:
@@ -92,20 +94,16 @@ class Linear(Layer):
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         """(..., inputs) -> (..., outputs)."""
         m = run.at(self.name).forward
-        rows = load(reshaped(x, -1, x.shape[-1]), m, m.datapath.a)
-        extended = with_ones(rows, m)
-        y = m.matmul(extended, load(self.weight.value, m, m.datapath.b), held=True)
-        self.saved = (extended, x.fmt)
+        y = m.matmul(_extended(x, m), load(self.weight.value, m, m.datapath.b), held=True)
+        self.saved = (x,)
         return reshaped(y, *x.shape[:-1], -1)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
         machines = run.at(self.name)
         shape, rows = dy.shape, reshaped(dy, -1, dy.shape[-1])
-        x, stored = self.saved
+        (x,) = self.saved
         m = machines.grad_weight
-        x = x if isinstance(x, Operand) else Operand(x, stored, None)
-        inputs = load(x, m, m.datapath.a)
-        self.weight.gradient = m.matmul(inputs.T, load(rows, m, m.datapath.b), held=True)
+        self.weight.gradient = m.matmul(_extended(x, m).T, load(rows, m, m.datapath.b), held=True)
         if self.is_first:
             return None
         m = machines.grad_input
@@ -139,9 +137,9 @@ class Conv2d(Layer):
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         """(N, channels, H, W) -> (N, outputs, H', W')."""
         m = run.at(self.name).forward
-        x, weight = load(x, m, m.datapath.a), load(self.weight.value, m, m.datapath.b)
+        given, weight = load(x, m, m.datapath.a), load(self.weight.value, m, m.datapath.b)
         self.saved = (x,)
-        return m.conv2d(x, self._kernels(weight), self.stride, self.padding, bias=weight[:, -1], held=True)
+        return m.conv2d(given, self._kernels(weight), self.stride, self.padding, bias=weight[:, -1], held=True)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
         machines = run.at(self.name)

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..emulator.errors import HalfulpError
+from ..emulator.formats import Format
+from ..kernels.operands import Operand
 from ..kernels.quantize import quantize
 from .arithmetic import Machines, load
 from .parameter import Parameter
@@ -30,12 +32,19 @@ class Optimiser:
     warmup: int = 0
 
     keeps: ClassVar[tuple[str, ...]] = ()  #: per weight
+    along: ClassVar[str] = ""  #: what is kept is the direction, if anything is
+    usual_rate: ClassVar[float]  #: a learning rate to begin with
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
             raise HalfulpError(f"the learning rate must be positive and finite, not {self.learning_rate}.")
         if not 0 <= self.weight_decay < 1 or not 0 < self.decay <= 1:
             raise HalfulpError("weight decay lies in [0, 1), the decay of the learning rate in (0, 1].")
+        if self.warmup < 0:
+            raise HalfulpError(f"warmup is a number of steps, not {self.warmup}.")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name, 0.0) < 1:
+                raise HalfulpError(f"{name} lies in [0, 1), not at {getattr(self, name)}.")
 
     def rate(self, clock: Clock) -> float:
         rate = self.learning_rate * self.decay ** (clock.epoch - 1)
@@ -49,23 +58,28 @@ class Optimiser:
 
     def step(self, p: Parameter, machines: Machines, batch: int, clock: Clock) -> None:
         """The parameter after a step; its gradient is summed over ``batch`` samples."""
-        machine, precision = machines.update, machines.precision
+        machine = machines.update
         assert p.gradient is not None
         rate = self.rate(clock)
         if not self.keeps and not (self.weight_decay and p.decays):
             direction, rate = load(p.gradient, machine, machine.datapath.b), rate / batch
         else:
-            gradient = np.asarray(machine.backend.to_host(p.gradient.whole), np.float64) / batch
-            found, kept = self.direction(p, gradient, clock)
-            for name, values in kept.items():
-                p.state[name] = machine.quantize(values, precision.state, precision.update.rounding)
-            direction = found if not kept else self.from_state(p, found)
+            direction = self._directed(p, p.gradient, machines, batch, clock)
         back = machine.hold(-rate, machine.datapath.a)
         p.value = machine.fma(back, direction, load(p.value, machine, machine.datapath.accumulator), held=True)
 
-    def from_state(self, p: Parameter, found: np.ndarray) -> np.ndarray:
-        """The direction, of what is kept as it is stored."""
-        return found
+    def _directed(self, p: Parameter, given: Operand, machines: Machines, batch: int, clock: Clock) -> Operand:
+        """The direction as an operand of the update, and what is kept, read and written."""
+        machine, state = machines.update, machines.precision.state
+        gradient = np.asarray(machine.backend.to_host(given.whole), np.float64) / batch
+        found, kept = self.direction(p, gradient, clock)
+        read = [given.fmt, *([state] * len(kept)), *([p.value.fmt] if self.weight_decay and p.decays else [])]
+        machine.ledger.move(gradient.size * sum(fmt.bits for fmt in read if isinstance(fmt, Format)))
+        for name, values in kept.items():
+            p.state[name] = machine.quantize(values, state, machine.datapath.rounding)
+        if self.along in kept:
+            return load(machine.hold(p.state[self.along], state), machine, machine.datapath.b)
+        return machine.quantize(found, machine.datapath.b, machine.datapath.operand_rounding, held=True)
 
     def _decayed(self, p: Parameter, gradient: np.ndarray) -> np.ndarray:
         return gradient + self.weight_decay * np.asarray(p.value) if self.weight_decay and p.decays else gradient
@@ -79,6 +93,8 @@ class SGD(Optimiser):
     """v <- momentum v + (gradient + weight decay w); w <- w - rate v. Without momentum nothing is kept."""
 
     momentum: float = 0.0
+    along: ClassVar[str] = "velocity"
+    usual_rate: ClassVar[float] = 0.125
 
     @property
     def keeps(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -91,9 +107,6 @@ class SGD(Optimiser):
         found = self.momentum * p.state.get("velocity", 0.0) + found
         return found, {"velocity": found}
 
-    def from_state(self, p: Parameter, found: np.ndarray) -> np.ndarray:
-        return p.state["velocity"]
-
 
 @dataclass(frozen=True)
 class AdamW(Optimiser):
@@ -103,6 +116,7 @@ class AdamW(Optimiser):
     beta2: float = 0.999
     epsilon: float = 1e-8
     keeps: ClassVar[tuple[str, ...]] = ("mean", "square")
+    usual_rate: ClassVar[float] = 0.003
 
     def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         mean = self.beta1 * p.state.get("mean", 0.0) + (1 - self.beta1) * gradient
@@ -119,6 +133,7 @@ class Lion(Optimiser):
     beta1: float = 0.9
     beta2: float = 0.99
     keeps: ClassVar[tuple[str, ...]] = ("mean",)
+    usual_rate: ClassVar[float] = 0.001
 
     def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         mean = p.state.get("mean", 0.0)

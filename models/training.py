@@ -23,8 +23,8 @@ from .optimisers import Optimiser, check_rate
 from .parameter import Parameter
 from .precision import Clock, Policy
 
-#: How pixels, and tokens, are stored.
-PIXELS = scalar_format("uint8")
+#: How pixels are stored, and tokens; those of a text with more than 256 letters.
+BYTES, TOKENS = scalar_format("uint8"), scalar_format("uint16")
 
 
 class Diverged(NamedTuple):
@@ -81,7 +81,8 @@ class Training:
     diverged: Diverged | None = None
     ledgers: dict[str, Ledger] = field(default_factory=dict)  #: role -> of the training steps; tests are not counted
     inference: Ledger = field(default_factory=Ledger)  #: of one pass over the test set
-    stored_bits: dict[str, int] = field(default_factory=dict)  #: weights, activations, gradients, state: of a step
+    #: weights, activations, gradients, state: of the step that held most
+    stored_bits: dict[str, int] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -107,8 +108,9 @@ def layer_names(network: Layer) -> list[str]:
 
 
 def entering(data: Dataset, x: np.ndarray) -> Operand:
-    """A batch as the first layer takes it: bytes."""
-    return Operand(data.inputs(x), PIXELS, None)
+    """A batch as the first layer takes it."""
+    small = data.train_x.dtype == np.uint8 or data.classes <= 256
+    return Operand(data.inputs(x), BYTES if small else TOKENS, None)
 
 
 def logits_of(network: Layer, data: Dataset, x: np.ndarray, run: Arithmetic) -> np.ndarray:
@@ -161,7 +163,8 @@ def check(data: Dataset, recipe: Recipe, network: Layer) -> None:
     rate = recipe.optimiser.learning_rate / (1 if whole else recipe.batch)
     for layer in network.walk():
         if layer.parameters():
-            check_rate(recipe.policy.at(layer.name, Clock()), rate)
+            for epoch in range(1, recipe.epochs + 1):
+                check_rate(recipe.policy.at(layer.name, Clock(epoch=epoch, epochs=recipe.epochs)), rate)
 
 
 class Trainer:
@@ -170,8 +173,9 @@ class Trainer:
     Assumptions, all visible here: gradients are summed over the batch, so that narrow formats see large ones, and 1 /
     batch is in the step (of an optimiser that keeps nothing) or divides them in binary64; with ``Recipe.mean`` it
     divides the loss's gradient instead. It is that of whole batches also for a last, smaller one. The loss and its
-    gradient are computed in binary64 outside of the datapath. Inputs are stored as bytes, and converted into the first
-    layer's operand format. Weights are rounded to nearest where the policy changes the format that they are stored in.
+    gradient are computed in binary64 outside of the datapath. Inputs are stored as bytes (tokens of many letters as
+    two), and converted into the first layer's operand format. Weights are rounded to nearest where the policy changes
+    the format that they are stored in.
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, threads: int | None = None) -> None:
@@ -244,8 +248,9 @@ class Trainer:
         loss, error = softmax_cross_entropy(logits, labels)
         samples = recipe.batch * labels.size // len(x)
         backward(network, error / samples if recipe.mean else error, run, out.shape)
-        if not self.result.stored_bits:
-            self.result.stored_bits = stored_bits(network, recipe.policy, recipe.optimiser, clock)
+        held = stored_bits(network, recipe.policy, recipe.optimiser, clock)
+        if sum(held.values()) > sum(self.result.stored_bits.values()):
+            self.result.stored_bits = held
         recipe.policy.learn(parameters(network), clock)
         for layer in network.walk():
             for parameter in layer.parameters().values():
@@ -279,11 +284,14 @@ class Trainer:
 
 
 def stored_bits(network: Layer, policy: Policy, optimiser: Optimiser, clock: Clock) -> dict[str, int]:
-    """Bits that a step of training holds: weights, activations kept for the way back, gradients of weights, and what
-    the optimiser keeps."""
-    found = dict.fromkeys(("weights", "activations", "gradients", "state"), 0)
+    """Bits that a step of training holds: weights, activations kept for the way back (once, where several layers keep
+    the same), gradients of weights, and what the optimiser keeps."""
+    found, seen = dict.fromkeys(("weights", "activations", "gradients", "state"), 0), set[int]()
     for layer in network.walk():
-        found["activations"] += sum(_bits(x.fmt, x.values.size) for x in layer.saved if isinstance(x, Operand))
+        for x in layer.saved:
+            whole = id(x.values if x.values.base is None else x.values.base)
+            found["activations"] += 0 if whole in seen else _bits(x.fmt, x.values.size)
+            seen.add(whole)
         for p in layer.parameters().values():
             size = p.value.values.size
             found["weights"] += _bits(p.value.fmt, size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..emulator.datapath import Datapath
+from ..emulator.files import write_atomically
 from ..emulator.ledger import Ledger
+from ..models import checkpoint
 from ..models.arithmetic import Arithmetic
-from ..models.checkpoint import fingerprint
 from ..models.data import Dataset
 from ..models.layers import Layer
 from ..models.precision import Clock, Static
@@ -29,21 +31,36 @@ def training(
     node: str,
     progress: Callable[[Epoch, Training], None] = lambda epoch, training: None,
     steps: Callable[[int, int], None] = lambda done, total: None,
-    start: Callable[[Trainer], None] = lambda trainer: None,
+    folder: Path | None = None,
+    resumed: Callable[[int], None] = lambda epochs: None,
 ) -> tuple[Record, Training]:
-    """Train a network from scratch and test it on the same datapaths. ``start`` is told of the run before its first
-    epoch: to go on from a checkpoint."""
+    """Train a network from scratch and test it on the same datapaths.
+
+    In ``folder``, if there is one, the model is kept after each epoch, and gone on with if it is there, which
+    ``resumed`` is told of; the record is written there.
+    """
     trainer = Trainer(data, recipe, threads)
-    start(trainer)
-    run = trainer.finish(progress, steps)
-    return trained(label, data, recipe, run, node), run
+    path = None if folder is None else folder / checkpoint.NAME
+    if path is not None and checkpoint.resume(trainer, path):
+        resumed(len(trainer.result.epochs))
+
+    def keep(epoch: Epoch, run: Training) -> None:
+        if path is not None and run.diverged is None:
+            checkpoint.save(trainer, path)
+        progress(epoch, run)
+
+    run = trainer.finish(keep, steps)
+    record = trained(label, data, recipe, run, node)
+    if folder is not None:
+        write_atomically(folder / "record.json", record.to_json() + "\n")
+    return record, run
 
 
 def trained(label: str, data: Dataset, recipe: Recipe, run: Training, node: str) -> Record:
     """The record of a run of training."""
     given = recipe.describe() | {
         "data": data.name,
-        "data_digest": fingerprint(data),
+        "data_digest": checkpoint.fingerprint(data),
         "train_inputs": len(data.train_x),
         "test_inputs": len(data.test_x),
     }
@@ -73,7 +90,7 @@ def inference(
     result = {"test_accuracy": accuracy(logits, data.test_y), "inputs": len(data.test_x)}
     given = {
         "data": data.name,
-        "data_digest": fingerprint(data),
+        "data_digest": checkpoint.fingerprint(data),
         "trained_as": trained_as,
         "weights_digest": digest(*(parameter.value.values for parameter in parameters(network).values())),
         "policy": policy.describe(),

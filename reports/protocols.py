@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..emulator.errors import HalfulpError
-from ..emulator.files import write_atomically
-from ..models import checkpoint, gupta
+from ..models import gupta
 from ..models.data import Dataset
-from ..models.training import Epoch, Recipe, Trainer, Training
+from ..models.training import Recipe
 from . import experiments
 from .record import Record
 
@@ -62,46 +61,22 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
 
 def run(
     protocol: Protocol,
-    seed: int,
-    threads: int | None,
+    where: tuple[int, str, int | None],
     node: str,
     folder: Path | None = None,
     told: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Record]:
-    """The record of each row. In ``folder``, if there is one, a sub-folder a row keeps model and record."""
+    """The record of each row. ``where``: seed, back end, threads. In ``folder``, if there is one, a sub-folder a row
+    keeps model and record."""
+    seed, backend, threads = where
     for row in protocol.rows:
         place = None if folder is None else folder / _folder_name(row.label)
-        yield _row(protocol, row, seed, threads, node, place, told)
 
+        def steps(done: int, total: int, label: str = row.label) -> None:
+            told(f"{label}: step {done:,} of {total:,}")
 
-def _row(
-    protocol: Protocol,
-    row: gupta.Row,
-    seed: int,
-    threads: int | None,
-    node: str,
-    place: Path | None,
-    told: Callable[[str], None],
-) -> Record:
-    recipe, running = protocol.recipe(row, seed), list[Trainer]()
-    path = None if place is None else place / checkpoint.NAME
-
-    def start(trainer: Trainer) -> None:
-        running.append(trainer)
-        if path is not None:
-            checkpoint.resume(trainer, path)
-
-    def keep(epoch: Epoch, training: Training) -> None:
-        if path is not None and training.diverged is None:
-            checkpoint.save(running[0], path)
-
-    def steps(done: int, total: int) -> None:
-        told(f"{row.label}: step {done:,} of {total:,}")
-
-    record, _ = experiments.training(row.label, protocol.data, recipe, threads, node, keep, steps, start)
-    if place is not None:
-        write_atomically(place / "record.json", record.to_json() + "\n")
-    return record
+        recipe = replace(protocol.recipe(row, seed), backend=backend)
+        yield experiments.training(row.label, protocol.data, recipe, threads, node, steps=steps, folder=place)[0]
 
 
 def _folder_name(label: str) -> str:

@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import halfulp as hu
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from halfulp.emulator import memories
 from halfulp.emulator.dataflow import Schedule
+from halfulp.models.gupta import hardware
 
 FLOWS = ("output", "weight", "input")
 RNG = random.Random(20240607)
@@ -331,11 +333,11 @@ def test_a_run_counts_the_operations_that_a_machine_counts() -> None:
 def test_gupta_2015() -> None:
     """S. Gupta et al., "Deep Learning with Limited Numerical Precision", ICML 2015, arXiv:1502.02551: a 28 x 28 array
     at 166 MHz does 260 G-ops/s, with a rounding unit for each column: 28 for 784 multiply-accumulate units."""
-    gupta = hu.Array(28, 28, "q4.12/q24.24/q4.12@RNE/SR12", sram_kib=512, dram="DDR3", clock_mhz=166)
+    gupta = hardware()
     assert round(gupta.peak_ops_per_s / 1e9) == 260
     counts = {part.name: part.number for part in gupta.parts}
     assert counts["output rounding units"] == 28 and counts["units"] == 784
-    none = hu.Array(28, 28, "q4.12/q24.24", sram_kib=512, dram="DDR3", clock_mhz=166)
+    none = replace(gupta, datapath="q4.12/q24.24")
     assert "output rounding units" not in none.area_by_part_um2 and none.area_um2 < gupta.area_um2
     # TPU v1: 256 x 256 at 700 MHz, 92 TOPS (Jouppi et al., ISCA 2017, doi:10.1145/3079856.3080246)
     assert round(array(rows=256, cols=256, clock_mhz=700).peak_ops_per_s / 1e12) == 92

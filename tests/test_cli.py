@@ -161,6 +161,7 @@ def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
     given = ["train", "gupta-dnn", "--quick", "--limit", "200", "--epochs", "3", "--out", str(tmp_path)]
     code, text, _ = run(*given)
     assert code == 0 and text.count("test error") == 9 and "assumed, ties" in text
+    assert "28 x 28 units" in text and "peak 260.3 G-ops/s" in text
     assert len(list(tmp_path.glob("*/model.npz"))) == 9
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.npz")}
     assert run(*given)[1] == text and before == {path: path.stat().st_mtime_ns for path in before}
@@ -204,6 +205,9 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["train", "--layer", "conv7:forward=fp16"], "no layer is called 'conv7'"),
         (["train", "--optimiser", "adam"], "no optimiser is called 'adam'"),
         (["train", "--optimiser", "lion", "--momentum", "0.9"], "--momentum is of sgd"),
+        (["train", "gupta-dnn", "--quick", "--batch", "5"], "--batch is of networks; gupta-dnn has the paper's own"),
+        (["train", "lenet", "--full"], "--full is of protocols, as gupta-dnn; lenet is a network"),
+        (["train", "--policy", "cpt", "--grad-input", "fp16"], "--grad-input is of the policy static; cpt chooses"),
         (["train", "--policy", "apt"], "no policy is called 'apt'"),
         (["train", "gupta-rnn"], "no protocol is called gupta-rnn"),
         (["train", "gupta-dnn", "--full", "--quick"], "exclude each other"),

@@ -215,7 +215,7 @@ def test_the_command_describes_an_accelerator(run) -> None:
         (["json", "int8", "--array", "4x4"], "--array belongs to an accelerator of zigzag's."),
         (["zigzag", "int8", "fp16"], "one accelerator"),
         (["zigzag", "int8", "--array", "4by4"], "--array is ROWSxCOLUMNS, as in 16x16, not '4by4'."),
-        (["zigzag", "int8", "--node", "28nm"], "not for '28nm'"),
+        (["zigzag", "int8", "--node", "1nm"], "no prices for node '1nm'"),
         (["accelergy", "posit<16,1>/fp32"], "no commas"),
         (["json", "int8", "--out", "."], "--out is a file to write; . is a folder."),
     ],

@@ -106,8 +106,21 @@ def unless(later, groups):
     return [pytest.param(group, marks=pytest.mark.slow) if later(group) else group for group in groups]
 
 
-@pytest.mark.parametrize("operation", [*PAIRS, "sqrt"])
-@pytest.mark.parametrize("group", unless(lambda group: cases.oracle_format(GROUPS[group][0]).width in (6, 7), GROUPS))
+LONG = [("binary8", "sub"), ("fixed8", "div"), ("fixed8", "sub"), ("ue8", "sub")]  #: left to the slow tests: as addition is, or the longest
+
+
+def long(group, operation):
+    return cases.oracle_format(GROUPS[group][0]).width in (6, 7) or (group, operation) in LONG
+
+
+@pytest.mark.parametrize(
+    ("group", "operation"),
+    [
+        pytest.param(group, operation, marks=[pytest.mark.slow] if long(group, operation) else [])
+        for group in GROUPS
+        for operation in [*PAIRS, "sqrt"]
+    ],
+)
 def test_kernels_on_every_pair(group, operation):
     for name in GROUPS[group]:
         check_kernels(name, operation)

@@ -142,7 +142,12 @@ def test_neighbours(name, operation):
     check("kernels", f"{name}_{operation}", How("RNE"), [CODES], wanted)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+FEW = ("e5m10", "e8m7")  #: by default; others in the slow tests
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES]
+)
 def test_logb(name):
     format = cases.oracle_format(name)
     for how, at in ((How("RNE"), slice(0, None, 3)), (How("RTP"), slice(1, None, 3)), (How("RTO"), slice(2, None, 3))):

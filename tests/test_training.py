@@ -163,6 +163,38 @@ def test_an_update_is_one_rounding_per_weight() -> None:
     assert np.array_equal(np.asarray(p.value), hu.quantize(before - 0.125 / 32 * gradient, "bf16"))
 
 
+def test_each_contraction_takes_what_is_stored() -> None:
+    """Narrow operands of the forward pass are not those of the gradients."""
+    narrow, wide = (hu.Datapath.parse(text) for text in ("fp4_e2m1/fp64/fp64", "fp64"))
+    trainer = Trainer(DIGITS.first(32), recipe(Precision(narrow, wide, wide, wide), hidden=()))
+    trainer.epoch()
+    (p,) = trainer.result.parameters.values()
+    order = np.random.default_rng([0, 1, 1]).permutation(32)
+    x = np.hstack([DIGITS.train_x[order] / 16.0, np.ones((32, 1))])
+    start = Trainer(DIGITS.first(32), recipe(Precision(narrow, wide, wide, wide), hidden=()))
+    weights = hu.quantize(weights_of(start.result)[0], "fp4_e2m1")
+    _, error = softmax_cross_entropy(hu.quantize(x, "fp4_e2m1") @ weights, DIGITS.train_y[order])
+    np.testing.assert_allclose(np.asarray(p.gradient), x.T @ error, rtol=1e-12, atol=1e-14)
+
+
+def test_what_layers_share_is_held_once_and_the_step_that_holds_most_counts() -> None:
+    phases = ((1, Static(Precision.of("bf16/fp32/bf16", "bf16"))), (2, Static(Precision.of("fp32", "fp32"))))
+    trainer = Trainer(DIGITS.first(32), recipe(Scheduled(phases), epochs=2, hidden=(8,)))
+    for bits in (16, 32):
+        trainer.epoch()
+        assert trainer.result.stored_bits["activations"] == 32 * (64 * 8 + 8 * bits)  # bytes, and relu1's
+        assert trainer.result.stored_bits["weights"] == bits * (65 * 8 + 9 * 10)
+
+
+def test_what_an_optimiser_keeps_is_read_and_written() -> None:
+    moved = {}
+    for momentum in (0.0, 0.9):
+        given = recipe(Precision.of("fp32", "fp32"), optimiser=SGD(0.125, momentum=momentum), hidden=())
+        moved[momentum] = train(DIGITS.first(32), given).ledgers["update"].bits_moved["sram"]
+    # a step reads the gradient and the velocity, and writes that, which comes in 64 bits
+    assert moved[0.9] - moved[0.0] == 650 * (32 + 32 + 64 + 32)
+
+
 def test_optimisers_are_their_formulas() -> None:
     rng = np.random.default_rng(1)
     g = [rng.normal(size=(65, 10)) for _ in range(2)]
@@ -261,6 +293,13 @@ def test_fp8_in_blocks_with_promoted_sums_learns() -> None:
         (lambda: recipe(policies.Cyclic(3, 8)), "from 4 bits at least"),
         (lambda: recipe(FP64, optimiser=SGD(-1.0)), "positive and finite"),
         (lambda: recipe(FP64, optimiser=SGD(1.0, weight_decay=2.0)), r"weight decay lies in \[0, 1\)"),
+        (lambda: recipe(FP64, optimiser=SGD(1.0, momentum=1.0)), r"momentum lies in \[0, 1\), not at 1.0"),
+        (lambda: recipe(FP64, optimiser=AdamW(1.0, beta2=-0.5)), "beta2 lies in"),
+        (lambda: recipe(FP64, optimiser=Lion(1.0, warmup=-1)), "warmup is a number of steps, not -1"),
+        (
+            lambda: recipe(Scheduled(((1, Static(FP64)), (2, Static(Precision.of("fp32", "q4.4"))))), epochs=2),
+            "rounds to zero in q4.4",
+        ),
         (lambda: recipe(FP64, "mlp", hidden=(0,)), "sizes must be positive"),
         (lambda: recipe(FP64, "gpt"), "gpt takes a text"),
     ],
