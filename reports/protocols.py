@@ -18,11 +18,11 @@ from .record import Record
 #: Epochs and training inputs (None: all) of: --quick, by default (some minutes), and --full. Of digits; of more data.
 _LENGTHS = {
     "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (3, None), (20, None))),
-    "cnn": (((3, 500), (8, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
+    "cnn": (((8, None), (15, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
     "cifar": (((1, 200), (4, None), (30, None)), ((1, 200), (2, 2000), (30, None))),
 }
-#: Of the DNN with --quick: few steps want larger weights to begin with, and smaller layers.
-_QUICK = {"hidden": 100, "sigma": 0.1}
+#: Where there are few steps, larger weights to begin with, and smaller layers: of the DNN with --quick, and of digits.
+_SMALL = {"dnn": {"hidden": 100, "sigma": 0.1}, "cnn": {"sigma": 0.1}, "cifar": {}}
 _MANY = 10_000  #: inputs that digits have not
 
 
@@ -55,7 +55,8 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
     lengths = _LENGTHS[network][len(data.train_x) >= _MANY]
     length, limit = lengths[0 if quick else 2 if full else 1]
     rows = tuple(row for row in gupta.ROWS if row.network == network)
-    options = _QUICK if network == "dnn" and quick else {}
+    small = quick or (network == "cnn" and len(data.train_x) < _MANY)
+    options: dict[str, Any] = _SMALL[network] if small else {}
     return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)
 
 

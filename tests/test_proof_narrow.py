@@ -106,7 +106,8 @@ def unless(later, groups):
     return [pytest.param(group, marks=pytest.mark.slow) if later(group) else group for group in groups]
 
 
-LONG = [("binary8", "sub"), ("fixed8", "div"), ("fixed8", "sub"), ("ue8", "sub")]  #: left to the slow tests: as addition is, or the longest
+#: Left to the slow tests: as addition is, or the longest.
+LONG = [("binary8", "sub"), ("fixed8", "div"), ("fixed8", "sub"), ("ue8", "sub")]
 
 
 def long(group, operation):
