@@ -169,7 +169,8 @@ def _measured(
     out.print(f"operands: {said}; {found.whole.vectors} clocks, {found.macs_per_cycle} {found.per} a clock")
     out.print(f"  area    {found.area_um2:10.4g} um2")
     out.print(f"  energy  {found.energy_pj:10.4g} pJ per {found.per}, {found.energy_settled_pj:.4g} without glitches")
-    out.print(f"  delay   {found.delay_ns:10.4g} ns")
+    missed = f", {clock:g} ns were asked for" if clock is not None and found.delay_ns > clock else ""
+    out.print(f"  delay   {found.delay_ns:10.4g} ns{missed}")
     out.print(f"  leakage {found.whole.leakage_nw:10.4g} nW")
     shares = [{"component": name} | {k: f"{v:.1%}" for k, v in part.items()} for name, part in found.shares().items()]
     table(shares, {"component": "component", "area": "area", "energy": "energy"})
@@ -199,7 +200,7 @@ def _data(what: Datapath | Function, operands: Path | None, seed: int) -> tuple[
         changed += int((quantize(values[name], fmt) != values[name])[~np.isnan(values[name])].sum())
     said = f"values in {operands.name}"
     return values, said + (
-        f", {changed} of them not in their formats: rounded to nearest, or saturated" if changed else ""
+        f", {changed} of them not in their formats: rounded to nearest, or overflowed" if changed else ""
     )
 
 

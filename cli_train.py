@@ -103,12 +103,9 @@ def train(
     dataset = datasets.load(data)
     dataset = dataset if limit is None else dataset.first(limit)
     if name.startswith("gupta-"):
-        _refuse(context, _OF_NETWORKS, f"is of networks; {name} has the paper's own")
         plan = protocols.plan(name.removeprefix("gupta-"), dataset, full, quick, epochs)
-        return _protocol(plan, (seed, backend, threads), node, out_dir, as_json)
-    _refuse(context, _OF_PROTOCOLS, f"is of protocols, as gupta-dnn; {name} is a network")
-    if policy != "static":
-        _refuse(context, _OF_STATIC, f"is of the policy static; {policy} chooses the datapaths")
+        _refuse(context, _OF_NETWORKS, f"is of networks; {name} has the paper's own")
+        return _protocol(plan, seed, backend, threads, node, out_dir, as_json)
     recipe = _recipe(
         name,
         _policy(policy, (forward, grad_input, grad_weight, update), rounding, layer or []),
@@ -116,6 +113,9 @@ def train(
         _sizes(name, hidden),
         (epochs or 5, batch, seed, backend),
     )
+    _refuse(context, _OF_PROTOCOLS, f"is of protocols, as gupta-dnn; {name} is a network")
+    if policy != "static":
+        _refuse(context, _OF_STATIC, f"is of the policy static; {policy} chooses the datapaths")
     _train_one(recipe, dataset, threads, node, out_dir, as_json)
 
 
@@ -147,8 +147,8 @@ def _optimiser(name: str, learning_rate: float | None, momentum: float, weight_d
     if momentum and name != "sgd":
         raise HalfulpError(f"--momentum is of sgd; {name} has its own.")
     extra = {"momentum": momentum} if momentum else {}
-    rate = OPTIMISERS[name].usual_rate if learning_rate is None else learning_rate
-    return OPTIMISERS[name](rate, weight_decay, **extra)
+    kind: Any = OPTIMISERS[name]
+    return kind(kind.usual_rate if learning_rate is None else learning_rate, weight_decay, **extra)
 
 
 def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, layers: list[str]) -> Policy:
@@ -222,9 +222,8 @@ def print_epoch(epoch: Epoch, run: Training, data: Dataset, node: str) -> None:
 
 
 def _protocol(
-    plan: Protocol, where: tuple[int, str, int | None], node: str, out_dir: Path | None, as_json: bool
+    plan: Protocol, seed: int, backend: str, threads: int | None, node: str, out_dir: Path | None, as_json: bool
 ) -> None:
-    from .emulator.dataflow import Matmul
     from .models import gupta
     from .reports import protocols
 
@@ -232,7 +231,7 @@ def _protocol(
         out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
     records = []
     with err.status("compiling kernels") as status:
-        for record in protocols.run(plan, where, node, out_dir, status.update):
+        for record in protocols.run(plan, seed, backend, threads, node, out_dir, status.update):
             records.append(record)
             if not as_json:
                 out.print(protocols.line(record, plan.network))
@@ -241,8 +240,9 @@ def _protocol(
     for what, taken in gupta.ASSUMPTIONS.items():
         out.print(f"  assumed, {what}: {taken}")
     array = gupta.hardware()
+    run = array.run(gupta.WORKLOAD)
     out.print(f"Their hardware: {array}")
-    out.print(str(array.run(Matmul(1000, 784, 1000))))
+    out.print(f"  {run.workload}: {run.utilisation:.1%} of the peak, {joule(run.energy.total_pj)}")
 
 
 def infer(

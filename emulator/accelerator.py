@@ -48,8 +48,8 @@ class Array:
     clock_mhz, clock_ghz : one of the two; ``warnings`` says where a unit is slower.
     dataflow : which operand stays in the array: ``"output"`` (C), ``"weight"`` (B) or ``"input"`` (A).
     node : technology of logic, registers and SRAM.
-    memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one; both are
-        scaled to nodes that they lack (``memories``).
+    memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one.
+        Registers and SRAM are scaled to nodes that it lacks, if it has two (``memories``).
     dram_devices : stacks, devices or channels that the table's bandwidth is multiplied by.
 
     Raises
@@ -95,6 +95,8 @@ class Array:
         Technology(self.node)
         for level in storage.KINDS:
             self.energy_per_bit_pj(level)
+        for kind in ("register", "sram"):
+            self._memory(kind, "area_um2_per_bit")
         self._memory("dram", "bandwidth_gb_per_s")
 
     # ---- rates ----------------------------------------------------------------------------------------------------
@@ -130,13 +132,12 @@ class Array:
         arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
-        whole = replace(dp, output=dp.accumulator)
-        unit = self._unit
+        unit = self.unit
         band = unit.band["area_um2"][1] / unit.area_um2
         area = Price(unit.area_um2, unit.basis["area_um2"], band, frozenset(unit.sources))
         parts = []
         if isinstance(dp.a, BlockFormat) and isinstance(dp.b, BlockFormat):
-            scaling = next(op for op in dot_operations(whole, 1) if op.kind == "mul" and op.a == dp.a.scale)
+            scaling = next(op for op in dot_operations(self._whole, 1) if op.kind == "mul" and op.a == dp.a.scale)
             each, number = technology.unit(scaling).area_um2, -(-multipliers(dp.order) // dp.a.size)
             area = area._replace(value=area.value - number * each.value)
             parts.append(Part("block scale multipliers", units * number, each))
@@ -171,27 +172,39 @@ class Array:
         return total_of((part.area_um2, part.number) for part in self.parts)[1]
 
     @cached_property
-    def _unit(self) -> Cost:
+    def unit(self) -> Cost:
         """Of one unit, without the rounding into an output format, which is each column's."""
-        return cost(replace(self.datapath, output=self.datapath.accumulator), self.node)
+        return cost(self._whole, self.node)
+
+    @property
+    def _whole(self) -> Datapath:
+        """The datapath of one unit."""
+        return replace(self.datapath, output=self.datapath.accumulator)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is doubtful of its prices, and whether the clock is faster than a unit."""
-        unit, period_ns = self._unit, 1e9 / self.clock_hz
-        low, high = unit.band["delay_ns"]
-        if unit.delay_ns <= period_ns:
+        """What is doubtful of its prices, and whether the clock is faster than a unit, or a column's rounding."""
+        unit, output, period_ns = self.unit, output_operation(self.datapath), 1e9 / self.clock_hz
+        delays = {"a unit": unit.delay_ns}
+        if output is not None:
+            delays["an output rounding unit"] = Technology(self.node).unit(output).delay_ns.value
+        name, delay_ns = max(delays.items(), key=lambda item: item[1])
+        if delay_ns <= period_ns:
             return unit.warnings
         slow = (
-            f"the clock leaves {period_ns:.3g} ns, a unit's longest way takes {unit.delay_ns:.3g} ns"
-            f" ({low:.3g} ... {high:.3g}): a clock of {1e3 / unit.delay_ns:.3g} MHz, or registers within the unit,"
-            " which are not priced here (hu.cost(..., pipeline=))"
+            f"the clock leaves {period_ns:.3g} ns, {name}, mapped for the least area, takes {delay_ns:.3g} ns: take at"
+            f" most {math.floor(1e3 / delay_ns)} MHz, or see what a faster one costs (halfulp cost --measured --clock,"
+            " or --pipeline)"
         )
         return (*unit.warnings, slow)
 
     def __str__(self) -> str:
         low, high = self.area_band_um2
-        area = [f"  {name:<24}{um2 / 1e6:>10.4g} mm2" for name, um2 in self.area_by_part_um2.items()]
+        area = [
+            f"  {part.name:<24}{part.number * part.area_um2.value / 1e6:>10.4g} mm2  {part.area_um2.basis}"
+            for part in self.parts
+        ]
+        sources = sorted(frozenset[str]().union(*(part.area_um2.sources for part in self.parts)))
         return "\n".join(
             [
                 f"{self.rows} x {self.cols} units of {self.datapath.name} at {self.node}, {self.clock_hz / 1e6:g} MHz,"
@@ -200,6 +213,7 @@ class Array:
                 f"  {'area':<24}{self.area_um2 / 1e6:>10.4g} mm2  [{low / 1e6:.3g} ... {high / 1e6:.3g}]",
                 *area,
                 *(f"  warning: {warning}" for warning in self.warnings),
+                *(f"  source: {source}" for source in sources),
             ]
         )
 
@@ -314,17 +328,29 @@ class Run:
             parts[flow.level, flow.kind] = (flow.read_bits + flow.written_bits) * each
         return dict(parts)
 
+    @property
+    def leakage_pj(self) -> float:
+        """What the units leak meanwhile; not part of ``energy``, which goes by operations and bits."""
+        units = self.array.rows * self.array.cols * self.array.unit.leakage_nw
+        return units * self.seconds * 1e3  # a nanowatt is 1000 pJ a second
+
     def __str__(self) -> str:
-        energy = self.energy
+        energy, levels = self.energy, defaultdict[str, float](float)
+        low, high = (pj / 1e6 for pj in energy.band_pj)
+        for (level, _), pj in self.energy_by_part_pj.items():
+            levels[level] += pj
+        of = ", ".join(f"{level} {pj / 1e6:.4g}" for level, pj in levels.items())
         return "\n".join(
             [
                 f"{self.workload}: {self.cycles:,} cycles, utilisation {self.utilisation:.1%}",
                 f"{1e3 * self.seconds:.4g} ms, bound by {self.bound}, {self.ops_per_s / 1e9:.4g} G-ops/s",
-                f"{energy.total_pj / 1e6:.4g} uJ  [{energy.band_pj[0] / 1e6:.3g} ... {energy.band_pj[1] / 1e6:.3g}]",
+                f"{energy.total_pj / 1e6:.4g} uJ  [{low:.3g} ... {high:.3g}]  {energy.basis}",
+                f"of it {of}; besides, the units leak {self.leakage_pj / 1e6:.4g} uJ",
                 *(
                     f"{f.level:>8}  {f.kind:<12} {f.read_bits:>16,} bits read {f.written_bits:>16,} written"
                     for f in self.flows
                 ),
                 *(f"warning: {warning}" for warning in self.array.warnings),
+                *(f"source: {source}" for source in energy.sources),
             ]
         )

@@ -2,7 +2,8 @@
 
 Several rows for the same thing give their geometric mean, in a band that covers them all. Between capacities a price
 is interpolated as a power law (log-log), beyond them extrapolated; at nodes that the table lacks it is a power of the
-node's name through the two nearest that it has. Writes cost what reads do; leakage and refresh are not priced.
+node's name, between two or beyond the last two that it has. Writes cost what reads do; leakage and refresh are not
+priced.
 """
 
 from __future__ import annotations
@@ -112,11 +113,12 @@ def price(rows: Iterable[Row], kind: str, technology: str, quantity: str, capaci
     of_kind = [row for row in rows if row.kind == kind and QUANTITIES[row.quantity][0] == quantity]
     found, at = [row for row in of_kind if row.technology == technology], nanometres(technology)
     if not found:
-        known = {row.technology: nanometres(row.technology) for row in of_kind}
-        if kind != "dram" and len(set(known.values())) > 1 and not any(map(math.isnan, [at, *known.values()])):
-            nodes = sorted(known, key=lambda node: abs(math.log(known[node] / at)))[:2]
-            return _scaled(at, [(known[node], price(of_kind, kind, node, quantity, capacity_kib)) for node in nodes])
-        told = ", ".join(known) or "nothing"
+        known = {nanometres(row.technology): row.technology for row in of_kind}
+        sizes = sorted(nm for nm in known if nm == nm)  # NaN: a name of the user's
+        if kind != "dram" and len(sizes) > 1 and at == at:
+            pair = _beside(at, sizes)
+            return _scaled(at, [(nm, price(of_kind, kind, known[nm], quantity, capacity_kib)) for nm in pair])
+        told = ", ".join(dict.fromkeys(row.technology for row in of_kind)) or "nothing"
         raise HalfulpError(f"the table of memories has {quantity} of {kind} for {told}, not for {technology!r}.")
     points = {size: _mean([r for r in found if r.capacity_kib == size]) for size in {r.capacity_kib for r in found}}
     if None in points or capacity_kib is None:
@@ -124,12 +126,23 @@ def price(rows: Iterable[Row], kind: str, technology: str, quantity: str, capaci
     return _at(capacity_kib, sorted((size, point) for size, point in points.items() if size))
 
 
+def _beside(at: float, points: list[float]) -> tuple[float, float]:
+    """The two of some points, in order, between which another lies; the last two on its side if it lies beyond."""
+    above = next((i for i, point in enumerate(points) if point > at), len(points) - 1)
+    return points[max(above, 1) - 1], points[max(above, 1)]
+
+
+def _power_law(at: float, points: list[tuple[float, Price]]) -> float:
+    """What lies on a straight line through two prices, both axes being logarithmic."""
+    (x0, first), (x1, second) = points
+    return first.value * (at / x0) ** (math.log(second.value / first.value) / math.log(x1 / x0))
+
+
 def _scaled(nm: float, points: list[tuple[float, Price]]) -> Price:
-    """The price at a node: a power law through those at two others."""
+    """The price at a node, from those at two others; beyond them it is as uncertain again."""
     (n0, first), (n1, second) = points
-    power = math.log(second.value / first.value) / math.log(n1 / n0)
-    band = BANDS["scaled"] * max(first.band, second.band)
-    return Price(first.value * (nm / n0) ** power, "scaled", band, first.sources | second.sources)
+    band = BANDS["scaled"] * max(first.band, second.band) * (1.0 if n0 < nm < n1 else BANDS["scaled"])
+    return Price(_power_law(nm, points), "scaled", band, first.sources | second.sources)
 
 
 def _mean(rows: list[Row]) -> Price:
@@ -150,13 +163,9 @@ def _at(capacity_kib: float, points: list[tuple[float, Price]]) -> Price:
     if len(points) == 1:
         ((_, point),) = points
         return point._replace(basis="assumed", band=max(point.band, BANDS["assumed"]))
-    above = next((i for i, (size, _) in enumerate(points) if size > capacity_kib), len(points) - 1)
-    (low, first), (high, second) = points[max(above, 1) - 1], points[max(above, 1)]
-    slope = math.log(second.value / first.value) / math.log(high / low)
-    basis = "interpolated" if low < capacity_kib < high else "extrapolated"
-    return Price(
-        first.value * (capacity_kib / low) ** slope,
-        basis,
-        max(BANDS[basis], first.band, second.band),
-        first.sources | second.sources,
-    )
+    sizes = _beside(capacity_kib, [size for size, _ in points])
+    pair = [(size, point) for size, point in points if size in sizes]
+    basis = "interpolated" if sizes[0] < capacity_kib < sizes[1] else "extrapolated"
+    (_, first), (_, second) = pair
+    band = max(BANDS[basis], first.band, second.band)
+    return Price(_power_law(capacity_kib, pair), basis, band, first.sources | second.sources)

@@ -22,6 +22,7 @@ class Integer(NamedTuple):
 
     bits: int
     last: int
+    negative: bool = True  #: whether it can be
 
 
 # ---- parts
@@ -246,7 +247,7 @@ def registers(flipflops: int, cleared: int) -> Part:
 
 
 def integer(fmt: FixedFormat) -> Integer:
-    return Integer(fmt.bits + (not fmt.signed), fmt.quantum_exponent)
+    return Integer(fmt.bits + (not fmt.signed), fmt.quantum_exponent, fmt.signed)
 
 
 def sum_integers(
@@ -282,7 +283,8 @@ def round_integer(x: Integer, fmt: FixedFormat, rounding: Rounding, name: str = 
     places = fmt.quantum_exponent - x.last
     kept = max(x.bits - max(places, 0), 1)
     up = kept if places > 0 and rounding.mode is not Mode.RTN else 0
-    fits = fmt.signed and x.bits - places + bool(up) <= fmt.bits
+    wide = fmt.bits + (not fmt.signed) >= x.bits - places + bool(up)
+    fits = wide and (fmt.signed or not x.negative)
     over = 0 if fmt.wrap or fits else max(kept, fmt.bits)
     counts = {
         "bits": fmt.bits,

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format
 from ..emulator.functions import Function
 from ..emulator.orders import lanes, macs_per_clock
 from ..emulator.random import LFSR
 from ..emulator.rounding import Rounding
 from ..emulator.rtl.design import design, subject
+from ..emulator.silicon.designs import normal
 from ..emulator.silicon.measure import Measurement, measure_netlist
 from ..emulator.silicon.synthesis import synthesise
 from .arrays import encode, quantize
@@ -155,22 +154,14 @@ def measured_cost(
 
 
 def normal_dots(datapath: Datapath, n_dots: int = 16, length: int = 64, seed: int = 0) -> list[Dot]:
-    """Dot products of normally distributed operands of standard deviation 1, of fixed point a quarter of the range;
-    without signs where a format has none."""
+    """Dot products of normally distributed operands (``silicon.designs.normal``)."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     machine = Machine(datapath, seed=seed, on_inexact="quantize")
     side = max(round(n_dots**0.5), 1)
     a, b = (side, length), (length, -(-n_dots // side))
     with machine.capture(n_dots) as sample:
-        machine.matmul(_normal(datapath.a, a, draw), _normal(datapath.b, b, draw))
+        machine.matmul(normal(datapath.a, a, draw), normal(datapath.b, b, draw))
     return sample.dots
-
-
-def _normal(fmt: Format | BlockFormat, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
-    """Operands of a format, as of ``silicon.designs``."""
-    quarter = fmt.max_finite / 4
-    values = draw.normal(0, quarter if isinstance(fmt, FixedFormat) else min(1.0, quarter), shape)
-    return values if fmt.min_finite < 0 else np.abs(values)
 
 
 # ---- function units
@@ -180,7 +171,7 @@ def normal_values(function: Function, number: int = VECTORS, seed: int = 0) -> d
     """Normally distributed operands, as those of ``normal_dots``."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
     formats = zip("abc", function.numbers, strict=False)
-    return {name: _normal(fmt, (number,), draw) for name, fmt in formats}
+    return {name: normal(fmt, (number,), draw) for name, fmt in formats}
 
 
 def load_values(path: str | Path, function: Function) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ import numpy as np
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import FixedFormat
-from ..kernels.operands import Operand
 from ..kernels.quantize import quantize
 from .arithmetic import Arithmetic
 from .data import Dataset
@@ -46,10 +45,8 @@ def calibrated(network: Layer, data: Dataset, inputs: np.ndarray, word: int, out
     layers: dict[str, Precision] = {}
     for layer in network.walk():
         if isinstance(layer, Linear | Conv2d):
-            seen = layer.saved[0]
-            assert isinstance(seen, Operand)
-            columns = seen.values[:, :-1] if isinstance(layer, Linear) else seen.values
-            a, b = best_format(columns, word), best_format(np.asarray(layer.weight.value), word)
+            (seen,) = layer.saved
+            a, b = best_format(seen.values, word), best_format(np.asarray(layer.weight.value), word)
             last = a.fraction_bits + b.fraction_bits
             forward = Datapath.parse(f"{a}*{b}/{FixedFormat(_ACCUMULATOR - last, last)}/{output}")
             layers[layer.name] = Precision(forward, plain.grad_input, plain.grad_weight, plain.update)

@@ -157,5 +157,5 @@ class Conv2d(Layer):
             return None
         m = machines.grad_input
         weight = load(self.weight.value, m, m.datapath.b)
-        dy = load(dy, m, m.datapath.a)
-        return m.conv2d_grad_input(dy, self._kernels(weight), x.shape[2:], self.stride, self.padding, held=True)
+        dy, size = load(dy, m, m.datapath.a), (x.shape[2], x.shape[3])
+        return m.conv2d_grad_input(dy, self._kernels(weight), size, self.stride, self.padding, held=True)

@@ -40,11 +40,11 @@ class Optimiser:
             raise HalfulpError(f"the learning rate must be positive and finite, not {self.learning_rate}.")
         if not 0 <= self.weight_decay < 1 or not 0 < self.decay <= 1:
             raise HalfulpError("weight decay lies in [0, 1), the decay of the learning rate in (0, 1].")
-        if self.warmup < 0:
+        if not isinstance(self.warmup, int) or self.warmup < 0:
             raise HalfulpError(f"warmup is a number of steps, not {self.warmup}.")
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name, 0.0) < 1:
-                raise HalfulpError(f"{name} lies in [0, 1), not at {getattr(self, name)}.")
+                raise HalfulpError(f"{name} must lie in [0, 1), not be {getattr(self, name)}.")
 
     def rate(self, clock: Clock) -> float:
         rate = self.learning_rate * self.decay ** (clock.epoch - 1)
@@ -69,12 +69,13 @@ class Optimiser:
         p.value = machine.fma(back, direction, load(p.value, machine, machine.datapath.accumulator), held=True)
 
     def _directed(self, p: Parameter, given: Operand, machines: Machines, batch: int, clock: Clock) -> Operand:
-        """The direction as an operand of the update, and what is kept, read and written."""
+        """The direction as an operand of the update. What is kept is read and written; how it is computed, in binary64
+        outside of the datapath, is not counted but for its rounding, from 64 bits."""
         machine, state = machines.update, machines.precision.state
         gradient = np.asarray(machine.backend.to_host(given.whole), np.float64) / batch
         found, kept = self.direction(p, gradient, clock)
         read = [given.fmt, *([state] * len(kept)), *([p.value.fmt] if self.weight_decay and p.decays else [])]
-        machine.ledger.move(gradient.size * sum(fmt.bits for fmt in read if isinstance(fmt, Format)))
+        machine.ledger.move(gradient.size * sum(fmt.bits for fmt in read if isinstance(fmt, Format)))  # none is blocks
         for name, values in kept.items():
             p.state[name] = machine.quantize(values, state, machine.datapath.rounding)
         if self.along in kept:

@@ -21,7 +21,7 @@ from .layers import Layer
 from .networks import Architecture
 from .optimisers import Optimiser, check_rate
 from .parameter import Parameter
-from .precision import Clock, Policy
+from .precision import Clock, Policy, Precision
 
 #: How pixels are stored, and tokens; those of a text with more than 256 letters.
 BYTES, TOKENS = scalar_format("uint8"), scalar_format("uint16")
@@ -160,11 +160,13 @@ def check(data: Dataset, recipe: Recipe, network: Layer) -> None:
     names = layer_names(network)
     recipe.policy.check(names)
     whole = recipe.mean or recipe.optimiser.keeps or recipe.optimiser.weight_decay
-    rate = recipe.optimiser.learning_rate / (1 if whole else recipe.batch)
-    for layer in network.walk():
-        if layer.parameters():
-            for epoch in range(1, recipe.epochs + 1):
-                check_rate(recipe.policy.at(layer.name, Clock(epoch=epoch, epochs=recipe.epochs)), rate)
+    optimiser, steps = recipe.optimiser, set[tuple[Precision, float]]()
+    for epoch in range(1, recipe.epochs + 1):
+        clock = Clock(epoch=epoch, epochs=recipe.epochs)
+        rate = optimiser.learning_rate * optimiser.decay ** (epoch - 1) / (1 if whole else recipe.batch)
+        steps |= {(recipe.policy.at(layer.name, clock), rate) for layer in network.walk() if layer.parameters()}
+    for precision, rate in steps:
+        check_rate(precision, rate)
 
 
 class Trainer:
@@ -286,18 +288,23 @@ class Trainer:
 def stored_bits(network: Layer, policy: Policy, optimiser: Optimiser, clock: Clock) -> dict[str, int]:
     """Bits that a step of training holds: weights, activations kept for the way back (once, where several layers keep
     the same), gradients of weights, and what the optimiser keeps."""
-    found, seen = dict.fromkeys(("weights", "activations", "gradients", "state"), 0), set[int]()
+    found, seen = dict.fromkeys(("weights", "activations", "gradients", "state"), 0), set[tuple[int, int]]()
     for layer in network.walk():
         for x in layer.saved:
-            whole = id(x.values if x.values.base is None else x.values.base)
-            found["activations"] += 0 if whole in seen else _bits(x.fmt, x.values.size)
-            seen.add(whole)
+            place = _address(x.values), x.values.size
+            found["activations"] += 0 if place in seen else _bits(x.fmt, x.values.size)
+            seen.add(place)
         for p in layer.parameters().values():
             size = p.value.values.size
             found["weights"] += _bits(p.value.fmt, size)
             found["gradients"] += _bits(p.gradient.fmt, size) if p.gradient is not None else 0
             found["state"] += len(optimiser.keeps) * size * policy.at(layer.name, clock).state.bits
     return found
+
+
+def _address(values: Any) -> int:
+    """Of an array's first number, in the host's memory or a device's."""
+    return values.ctypes.data if isinstance(values, np.ndarray) else values.data.ptr
 
 
 def _bits(fmt: Any, size: int) -> int:

@@ -2,8 +2,8 @@
 
     python -m halfulp.reports.one_module LIBERTY ... --out reports/measured/one_module.csv
 
-maps each unit that libraries are characterised with as one module, for the least area. The sums of modules are those of
-the packaged tables (``emulator/silicon/tables``) of the same libraries.
+maps the unit of each datapath that libraries are characterised with as one module, for the least area. The sums of
+modules are those of the packaged tables (``emulator/silicon/tables``) of the same libraries.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def packaged(digest: str) -> tuple[str, Table]:
 
 
 def measured(liberty: Path, processes: int) -> list[dict[str, str]]:
-    """A row for each design."""
+    """A row for each design of a datapath."""
     library, table = packaged(read_library(liberty).digest)
     modules = {row["design"]: row["area_um2"] for row in table.rows if row["part"] == "all"}
-    names = [design.name for design in designs()]
+    names = [design.name for design in designs() if not design.is_function]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         areas = pool.map(area_um2, names, [str(liberty)] * len(names))
         return [

@@ -38,7 +38,8 @@ class Protocol:
 
     def __str__(self) -> str:
         inputs = f"{len(self.data.train_x):,} training and {len(self.data.test_x):,} test inputs"
-        return f"{len(self.rows)} schemes, {self.epochs} epochs each of {self.data.name}, {inputs}"
+        changed = "".join(f"; {name} {value}, not the paper's" for name, value in self.options.items())
+        return f"{len(self.rows)} schemes, {self.epochs} epochs each of {self.data.name}, {inputs}{changed}"
 
     def recipe(self, row: gupta.Row, seed: int) -> Recipe:
         return gupta.RECIPES[self.network](row.policy(self.epochs), self.epochs, seed, **self.options)
@@ -62,14 +63,14 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
 
 def run(
     protocol: Protocol,
-    where: tuple[int, str, int | None],
+    seed: int,
+    backend: str,
+    threads: int | None,
     node: str,
     folder: Path | None = None,
     told: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Record]:
-    """The record of each row. ``where``: seed, back end, threads. In ``folder``, if there is one, a sub-folder a row
-    keeps model and record."""
-    seed, backend, threads = where
+    """The record of each row. In ``folder``, if there is one, a sub-folder a row keeps model and record."""
     for row in protocol.rows:
         place = None if folder is None else folder / _folder_name(row.label)
 

@@ -606,9 +606,46 @@ def test_a_clock_faster_than_a_unit_is_told() -> None:
     assert slow.warnings == () and "warning" not in str(slow)
     (warning,) = fast.warnings
     delay_ns = hu.cost("bf16/fp32", "45nm").delay_ns
-    assert f"the clock leaves 0.2 ns, a unit's longest way takes {delay_ns:.3g} ns" in warning
+    assert f"the clock leaves 0.2 ns, a unit, mapped for the least area, takes {delay_ns:.3g} ns" in warning
     assert warning in str(fast) and warning in str(fast.run(hu.Matmul(8, 8, 8)))
     assert f"{fast.area_um2 / 1e6:.4g} mm2" in str(fast) and "units" in str(fast)
+
+
+@pytest.mark.parametrize("node", ["130nm", "28nm", "7nm"])
+@pytest.mark.parametrize("datapath", ["fp8_e5m2/fp16", "q4.12/q24.24/q4.12@RNE/SR12", "int4/int16/bf16@RNE/SR8"])
+def test_the_clock_that_a_warning_names_is_slow_enough(datapath: str, node: str) -> None:
+    (warning,) = array(datapath=datapath, node=node, clock_mhz=20000, clock_ghz=None).warnings
+    (mhz,) = re.findall(r"at most (\d+) MHz", warning)
+    assert not array(datapath=datapath, node=node, clock_mhz=int(mhz), clock_ghz=None).warnings
+    assert array(datapath=datapath, node=node, clock_mhz=int(mhz) + 1, clock_ghz=None).warnings
+
+
+def test_units_leak_as_long_as_a_run_takes() -> None:
+    slow, fast = (array(datapath="int8/int32", node="2nm", clock_mhz=mhz).run(hu.Matmul(64, 64, 64)) for mhz in (1, 10))
+    units = slow.array.rows * slow.array.cols
+    watts = 1e-9 * hu.cost(slow.array.datapath, "2nm").leakage_nw
+    assert slow.leakage_pj == pytest.approx(1e12 * units * watts * slow.seconds)
+    assert slow.leakage_pj == pytest.approx(10 * fast.leakage_pj) and slow.energy == fast.energy
+    assert f"the units leak {slow.leakage_pj / 1e6:.4g} uJ" in str(slow) and "of it operation " in str(slow)
+
+
+def test_a_column_rounds_as_fast_as_its_units_add() -> None:
+    (warning,) = array(datapath="int4/int16/bf16@RNE/SR8", node="130nm", clock_mhz=300, clock_ghz=None).warnings
+    assert "an output rounding unit, mapped" in warning
+
+
+def test_nodes_lie_between_those_beside_them() -> None:
+    rows = [
+        memories.published()[0]._replace(kind="register", technology=node, capacity_kib=None, value=value)
+        for node, value in (("28nm", 5.0), ("22nm", 3.0), ("5nm", 1.0), ("asap7", 7.0))
+    ]
+    found = [memories.price(rows, "register", f"{n}nm", "energy_pj_per_bit") for n in (45, 28, 25, 22, 14, 11, 7, 5, 3)]
+    assert all(a.value > b.value for a, b in itertools.pairwise(found))
+    share = math.log(22 / 14) / math.log(22 / 5)
+    assert 64 * found[4].value == pytest.approx(3.0 ** (1 - share))
+    assert found[0].band == 2 * found[4].band  # beyond the table
+    again = [rows[0], rows[0]._replace(technology="28.0nm"), rows[2]]
+    assert memories.price(again, "register", "10nm", "energy_pj_per_bit").value > 0
 
 
 HEAD = "technology,kind,capacity_kib,quantity,value,source,doi,note\n"

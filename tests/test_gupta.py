@@ -40,7 +40,7 @@ def test_every_number_that_is_stored_is_of_the_scheme(runs: dict[str, Training])
         assert {str(p.gradient.fmt) for p in runs[label].parameters.values()} == {fmt}
     precision = gupta.Scheme("SR", 14).precision
     for datapath in (precision.forward, precision.grad_input, precision.grad_weight):
-        assert datapath.accumulator.bits == 48 and str(datapath.product) == "None"
+        assert datapath.accumulator.bits == 48 and datapath.product is None
         assert str(datapath.output) == "q2.14" and str(datapath.output_rounding) == "SR14"
     assert str(precision.update) == "q1.23*q2.14/q2.14@SR16"
 

@@ -117,6 +117,8 @@ def test_the_digest_is_of_the_file(tmp_path):
         ("operating_conditions (typical) { voltage : 10 ; }\n  slew", "slew", None),
         ("area : 1.5", "area : big", "no inverter that can be used: .*gives 'big' for area"),
         ('"1, 3", "2, 5"', '"1, 3, 2"', r"has 3 values"),
+        ("internal_power", "external_power", "no cell has internal_power tables"),
+        ("cell_rise", "cell_raise", "no inverter that can be used: .*has delay tables of one edge only"),
         ('"1, 3", "2, 5"', '"1, three", "2, 5"', "something else than numbers"),
     ],
 )

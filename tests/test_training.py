@@ -186,12 +186,22 @@ def test_what_layers_share_is_held_once_and_the_step_that_holds_most_counts() ->
         assert trainer.result.stored_bits["weights"] == bits * (65 * 8 + 9 * 10)
 
 
+def test_what_attention_keeps_does_not_go_by_how_it_is_cut() -> None:
+    kept = {}
+    for heads, batch in ((1, 2), (2, 1), (2, 2)):
+        network = {"heads": heads, "depth": 1, "width": 8}
+        given = recipe(Precision.of("fp32", "fp32"), "vit", SGD(0.01), batch=batch, **network)
+        kept[heads, batch] = train(DIGITS.first(2), given).stored_bits["activations"]
+    shares = 16 * 16 * 32  # of a sequence and a head
+    assert kept[2, 2] == 2 * kept[2, 1] == kept[1, 2] + 2 * shares
+
+
 def test_what_an_optimiser_keeps_is_read_and_written() -> None:
     moved = {}
     for momentum in (0.0, 0.9):
         given = recipe(Precision.of("fp32", "fp32"), optimiser=SGD(0.125, momentum=momentum), hidden=())
         moved[momentum] = train(DIGITS.first(32), given).ledgers["update"].bits_moved["sram"]
-    # a step reads the gradient and the velocity, and writes that, which comes in 64 bits
+    # a step reads the gradient and the velocity, and writes that, which is rounded from 64 bits
     assert moved[0.9] - moved[0.0] == 650 * (32 + 32 + 64 + 32)
 
 
@@ -293,9 +303,13 @@ def test_fp8_in_blocks_with_promoted_sums_learns() -> None:
         (lambda: recipe(policies.Cyclic(3, 8)), "from 4 bits at least"),
         (lambda: recipe(FP64, optimiser=SGD(-1.0)), "positive and finite"),
         (lambda: recipe(FP64, optimiser=SGD(1.0, weight_decay=2.0)), r"weight decay lies in \[0, 1\)"),
-        (lambda: recipe(FP64, optimiser=SGD(1.0, momentum=1.0)), r"momentum lies in \[0, 1\), not at 1.0"),
-        (lambda: recipe(FP64, optimiser=AdamW(1.0, beta2=-0.5)), "beta2 lies in"),
+        (lambda: recipe(FP64, optimiser=SGD(1.0, momentum=1.0)), r"momentum must lie in \[0, 1\), not be 1.0"),
+        (lambda: recipe(FP64, optimiser=AdamW(1.0, beta2=-0.5)), "beta2 must lie in"),
         (lambda: recipe(FP64, optimiser=Lion(1.0, warmup=-1)), "warmup is a number of steps, not -1"),
+        (
+            lambda: recipe(Precision.of("fp32", "q4.4"), optimiser=SGD(2.0, decay=0.25), epochs=2),
+            "rounds to zero in q4.4",
+        ),
         (
             lambda: recipe(Scheduled(((1, Static(FP64)), (2, Static(Precision.of("fp32", "q4.4"))))), epochs=2),
             "rounds to zero in q4.4",
@@ -408,6 +422,16 @@ def test_a_ledger_is_restored_from_its_state() -> None:
 
 
 # ---- inference in another precision
+
+
+@pytest.mark.parametrize("place", [0, 63])
+def test_calibration_looks_at_every_input(place: int) -> None:
+    x = np.zeros((8, 64), np.uint8)
+    x[:, place] = 200
+    data = DIGITS._replace(train_x=x, levels=1.0)
+    network = Architecture.of("mlp", hidden=()).build(data, 0)
+    (precision,) = calibrated(network, data, x, 8).layers.values()
+    assert str(precision.forward.a) == "q9.-1"
 
 
 def test_calibration_finds_formats_that_lose_little() -> None:

@@ -202,18 +202,24 @@ def _packed(columns: list[np.ndarray], bits: int) -> list[int]:
     return [sum(int(code) << bits * i for i, code in enumerate(row)) for row in zip(*columns, strict=True)]
 
 
-def _codes(fmt: Format, distribution: str, draw: np.random.Generator) -> np.ndarray:
-    """Codes of numbers; Gaussian ones have the standard deviation 1, of fixed point a quarter of the range, or what
-    fits in the format."""
-    if distribution == "uniform":
-        return _finite(fmt, draw)
+def normal(fmt: Format | BlockFormat, size: int | tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
+    """Normally distributed numbers for a format: of standard deviation 1, of fixed point a quarter of the range, or
+    what fits in the format; without signs where it has none."""
     sigma = fmt.max_finite / 4
     if not isinstance(fmt, FixedFormat):
         sigma = min(1.0, sigma)
         if isinstance(fmt, FloatFormat):
             sigma = max(sigma, min(fmt.min_normal * 4, fmt.max_finite / 4))
-    values = np.clip(draw.normal(0, sigma, VECTORS), -fmt.max_finite, fmt.max_finite)
-    return fmt.encode(_nearest(fmt, values if getattr(fmt, "signed", True) else np.abs(values)))
+    values = draw.normal(0, sigma, size)
+    return values if fmt.min_finite < 0 else np.abs(values)
+
+
+def _codes(fmt: Format, distribution: str, draw: np.random.Generator) -> np.ndarray:
+    """Codes of numbers that are no infinities."""
+    if distribution == "uniform":
+        return _finite(fmt, draw)
+    values = normal(fmt, VECTORS, draw)
+    return fmt.encode(_nearest(fmt, np.clip(values, -fmt.max_finite, fmt.max_finite)))
 
 
 def _nearest(fmt: Format, values: np.ndarray) -> np.ndarray:

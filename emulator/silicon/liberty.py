@@ -275,6 +275,8 @@ class _Reader:
                 continue
             delay = self.edges(timing, "cell_rise", "cell_fall", self.units.time_ns)
             slew = self.edges(timing, "rise_transition", "fall_transition", self.units.time_ns)
+            if (delay[0] is None) != (delay[1] is None):
+                raise HalfulpError(f"its output {name} has delay tables of one edge only")
             if delay != (None, None) and None not in slew:
                 sense = timing.attributes.get("timing_sense", "non_unate")
                 for related in timing.attributes.get("related_pin", "").split():
@@ -383,6 +385,8 @@ def _library(data: bytes, digest: str) -> Library:
         (root.number("slew_lower_threshold_pct_rise", 20.0), root.number("slew_upper_threshold_pct_rise", 80.0)),
         root.number("slew_derate_from_library", 1.0),
     )
+    if cells and not any(cell.powers for cell in cells.values()):
+        raise HalfulpError("no cell has internal_power tables, without which energies would be of the wires alone.")
     if library.smallest(0b01, 1) is None:
         why = "; ".join(sorted(set(unused.values()))[:3])
         raise HalfulpError(f"the library {library.name} has no inverter that can be used{': ' + why if why else ''}.")
