@@ -24,6 +24,11 @@ def test_every_row_has_a_source_and_an_identifier() -> None:
         assert re.fullmatch(r"10\.\d{4,}/\S+|isbn:[\d-]+", row.doi), row
 
 
+def test_what_is_no_unit_is_refused() -> None:
+    with pytest.raises(hu.HalfulpError, match="the name of one, not 3"):
+        hu.cost(3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("node", "unit", "name", "picojoule"),
     [

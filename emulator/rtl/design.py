@@ -51,6 +51,8 @@ def subject(text: str | Function | Datapath, rounding: Rounding | str = "RNE") -
     """The datapath or function unit that a text names; ``rounding`` is the function unit's."""
     if isinstance(text, (Function, Datapath)):
         return text
+    if not isinstance(text, str):
+        raise HalfulpError(f"a unit is a datapath, a function unit, or the name of one, not {text!r}.")
     try:
         return Datapath.parse(text)
     except HalfulpError:
