@@ -1,8 +1,9 @@
 """Array: from a unit to an accelerator, a systolic array of it with SRAM and DRAM.
 
 ``dataflow`` says how long it takes and what it moves, ``cost`` what its units cost and ``memories`` what its storage
-does. What this does not model: control and address generation, wires between units, leakage and clock, DRAM's
-latency, refresh and access patterns, and SRAM's ports and banks (one SRAM of the whole capacity is priced).
+does. What this does not model: control and address generation, wires between units, the clock's tree, leakage (but of
+units, which is told beside the energy), DRAM's latency, refresh and access patterns, and SRAM's ports and banks (one
+SRAM of the whole capacity is priced).
 """
 
 from __future__ import annotations

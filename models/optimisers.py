@@ -74,8 +74,9 @@ class Optimiser:
         machine, state = machines.update, machines.precision.state
         gradient = np.asarray(machine.backend.to_host(given.whole), np.float64) / batch
         found, kept = self.direction(p, gradient, clock)
-        read = [given.fmt, *([state] * len(kept)), *([p.value.fmt] if self.weight_decay and p.decays else [])]
-        machine.ledger.move(gradient.size * sum(fmt.bits for fmt in read if isinstance(fmt, Format)))  # none is blocks
+        decays = bool(self.weight_decay and p.decays)
+        assert isinstance(given.fmt, Format) and isinstance(p.value.fmt, Format)  # no blocks
+        machine.ledger.move(gradient.size * (given.fmt.bits + len(kept) * state.bits + decays * p.value.fmt.bits))
         for name, values in kept.items():
             p.state[name] = machine.quantize(values, state, machine.datapath.rounding)
         if self.along in kept:

@@ -62,6 +62,17 @@ def test_a_row_comes_out_again(name: str) -> None:
 
 @needs_yosys
 @needs_libraries
+@pytest.mark.parametrize(("name", "times"), [("fp16_to_fp32", "1.6"), ("fp8_e5m2_to_fp16", "7")])
+def test_conversions_between_floats_are_priced_too_dear(name: str, times: str) -> None:
+    pytest.importorskip("amaranth")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "priced 1.6 to 7 times what they take as one module (ASAP7" in readme
+    found = hu.cost(name, "7nm").area_um2 / one_module.area_um2(f"{name}@RNE", str(LIBRARIES["asap7"]))
+    assert f"{found:.{len(times.replace('.', ''))}g}" == times
+
+
+@needs_yosys
+@needs_libraries
 def test_the_command_writes_such_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("amaranth")
     monkeypatch.setattr(one_module, "designs", lambda: [Design("int4/int16"), Design("e4m3_add@RNE")])
