@@ -168,7 +168,8 @@ def _measured(
     out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {tool}")
     out.print(f"operands: {said}; {found.whole.vectors} clocks, {found.macs_per_cycle} {found.per} a clock")
     out.print(f"  area    {found.area_um2:10.4g} um2")
-    out.print(f"  energy  {found.energy_pj:10.4g} pJ per {found.per}, {found.energy_settled_pj:.4g} without glitches")
+    energy = f"{found.energy_pj:10.4g} pJ per {found.per} with glitches, {found.energy_settled_pj:.4g} without"
+    out.print(f"  energy  {energy}")
     missed = f", {clock:g} ns were asked for" if clock is not None and found.delay_ns > clock else ""
     out.print(f"  delay   {found.delay_ns:10.4g} ns{missed}")
     out.print(f"  leakage {found.whole.leakage_nw:10.4g} nW")
@@ -214,7 +215,7 @@ def _plot(unit: str | None, node: str, where: Path) -> None:
     if not isinstance(datapath, Datapath):
         raise HalfulpError(f"--plot draws datapaths, as fp8_e4m3/fp32; {unit} is a function unit.")
     technology = Technology(node)
-    folder(where)
+    folder(where, "--plot")
     with err.status("pricing and drawing"):
         written = cost_page.write(datapath, technology.node, where)
     out.print(f"Figures of {datapath.name} at {node}: {written.resolve()}")
@@ -235,7 +236,7 @@ def _characterize(
     if table_file.suffix == ".json":
         raise HalfulpError(f"--out {table_file}: the table is a .csv file, the fit is written beside it as .json.")
     in_folder(table_file)
-    _check_memory_node(node)
+    node = _memory_node(node)
     try:
         wanted = [design for design in designs() if re.search(chosen or "", design.name)]
     except re.error as error:
@@ -265,12 +266,13 @@ def _characterize(
         raise typer.Exit(1)
 
 
-def _check_memory_node(node: str | None) -> None:
+def _memory_node(node: str | None) -> str | None:
+    """The node that memories are priced at, by its name; None if none is given."""
     if node is None:
-        return
+        return None
     if node.endswith(".json"):
         raise HalfulpError(f"memories beside a library are priced at a node, as 28nm, not at {node}.")
-    Technology(node)
+    return Technology(node).node
 
 
 def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool) -> None:
@@ -282,7 +284,7 @@ def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool)
     fitted = fitted or table_file.with_suffix(".json")
     if fitted.suffix != ".json" or table_file.suffix == ".json":
         raise HalfulpError("--fit reads a table (.csv) and writes --out FILE.json, which --node takes.")
-    _check_memory_node(node)
+    node = _memory_node(node)
     known = list(read_table(table_file).designs())
     held = sum(find(name).held for name in known)
     library = fit_file(table_file, fitted, node)

@@ -53,10 +53,15 @@ def export(
     Energies are in pJ, areas in um2, delays in ns, leakage in nW; each with band, basis and sources.
     """
     from .emulator.files import write_atomically
+    from .emulator.functions import Function
+    from .emulator.rtl.design import subject
     from .reports import export as exports
 
     if target is not None and target.is_dir():
         raise HalfulpError(f"--out is a file to write; {target} is a folder.")
+    functions = [text for text in datapaths if isinstance(subject(text), Function)]
+    if functions:
+        raise HalfulpError(f"datapaths are exported, as fp16/fp32, no function units: {', '.join(functions)}.")
     nodes = node or ["45nm"]
     said = (array, sram_kib, dram, clock_mhz, dataflow, memories)
     given = {name: value for name, value in zip(DEFAULTS, said, strict=True) if value is not None}

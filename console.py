@@ -40,16 +40,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True))
 
 
-def folder(path: Path | None) -> None:
+def folder(path: Path | None, option: str = "--out") -> None:
     """Refuse an output folder that cannot be written to before any work is done."""
     if path is None:
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HalfulpError(f"--out {path} cannot be made a folder: {error.strerror}.") from None
+        raise HalfulpError(f"{option} {path} cannot be made a folder: {error.strerror}.") from None
     if not os.access(path, os.W_OK):
-        raise HalfulpError(f"--out {path} cannot be written to.")
+        raise HalfulpError(f"{option} {path} cannot be written to.")
 
 
 def in_folder(path: Path) -> None:

@@ -1,9 +1,8 @@
 """Array: from a unit to an accelerator, a systolic array of it with SRAM and DRAM.
 
 ``dataflow`` says how long it takes and what it moves, ``cost`` what its units cost and ``memories`` what its storage
-does. What this does not model: control and address generation, wires between units, the clock's tree, leakage (but of
-units, which is told beside the energy), DRAM's latency, refresh and access patterns, and SRAM's ports and banks (one
-SRAM of the whole capacity is priced).
+does. What this does not model: control and address generation, wires between units, the clock's tree, leakage of SRAM,
+DRAM's latency, refresh and access patterns, and SRAM's ports and banks (one SRAM of the whole capacity is priced).
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ class Part(NamedTuple):
     name: str
     number: int
     area_um2: Price  #: of one
+    leakage_nw: Price | None  #: of one; None of memories, whose tables have none
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Array:
     dataflow : which operand stays in the array: ``"output"`` (C), ``"weight"`` (B) or ``"input"`` (A).
     node : technology of logic, registers and SRAM.
     memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one.
-        Registers and SRAM are scaled to nodes that it lacks, if it has two (``memories``).
+        SRAM is scaled to nodes that it lacks, if it has two (``memories``). Registers are flip-flops of the node's
+        library, unless the table has some.
     dram_devices : stacks, devices or channels that the table's bandwidth is multiplied by.
 
     Raises
@@ -93,7 +94,7 @@ class Array:
                 raise HalfulpError(f"the {name} of an Array is a positive number, not {value!r}.")
         if self.dataflow not in DATAFLOWS:
             raise HalfulpError(f"the dataflow of an Array is {', '.join(DATAFLOWS)}, not {self.dataflow!r}.")
-        Technology(self.node)
+        object.__setattr__(self, "node", Technology(self.node).node)
         for level in storage.KINDS:
             self.energy_per_bit_pj(level)
         for kind in ("register", "sram"):
@@ -133,22 +134,24 @@ class Array:
         arXiv:1502.02551: 28 for 784 units).
         """
         dp, technology, units = self.datapath, Technology(self.node), self.rows * self.cols
-        unit = self.unit
-        band = unit.band["area_um2"][1] / unit.area_um2
-        area = Price(unit.area_um2, unit.basis["area_um2"], band, frozenset(unit.sources))
+        area, leakage = self.unit.price("area_um2"), self.unit.price("leakage_nw")
         parts = []
         if isinstance(dp.a, BlockFormat) and isinstance(dp.b, BlockFormat):
             scaling = next(op for op in dot_operations(self._whole, 1) if op.kind == "mul" and op.a == dp.a.scale)
-            each, number = technology.unit(scaling).area_um2, -(-multipliers(dp.order) // dp.a.size)
-            area = area._replace(value=area.value - number * each.value)
-            parts.append(Part("block scale multipliers", units * number, each))
+            each, number = technology.unit(scaling), -(-multipliers(dp.order) // dp.a.size)
+            area = area._replace(value=area.value - number * each.area_um2.value)
+            leakage = leakage._replace(value=leakage.value - number * each.leakage_nw.value)
+            parts.append(Part("block scale multipliers", units * number, each.area_um2, each.leakage_nw))
+        parts = [Part("units", units, area, leakage), *parts]
         register = self._memory("register", "area_um2_per_bit")
-        parts = [Part("units", units, area), *parts, Part("operand registers", units * self._operand_bits, register)]
+        leaks = None if self._has_registers else technology.register.leakage_nw
+        parts.append(Part("operand registers", units * self._operand_bits, register, leaks))
         output = output_operation(dp)
         if output is not None:
-            parts.append(Part("output rounding units", self.cols, technology.unit(output).area_um2))
+            rounds = technology.unit(output)
+            parts.append(Part("output rounding units", self.cols, rounds.area_um2, rounds.leakage_nw))
         sram = self._memory("sram", "area_um2_per_bit")
-        return (*parts, Part("SRAM", math.ceil(self.sram_kib * _KIB), sram))
+        return (*parts, Part("SRAM", math.ceil(self.sram_kib * _KIB), sram, None))
 
     @property
     def _operand_bits(self) -> int:
@@ -220,7 +223,15 @@ class Array:
 
     # ---- energy ---------------------------------------------------------------------------------------------------
 
+    @property
+    def _has_registers(self) -> bool:
+        """Whether the table prices registers."""
+        return any(row.kind == "register" for row in self._table)
+
     def _memory(self, kind: str, quantity: str) -> Price:
+        if kind == "register" and not self._has_registers:
+            register = Technology(self.node).register
+            return register.area_um2 if quantity.startswith("area") else register.energy_pj
         technology = self.dram if kind == "dram" else Technology(self.node).memory_node
         return storage.price(self._table, kind, technology, quantity, self.sram_kib if kind == "sram" else None)
 
@@ -234,12 +245,16 @@ class Array:
         """The energy of a run: operations at this array's node, bits moved in its memories.
 
         A ``Machine``'s ledger has each call's compulsory traffic at the level "sram"; that of a run on this array
-        (``run(workload).ledger``) has all levels.
+        (``run(workload).ledger``) has all levels. What leaks meanwhile is in ``run(workload).energy``.
         """
+        return self._energy(ledger, 0.0)
+
+    def _energy(self, ledger: Ledger, seconds: float) -> RunEnergy:
         technology = Technology(self.node)
         terms = [(technology.unit(op).energy_pj, n) for op, n in ledger.operations.items()]
         memory = [(self.energy_per_bit_pj(level), n) for level, n in ledger.bits_moved.items()]
-        return RunEnergy.of(terms, memory)
+        leaks = [(p.leakage_nw, 1e3 * p.number * seconds) for p in self.parts if p.leakage_nw is not None]
+        return RunEnergy.of(terms, memory, leaks)  # a nanowatt is a pJ a ms
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
@@ -313,13 +328,15 @@ class Run:
         """Achieved throughput, 2 operations for each multiply-accumulation."""
         return 2 * self.workload.macs / self.seconds if self.seconds else 0.0
 
-    @property
+    @cached_property
     def energy(self) -> RunEnergy:
-        return self.array.price(self.ledger)
+        """Of its operations, of the bits moved, and of what units and registers leak as long as it takes."""
+        return self.array._energy(self.ledger, self.seconds)
 
     @property
     def energy_by_part_pj(self) -> dict[tuple[str, str], float]:
-        """The break-down of ``energy``: by operation ("operation", name) and by level and kind of data."""
+        """The break-down of ``energy``: by operation ("operation", name), by level and kind of data, and ("leakage",
+        part of the array)."""
         unit, operations = Technology(self.array.node).unit, self.ledger.operations.items()
         parts: dict[tuple[str, str], float] = defaultdict(float)
         for op, n in operations:
@@ -327,13 +344,10 @@ class Run:
         for flow in self.flows:
             each = self.array.energy_per_bit_pj(flow.level).value
             parts[flow.level, flow.kind] = (flow.read_bits + flow.written_bits) * each
+        for part in self.array.parts:
+            if part.leakage_nw is not None:
+                parts["leakage", part.name] = 1e3 * part.number * part.leakage_nw.value * self.seconds
         return dict(parts)
-
-    @property
-    def leakage_pj(self) -> float:
-        """What the units leak meanwhile; not part of ``energy``, which goes by operations and bits."""
-        units = self.array.rows * self.array.cols * self.array.unit.leakage_nw
-        return units * self.seconds * 1e3  # a nanowatt is 1000 pJ a second
 
     def __str__(self) -> str:
         energy, levels = self.energy, defaultdict[str, float](float)
@@ -346,7 +360,7 @@ class Run:
                 f"{self.workload}: {self.cycles:,} cycles, utilisation {self.utilisation:.1%}",
                 f"{1e3 * self.seconds:.4g} ms, bound by {self.bound}, {self.ops_per_s / 1e9:.4g} G-ops/s",
                 f"{energy.total_pj / 1e6:.4g} uJ  [{low:.3g} ... {high:.3g}]  {energy.basis}",
-                f"of it {of}; besides, the units leak {self.leakage_pj / 1e6:.4g} uJ",
+                f"of it {of}",
                 *(
                     f"{f.level:>8}  {f.kind:<12} {f.read_bits:>16,} bits read {f.written_bits:>16,} written"
                     for f in self.flows

@@ -64,6 +64,12 @@ class Cost:
     warnings: tuple[str, ...] = ()  #: where the unit lies outside of what was measured
     per: str = "MAC"  #: what the energy is of, and what is done in a cycle
 
+    def price(self, quantity: str) -> Price:
+        """One of QUANTITIES with its band."""
+        value = getattr(self, quantity)
+        band = self.band[quantity][1] / value if value else 1.0
+        return Price(value, self.basis[quantity], band, frozenset(self.sources))
+
     def as_dict(self) -> dict[str, Any]:
         """All of it in types that JSON knows."""
         told = ("unit", "node", *QUANTITIES, "macs_per_cycle", "basis", "band", "sources", "meaning", "warnings")
@@ -86,6 +92,8 @@ class Cost:
             energy = f"{_figures(part.energy_pj):>9}  {part.energy_share:6.1%}" if part.energy_pj else f"{'-':>9}"
             lines.append(f"  {part.name:<{width}}  {part.number:>6}  {area}  {energy}")
         lines += [f"  {basis}: {sentence}" for basis, sentence in self.meaning.items()]
+        if self.basis["energy_pj"] != "table":
+            lines.append("  energy: between that without glitches and that with all of them, which the band has")
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines + [f"  source: {source}" for source in self.sources])
 
@@ -136,15 +144,26 @@ def cost(
         raise HalfulpError(f"{unit.name} has its own rounding, {unit.rounding}, not {rounding}.")
     if eager:
         _check_eager(what)
+    technology = _technology(node, published)
     if isinstance(what, Function):
         if pipeline:
             raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
-        return _function_cost(what, _technology(node, published), lfsr, eager)
+        found = _function_cost(what, technology, lfsr, eager)
+        return _told(found) if published else found
     if rounding is not None:
         raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
     if pipeline not in range(MOST_RANKS + 1):
         raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline!r}.")
-    return _datapath_cost(what, _technology(node, published), pipeline, lfsr, eager)
+    found = _datapath_cost(what, technology, pipeline, lfsr, eager)
+    return _told(found) if published else found
+
+
+def _told(found: Cost) -> Cost:
+    """Says so where published prices were asked for and there are none."""
+    if "table" in found.basis.values():
+        return found
+    none = f"no published table here has {found.unit} at {found.node}: priced as without published=True"
+    return replace(found, warnings=(*found.warnings, none))
 
 
 def _technology(node: str | Path, published: bool) -> Technology:

@@ -36,6 +36,8 @@ FEATURES = {
 #: Counts that do not go with the width, or all of whose bits change when a sign does.
 WHOLE = {"one", "exponent", "limit", "random", "terms", "flipflops", "rows", "adders", "total", "ands", "sticky"}
 WHOLE |= {"chains", "carries", "xors", "loads"}
+#: Kind of part -> the names of its counts, None of those that are whole.
+_ALIVE = {kind: tuple(None if name in WHOLE else name for name in names) for kind, names in FEATURES.items()}
 #: Kinds of parts whose results wait for their carries, bit by bit (a product) or all of them (operands change places, a
 #: sum is made positive); numbers of fixed point are negative half of the time. Others' carries are of exponents.
 STIRS: dict[str, float] = {
@@ -91,9 +93,10 @@ class Part:
     def _within(self, bits: float) -> tuple[float, ...]:
         if bits == math.inf:
             return self.features
-        each = {"mux": bits * self.counts["levels"]} if self.counts.get("mux") else {}
-        most = [math.inf if name in WHOLE else each.get(name, bits) for name in FEATURES[self.kind]]
-        return tuple([min(count, self.number * n) for count, n in zip(self.features, most, strict=True)])
+        most = self.number * bits
+        mux = most * self.counts.get("levels", 1)
+        limits = {None: math.inf, "mux": mux}
+        return tuple([min(n, limits.get(name, most)) for n, name in zip(self.features, _ALIVE[self.kind], strict=True)])
 
     @property
     def ripple(self) -> float:

@@ -47,14 +47,20 @@ class RunEnergy(NamedTuple):
     band_pj: tuple[float, float]  #: low and high estimate of the total
     sources: tuple[str, ...]
     basis: str  #: the weakest basis among the numbers used
+    leakage_pj: float = 0.0  #: of a run whose time is known
 
     @classmethod
-    def of(cls, arithmetic: Sequence[tuple[Price, float]], memory: Sequence[tuple[Price, float]]) -> RunEnergy:
-        """Of operations and of bits moved, each with its number."""
-        total, band = total_of([*arithmetic, *memory])
-        arithmetic_pj, memory_pj = (total_of(terms)[0].value for terms in (arithmetic, memory))
-        return cls(arithmetic_pj, memory_pj, band, tuple(sorted(total.sources)), total.basis)
+    def of(
+        cls,
+        arithmetic: Sequence[tuple[Price, float]],
+        memory: Sequence[tuple[Price, float]],
+        leakage: Sequence[tuple[Price, float]] = (),
+    ) -> RunEnergy:
+        """Of operations and of bits moved, each with its number, and of what leaks (nW), each with its time in ms."""
+        total, band = total_of([*arithmetic, *memory, *leakage])
+        arithmetic_pj, memory_pj, leakage_pj = (total_of(terms)[0].value for terms in (arithmetic, memory, leakage))
+        return cls(arithmetic_pj, memory_pj, band, tuple(sorted(total.sources)), total.basis, leakage_pj)
 
     @property
     def total_pj(self) -> float:
-        return self.arithmetic_pj + self.memory_pj
+        return self.arithmetic_pj + self.memory_pj + self.leakage_pj

@@ -1,4 +1,4 @@
-"""Registers, SRAM and DRAM: published prices (``memories.csv``), or those of a table of the user's.
+"""SRAM and DRAM: published prices (``memories.csv``), or those of a table of the user's, which may have registers.
 
 Several rows for the same thing give their geometric mean, in a band that covers them all. Between capacities a price
 is interpolated as a power law (log-log), beyond them extrapolated; at nodes that the table lacks it is a power of the

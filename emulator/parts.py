@@ -328,21 +328,11 @@ class Parts:
         serial = 0 if self.aside else serial
         summing, unpacks = part.kind in SUMMING, part.kind.startswith("unpack")
         stir = 0.0 if unpacks else self.stir if summing else max(self.stir, self.late)
-        self.parts.append(
-            replace(
-                part,
-                number=number,
-                serial=serial,
-                stage=self.stage,
-                role=self.role,
-                alive=self.alive,
-                stir=stir + max(serial - 1, 0) / 2 * part.stirs,
-                turned=self.turned,
-                met=self.met,
-            )
-        )
+        stir += max(serial - 1, 0) / 2 * part.stirs
+        shape = (part.name, part.kind, part.counts, part.chains, part.levels, part.width)
+        self.parts.append(Part(*shape, number, serial, self.stage, self.role, self.alive, stir, self.turned, self.met))
         if summing:
-            self.stir, self.late = stir + max(serial, 1) * part.stirs, 0.0
+            self.stir, self.late = self.stir + max(serial, 1) * part.stirs, 0.0
             self.turned |= part.kind == "sum"
         else:
             self.late = max(self.late, part.stirs)

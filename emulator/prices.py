@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import resources
-from operator import mul
+from operator import gt, mul
 from pathlib import Path
 
 from .counts import FEATURES, Part
@@ -125,8 +125,19 @@ class Library:
         return found
 
     def way(self, parts: Sequence[Part]) -> float:
-        """Delay (ns) of parts one behind the other."""
-        return sum(map(mul, self.delay, path(parts)))
+        """Delay (ns) of parts one behind the other: ``delay`` times their ``path``."""
+        found = 0.0
+        for part in parts:
+            carry, level = self._delays[part.kind]
+            found += part.serial * (carry * part.ripple + level * part.levels)
+        return found
+
+    @cached_property
+    def _delays(self) -> dict[str, tuple[float, float]]:
+        """Kind of part -> delay of a bit of its carries, and of a level of its other logic."""
+        ends = {kind: path([Part("", kind, {}, chains=(1,))]) for kind in FEATURES}
+        logic = {kind: path([Part("", kind, {}, levels=1)]) for kind in FEATURES}
+        return {kind: tuple(sum(map(mul, self.delay, of[kind])) for of in (ends, logic)) for kind in FEATURES}  # type: ignore[misc]
 
     def delay_ns(self, plan: Plan) -> float:
         """The longest way between registers."""
@@ -141,20 +152,28 @@ class Library:
         )
         return (max(settled, inertial), *others)  # type: ignore[return-value]
 
+    def far(self, part: Part) -> bool:
+        """Whether a count of a part, or the stir of its operands, is larger than of all that were measured."""
+        most = self._most[part.kind]
+        if part.number > 1:
+            most = tuple([part.number * count for count in most])
+        return part.stir > self._most_stir(part) or any(map(gt, part.features, most))
+
     def beyond(self, part: Part) -> str:
-        """A count of a part, or the stir of its operands, that is larger than of all that were measured, in words;
-        empty if there is none."""
-        counts, limits = part.counts, self._limits[part.kind]
-        for name, count in counts.items():
-            if count > limits.get(name, count):
-                return f"{name} {count:g}, at most {limits[name]:g} measured"
-        most = self.stir.get(part.kind, 0.0)
-        return f"stir {part.stir:.0f}, at most {most:.0f} measured" if part.stir > most * (1 + 1e-9) else ""
+        """What is so large, in words; empty if nothing is."""
+        if not self.far(part):
+            return ""
+        for name, most in zip(FEATURES[part.kind], self._most[part.kind], strict=True):
+            if part.counts.get(name, 0) > most:
+                return f"{name} {part.counts[name]:g}, at most {most:g} measured"
+        return f"stir {part.stir:.0f}, at most {self._most_stir(part):.0f} measured"
+
+    def _most_stir(self, part: Part) -> float:
+        return self.stir.get(part.kind, 0.0) * (1 + 1e-9)
 
     @cached_property
-    def _limits(self) -> dict[str, dict[str, float]]:
-        """Kind of part -> the largest of each of its counts that was measured."""
-        return {kind: dict(zip(names, self.most(kind), strict=True)) for kind, names in FEATURES.items()}
+    def _most(self) -> dict[str, tuple[float, ...]]:
+        return {kind: self.most(kind) for kind in FEATURES}
 
     def most(self, kind: str) -> tuple[float, ...]:
         """The largest counts of a kind of part that was measured; of one that was not, 0."""

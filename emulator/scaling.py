@@ -34,6 +34,12 @@ ENERGY = {
 }
 
 
+def node_name(text: str) -> str:
+    """A node as it is named, ``"7nm"``, from ways of writing it: ``"7"``, ``"07 nm"``, ``"7NM"``; others as they are."""
+    match = re.fullmatch(r"0*(\d+(?:\.\d+)?) ?(?:nm)?", text.strip(), re.IGNORECASE)
+    return f"{float(match[1]):g}nm" if match else text
+
+
 def nanometres(node: str) -> float:
     """The number in a node's name; NaN where it has none."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)nm", node)

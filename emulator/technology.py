@@ -36,6 +36,7 @@ from .estimates import BANDS, FAR, Price, RunEnergy, cited, total_of
 from .formats import FixedFormat, Format, PositFormat
 from .ledger import Ledger, Operation, dot_operations
 from .orders import Fusing
+from .parts import registers
 from .plan import Plan, operation_plan, plan
 
 QUANTITIES = ("energy_pj", "area_um2", "delay_ns", "leakage_nw")
@@ -102,7 +103,7 @@ class Technology:
     """
 
     def __init__(self, node: str | Path = "45nm", published: bool = False) -> None:
-        self.node = str(node)
+        self.node = scaling.node_name(str(node))
         #: The nodes that it is priced between, the larger first; itself, if it has a library.
         self.between: tuple[str, ...] = (self.node,)
         if self.node.endswith(".json"):
@@ -168,7 +169,7 @@ class Technology:
         """Delay of parts one behind the other, ns."""
         found = []
         for library in self.libraries:
-            far = any(map(library.beyond, parts))
+            far = any(map(library.far, parts))
             found.append((far, [(library.way(parts), (FAR if far else 1.0) * library.factors[_DELAY])]))
         return self._between(found, (_DELAY,))[0]
 
@@ -259,8 +260,15 @@ class Technology:
         operations = dot_operations(datapath, 1)
         return all(self.published(op, q) is not None for op in operations for q in ("energy_pj", "area_um2"))
 
+    @cached_property
+    def register(self) -> UnitCost:
+        """One bit of a register: a flip-flop, into which a clock moves a bit."""
+        return self.part(registers(1, 0))
+
     def energy_per_bit_pj(self, level: str) -> Price:
-        """Energy of moving one bit to or from a storage level (``memories``), an SRAM of 32 KiB."""
+        """Energy of moving one bit into a register, or to or from another level (``memories``), SRAM of 32 KiB."""
+        if level == "register":
+            return self.register.energy_pj
         return memories.price(memories.published(), level, self.memory_node, "energy_pj_per_bit", SRAM_KIB)
 
     def price(self, ledger: Ledger) -> RunEnergy:
@@ -276,13 +284,12 @@ _Fitted = tuple[bool, list[tuple[float, float]]]
 
 def _fitted(library: prices.Library, part: Part) -> _Fitted:
     """Value and band of each quantity of a part from a fit, and whether it is larger than all that were measured."""
-    far = bool(library.beyond(part))
+    far = library.far(part)
     area, leakage, low, high = library.figures(part)
     high = max(low, high)
     values = (math.sqrt(low * high), area, library.way([part]), leakage)
-    bands = [FAR * factor for factor in library.factors] if far else list(library.factors)
-    if low:
-        bands[0] *= math.sqrt(high / low)
+    energy, *others = [FAR * factor for factor in library.factors] if far else library.factors
+    bands = (energy * math.sqrt(high / low) if low else energy, *others)
     return far, list(zip(values, bands, strict=True))
 
 

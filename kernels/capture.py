@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -83,16 +84,24 @@ class Capture:
         write_atomically(Path(path), data.getvalue())
 
 
-def load_capture(path: str | Path) -> tuple[Datapath, list[Dot]]:
-    """The datapath and the dot products of a saved capture."""
+def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. Raises HalfulpError where it is none."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
-        datapath, lengths = Datapath.parse(str(stored["datapath"])), stored["lengths"]
+            return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise HalfulpError(f"there is no file {path}.") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise HalfulpError(f"{path} is no capture that Machine.capture saved: {error}.") from None
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile):
+        raise HalfulpError(f"{path} is no .npz file of arrays.") from None
+
+
+def load_capture(path: str | Path) -> tuple[Datapath, list[Dot]]:
+    """The datapath and the dot products of a saved capture. Raises HalfulpError where the file is none."""
+    stored = load_arrays(path)
+    if not {"datapath", "lengths", "a", "b"} <= stored.keys():
+        held = ", ".join(stored) or "nothing"
+        raise HalfulpError(f"{path} is no capture that Machine.capture saved: it holds {held}.")
+    datapath, lengths = Datapath.parse(str(stored["datapath"])), stored["lengths"]
     ends = np.cumsum(lengths)
     dots = []
     for first, last in zip(ends - lengths, ends, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..emulator.silicon.designs import normal
 from ..emulator.silicon.measure import Measurement, measure_netlist
 from ..emulator.silicon.synthesis import synthesise
 from .arrays import encode, quantize
-from .capture import Dot
+from .capture import Dot, load_arrays
 from .machine import Machine
 from .stimulus import Columns, captured_stimulus
 
@@ -182,14 +181,7 @@ def load_values(path: str | Path, function: Function) -> dict[str, np.ndarray]:
     HalfulpError
         There is no such file, or it holds something else.
     """
-    wanted = "abc"[: len(function.numbers)]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise HalfulpError(f"there is no file {path}.") from None
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise HalfulpError(f"{path} is no .npz file of arrays: {error}.") from None
+    wanted, stored = "abc"[: len(function.numbers)], load_arrays(path)
     if sorted(stored) != list(wanted):
         raise HalfulpError(
             f"{path} holds {', '.join(stored) or 'nothing'}: the operands of {function.name} are arrays of values named"

@@ -46,6 +46,7 @@ def accelerator(array: Array) -> str:
     left_out = [p for p in array.parts if p.name == "output rounding units"]
     text += [f"# not described: {p.number} {p.name} of {p.area_um2.value:.4g} um2 each" for p in left_out]
     text += ["# not described: the scales of blocks"] * array.datapath.in_blocks
+    text += [f"# warning: {warning}" for warning in array.warnings]
     text += [f"# source: {source}" for source in _sources(array)]
     return "\n".join(text) + "\n" + _yaml(data)
 

@@ -345,7 +345,8 @@ def test_area_is_the_sum_of_its_parts() -> None:
     one = array(rows=8, cols=16, datapath="bf16/fp32/bf16", sram_kib=128, clock_mhz=None, clock_ghz=0.5)
     by_part = one.area_by_part_um2
     assert by_part["units"] == pytest.approx(128 * hu.cost("bf16/fp32").area_um2)
-    assert by_part["operand registers"] == pytest.approx(128 * 32 * 5.981)
+    bit = hu.Technology("45nm").register.area_um2.value
+    assert by_part["operand registers"] == pytest.approx(128 * 32 * bit)
     assert by_part["SRAM"] == pytest.approx(128 * 3671.5)  # EIE: 594,786 um2 / 162 KB
     assert one.area_um2 == pytest.approx(sum(by_part.values())) and one.clock_hz == 5e8
     assert one.area_band_um2[0] < one.area_um2 < one.area_band_um2[1]
@@ -371,7 +372,8 @@ def test_an_array_prices_a_ledger() -> None:
     each = hu.Technology("45nm").unit(hu.Operation("mul", int8, int8, None)).energy_pj.value
     hbm2 = (250 * 450 * 64 * 3.92) ** (1 / 3)
     assert priced.arithmetic_pj == pytest.approx(1000 * each)
-    assert priced.memory_pj == pytest.approx(10 * 20 + hbm2 + 100 * 0.009)
+    flipflop = hu.Technology("45nm").register.energy_pj.value
+    assert priced.memory_pj == pytest.approx(10 * 20 + hbm2 + 100 * flipflop) and priced.leakage_pj == 0
     assert priced.band_pj[0] < priced.total_pj < priced.band_pj[1]
     assert any("10.1145/3123939.3124545" in source for source in priced.sources)
     assert one.price(hu.Ledger()).total_pj == 0
@@ -386,7 +388,8 @@ def test_the_energy_of_a_run_is_the_sum_of_its_parts(work: object, node: str) ->
     for flow in FLOWS:
         run = array(datapath="bf16/fp32/bf16", dataflow=flow, sram_kib=2, node=node).run(work)
         assert sum(run.energy_by_part_pj.values()) == pytest.approx(run.energy.total_pj)
-        assert run.energy == run.array.price(run.ledger)
+        priced = run.array.price(run.ledger)
+        assert (run.energy.arithmetic_pj, run.energy.memory_pj) == (priced.arithmetic_pj, priced.memory_pj)
         assert sum(map(run.bits, ("register", "sram", "dram"))) == sum(run.ledger.bits_moved.values())
         assert "cycles" in str(run) and "dram" in str(run)
 
@@ -563,13 +566,26 @@ def test_the_clock_that_a_warning_names_is_slow_enough(datapath: str, node: str)
     assert array(datapath=datapath, node=node, clock_mhz=int(mhz) + 1, clock_ghz=None).warnings
 
 
-def test_units_leak_as_long_as_a_run_takes() -> None:
+def test_logic_leaks_as_long_as_a_run_takes() -> None:
     slow, fast = (array(datapath="int8/int32", node="2nm", clock_mhz=mhz).run(hu.Matmul(64, 64, 64)) for mhz in (1, 10))
-    units = slow.array.rows * slow.array.cols
-    watts = 1e-9 * hu.cost(slow.array.datapath, "2nm").leakage_nw
-    assert slow.leakage_pj == pytest.approx(1e12 * units * watts * slow.seconds)
-    assert slow.leakage_pj == pytest.approx(10 * fast.leakage_pj) and slow.energy == fast.energy
-    assert f"the units leak {slow.leakage_pj / 1e6:.4g} uJ" in str(slow) and "of it operation " in str(slow)
+    one, units = slow.array, slow.array.rows * slow.array.cols
+    each_nw = hu.cost(one.datapath, "2nm").leakage_nw + 16 * hu.Technology("2nm").register.leakage_nw.value
+    assert slow.energy.leakage_pj == pytest.approx(1e12 * units * 1e-9 * each_nw * slow.seconds)
+    assert slow.energy.leakage_pj == pytest.approx(10 * fast.energy.leakage_pj)
+    assert slow.energy.memory_pj == fast.energy.memory_pj and "leakage" in str(slow)
+    rounded = array(datapath="int8/int32/int8@RNE/SR8", node="2nm").run(hu.Matmul(64, 64, 64))
+    assert {part for kind, part in rounded.energy_by_part_pj if kind == "leakage"} == {
+        "units",
+        "operand registers",
+        "output rounding units",
+    }
+
+
+def test_registers_are_those_of_the_units() -> None:
+    """A bit of an array's registers costs what one of the unit's sum does."""
+    for node in ("130nm", "28nm", "7nm", "2nm"):
+        (held,) = (part for part in hu.cost("bf16/fp32", node).components if part.name == "registers")
+        assert held.area_um2 == pytest.approx(32 * hu.Technology(node).register.area_um2.value)
 
 
 def test_a_column_rounds_as_fast_as_its_units_add() -> None:

@@ -234,6 +234,22 @@ def test_published_prices_are_of_that_very_unit() -> None:
         hu.cost("fp32", published=True, pipeline=1)
 
 
+def test_where_nothing_is_published_that_is_told() -> None:
+    for unit, node in (("fp16_mul_to_fp32", "45nm"), ("int5/int20", "45nm"), ("fp16/fp32", "7nm")):
+        found, plain = hu.cost(unit, node, published=True), hu.cost(unit, node)
+        assert "no published table here has" in found.warnings[-1] and found.energy_pj == plain.energy_pj
+        assert not any("published" in warning for warning in plain.warnings)
+    assert not hu.cost("fp16/fp32", "45nm", published=True).warnings
+
+
+@pytest.mark.parametrize("written", ["7nm", "7", "07nm", "7NM", " 7 nm", "7.0"])
+def test_nodes_have_one_name(written: str) -> None:
+    assert hu.cost("int8/int32", written) == hu.cost("int8/int32", "7nm")
+    assert hu.Technology(written) == hu.Technology("7nm")
+    array = hu.Array(2, 2, "int8/int32", sram_kib=8, clock_mhz=10, node=written)
+    assert array.node == "7nm" and array.energy_per_bit_pj("sram").basis == "table"
+
+
 def test_lanes_that_idle_in_a_blocks_last_clock_take_energy() -> None:
     """A block of 10 products takes a unit of 4 lanes three clocks, as one of 12 does."""
     found, full = (hu.cost(f"fp8_e4m3/fp32:blocked{n}(e8m13@RTZ:fused4)", "7nm") for n in (10, 12))
@@ -243,7 +259,7 @@ def test_lanes_that_idle_in_a_blocks_last_clock_take_energy() -> None:
 
 
 def test_an_unknown_node_lists_the_known_ones() -> None:
-    for node in ("1nm", "180nm", "7", "seven"):
+    for node in ("1nm", "180nm", "7um", "seven"):
         with pytest.raises(hu.HalfulpError, match=r"choose 130nm, 90nm, .* or 2nm"):
             hu.cost("fp16", node=node)
 

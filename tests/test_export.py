@@ -200,6 +200,11 @@ def test_the_command_writes_files_whole(run, tmp_path: Path) -> None:
     assert json.loads(run("export", "json", "int8/int32")[1])["units"] == export.records(["int8/int32"], ["45nm"])
 
 
+def test_zigzags_accelerator_warns_of_its_clock() -> None:
+    assert "# warning: the clock leaves 0.1 ns" in zigzag.accelerator(array("bf16/fp32", clock_mhz=10_000))
+    assert "# warning" not in zigzag.accelerator(array("bf16/fp32", clock_mhz=10))
+
+
 def test_the_command_describes_an_accelerator(run) -> None:
     options = ["--array", "2x3", "--sram-kib", "8", "--dram", "DDR4", "--clock-mhz", "100", "--dataflow", "weight"]
     code, text, _ = run("export", "zigzag", "int8/int32", "--node", "7nm", *options)
@@ -217,6 +222,7 @@ def test_the_command_describes_an_accelerator(run) -> None:
         (["zigzag", "int8", "--array", "4by4"], "--array is ROWSxCOLUMNS, as in 16x16, not '4by4'."),
         (["zigzag", "int8", "--node", "1nm"], "no prices for node '1nm'"),
         (["accelergy", "posit<16,1>/fp32"], "no commas"),
+        (["json", "int8", "fp16_mul"], "datapaths are exported, as fp16/fp32, no function units: fp16_mul."),
         (["json", "int8", "--out", "."], "--out is a file to write; . is a folder."),
     ],
 )

@@ -213,6 +213,10 @@ def synthesise(
     if clock_ns is not None and not clock_ns > 0:
         raise HalfulpError(f"a clock period is positive, not {clock_ns} ns.")
     library = read_library(library_path)
+    if "posedge" in verilog_text and not any(cell.flipflop for cell in library.cells.values()):
+        raise HalfulpError(
+            f"{library.name} has no edge-triggered D flip-flop that can be used, which the registers of {top} need."
+        )
     adders = _adder_modules(library) if re.search(rf"\b({'|'.join(ADDERS)})\b", verilog_text) else ""
     command = find_yosys()
     script = _script(top, keep_hierarchy, clock_ns, has_adders=False)
