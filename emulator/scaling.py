@@ -35,7 +35,7 @@ ENERGY = {
 
 
 def node_name(text: str) -> str:
-    """A node as it is named, ``"7nm"``, from ways of writing it: ``"7"``, ``"07 nm"``, ``"7NM"``; others as they are."""
+    """A node as it is named, ``"7nm"``, from ways of writing it: ``"7"``, ``"07 nm"``, others as they are."""
     match = re.fullmatch(r"0*(\d+(?:\.\d+)?) ?(?:nm)?", text.strip(), re.IGNORECASE)
     return f"{float(match[1]):g}nm" if match else text
 

@@ -91,7 +91,7 @@ def test_what_fails_is_said_and_the_log_kept(tiny, tmp_path, monkeypatch, text, 
 def test_a_library_without_flip_flops_is_named(tmp_path):
     (tmp_path / "none.lib").write_text(TINY.replace("cell (DFFR) {", "cell (DFFR) { dont_use : true;"))
     text = "module m (input clk, a, output reg q); always @(posedge clk) q <= a; endmodule"
-    with pytest.raises(ValueError, match="tiny has no edge-triggered D flip-flop .* the registers of m need"):
+    with pytest.raises(ValueError, match=r"tiny has no edge-triggered D flip-flop .* the registers of m need"):
         synthesise(text, "m", tmp_path / "none.lib")
     assert synthesise("module m (input a, output y); assign y = ~a; endmodule", "m", tmp_path / "none.lib").gates
 
