@@ -38,7 +38,7 @@ _LARGE = 1 << 27  #: multiplications of a product that takes BLAS some milliseco
 _held = threading.local()
 _SUMS = 1 << 17  #: numbers of a part that BLAS works on: they are cached when they are looked at again
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
-_GRAIN = 256
+GRAIN = 256
 
 
 def default_threads() -> int:
@@ -123,11 +123,13 @@ class Backend:
         columns: int,
         across: bool,
         converts: bool = False,
+        grain: int = 8,
     ) -> None:
         """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
         BLAS's own threads would be waiting, busily, for its next call while the kernels run; only large products are
         theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut.
+        grain : cut at multiples of it.
         """
         if runs_at_once(rows, depth, columns):
             with _blas_lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
@@ -141,7 +143,7 @@ class Backend:
             part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
         with _blas_lock, _blas_controller().limit(limits=1, user_api="blas"):
-            self.share(run, count, depth * each // _BLAS_SPEED, grain=8, parts=parts)
+            self.share(run, count, depth * each // _BLAS_SPEED, grain=grain, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""
@@ -158,7 +160,7 @@ class Backend:
         self.share(lambda begin, end: self.run(kernel, begin, end, *args), count, work)
 
     def share(
-        self, part: Callable[[int, int], None], count: int, work: int, grain: int = _GRAIN, parts: int = 1
+        self, part: Callable[[int, int], None], count: int, work: int, grain: int = GRAIN, parts: int = 1
     ) -> None:
         """``part(begin, end)`` over [0, count), on the threads: ``parts`` for each, cut at multiples of ``grain``."""
         threads = min(self.threads, count, 1 + count * work // _SERIAL_WORK)

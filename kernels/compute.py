@@ -25,12 +25,14 @@ def compute(
     u: Any = None,
     signaling: bool = False,
     alone: bool = False,
+    first: int = 0,
 ) -> Any:
     """op(operands), as a flat array.
 
     operands : (n,) values in float64, or float32 on the CPU; those of one element are spread. t, path : the rounding.
     drawn : where SR's random bits come from; of GIVEN_DRAWS ``u``, random fractions. out : may be an operand, but not
     where there are flags. flags : of every element, written; ``signaling``: NaNs may signal. alone : on this thread.
+    first : the number of element 0, by which random bits are drawn.
     """
     size = max(x.size for x in operands)
     out = backend.xp.empty(size) if out is None else out
@@ -48,9 +50,10 @@ def compute(
     u = (backend.scratch("random", size) if t.random_bits else scratch) if u is None else u
     raised = backend.scratch("no flags", 1, np.uint8) if flags is None else flags
     flagged = 0 if flags is None else 1 + int(signaling)
-    args = (int(op), x, y, z, spread, out, raised, flagged, scratch, u, drawn, int(path), t)
+    args = (int(op), x, y, z, spread, out, raised, flagged, scratch, u, drawn, first, int(path), t)
     if alone:
         backend.run("compute", 0, size, *args)
     else:
-        backend.launch("compute", size, *args, work=1 if path is not Path.WIDE else 10)
+        work = 10 if path is Path.WIDE else 3 if t.random_bits else 1
+        backend.launch("compute", size, *args, work=work)
     return out

@@ -20,11 +20,12 @@ from .scalar import (
     div_odd,
     flags_of,
     fraction_of,
+    random_block,
     random_fraction,
-    random_word,
     remainder,
     round_directed,
     round_fixed,
+    round_fixed_randomly,
     round_nearest,
     round_odd,
     rounded,
@@ -74,14 +75,15 @@ def neutral_zero(t: Target) -> f64:
 
 
 @device
-def deal(u: f64s, i: i64, word: i64, t: Target) -> None:
-    """A word's pieces to the runs that take them: i is the place in the first of them."""
-    u[i] = fraction_of(word, 0, t)
-    if t.pieces_log2 > 2:
-        u[i + 64] = fraction_of(word, 1, t)
-        if t.pieces_log2 > 3:
-            u[i + 128] = fraction_of(word, 2, t)
-            u[i + 192] = fraction_of(word, 3, t)
+def deal(u: f64s, lane: i64, block: i64, d: Draws, step: i64, pieces_log2: i64, t: Target) -> None:
+    """The pieces of a block's four words to the runs that take them: lane is the place in each of them."""
+    c0, c1, c2, c3 = random_block(d, block, step)
+    for sub in range(1 << (pieces_log2 - 2)):
+        at = lane + 64 * sub
+        u[at] = fraction_of(c0, sub, t)
+        u[at + 16] = fraction_of(c1, sub, t)
+        u[at + 32] = fraction_of(c2, sub, t)
+        u[at + 48] = fraction_of(c3, sub, t)
 
 
 @device_call
@@ -95,11 +97,15 @@ def draw_fractions(u: f64s, n: i64, first: i64, d: Draws, step: i64, t: Target) 
     for g in range(groups):
         part = u[head + g * group : head + (g + 1) * group]
         block = ((first + head) >> t.pieces_log2) + g * 16
-        for lane in range(16):
-            deal(part, lane, random_word(d, block + lane, step, 0), t)
-            deal(part, lane + 16, random_word(d, block + lane, step, 1), t)
-            deal(part, lane + 32, random_word(d, block + lane, step, 2), t)
-            deal(part, lane + 48, random_word(d, block + lane, step, 3), t)
+        if t.pieces_log2 == 2:  # told apart here, as loops with a condition in them are slow
+            for lane in range(16):
+                deal(part, lane, block + lane, d, step, 2, t)
+        elif t.pieces_log2 == 3:
+            for lane in range(16):
+                deal(part, lane, block + lane, d, step, 3, t)
+        else:
+            for lane in range(16):
+                deal(part, lane, block + lane, d, step, 4, t)
     for i in range(head + groups * group, n):
         u[i] = random_fraction(d, first + i, step, t)
 
@@ -141,6 +147,9 @@ def round_chunk(n: i64, x: f64s, out: f64s, u: f64s, t: Target) -> None:
     elif t.lean == MIRRORED:
         for i in range(n):
             out[i] = settle_mirrored(rounded(x[i], t, t.nothing, False), like(x[i], t.nothing), t)
+    elif t.lean == FIXED and t.random_bits > 0:
+        for i in range(n):
+            out[i] = round_fixed_randomly(x[i], t, u[i])
     elif t.lean == FIXED:
         for i in range(n):
             out[i] = round_fixed(x[i], t)
@@ -313,6 +322,7 @@ def compute(
     s: f64s,
     u: f64s,
     d: Draws,
+    first: i64,
     path: i64,
     t: Target,
 ) -> None:
@@ -320,7 +330,7 @@ def compute(
 
     spread : bits 0, 1, 2: x, y, z hold a chunk of one number, which is every element's. Operands that ``op`` does not
     have, and flags that are not asked for, are any array. s and u are scratch; with a seed of GIVEN u holds the random
-    fractions.
+    fractions. first : what the random bits are drawn by, the number of element 0.
     """
     neutral = neutral_zero(t)
     start = begin
@@ -338,9 +348,11 @@ def compute(
         drawn = start if d.seed == GIVEN else begin
         us = u[drawn : drawn + n]
         if t.random_bits > 0 and d.seed != GIVEN:
-            draw_fractions(us, n, start, d, 0, t)
+            draw_fractions(us, n, first + start, d, 0, t)
         if path == NATIVE:
             native_chunk(n, op, xs, ys, zs, outs)
+        elif path == ODD and op == CONVERT and flagged == 0:
+            round_chunk(n, xs, outs, us, t)
         elif path == ODD:
             ss = s[begin : begin + n]
             exact_chunk(n, op, xs, ys, zs, ss, t)

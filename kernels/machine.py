@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ from .quantize import quantize
 from .sparse import enter_rows, lengths_of, multiply_rows
 from .structs import Draws
 from .target import draws, fits_binary32, target
+
+
+@lru_cache(maxsize=256)
+def _one(datapath: Datapath) -> float:
+    return float(quantize(1.0, datapath.a, datapath.operand_rounding))
+
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 _NAMES = {Role.A: "the first operand", Role.B: "the second operand", Role.C: "the addend"}
@@ -315,7 +322,7 @@ class Machine:
         kernels = entrance.enter(w, dp.b, "w", self._draws(Role.B))
         added = None
         if bias is not None:
-            added = Bias(entrance.enter(bias, dp.b, "bias", self._draws(Role.C)).values, self._one)
+            added = Bias(entrance.enter(bias, dp.b, "bias", self._draws(Role.C)).values, self.one)
         sums, way = convolve(dp, images, kernels, geometry, self.backend, self._draw(), added)
         depth = kernels.values[0].size + (added is not None)
         self.ledger.ways[way.name] += sums.size * depth
@@ -325,7 +332,7 @@ class Machine:
         def operands(i: int) -> tuple[Any, Any]:
             (image, kernel), pixel = divmod(i // pixels, len(kernels.values)), i % pixels
             pair = patch(image, pixel), self.backend.to_host(kernels.values[kernel].reshape(-1))
-            return pair if added is None else (np.append(pair[0], self._one), np.append(pair[1], added.weights[kernel]))
+            return pair if added is None else (np.append(pair[0], self.one), np.append(pair[1], added.weights[kernel]))
 
         self._offer(sums.size, operands)
         self._count_dots(sums.size, depth)
@@ -362,7 +369,7 @@ class Machine:
         entrance = self._entrance()
         images = entrance.enter(x, dp.a, "x", self._draws(Role.A))
         given = entrance.enter(dy, dp.b, "dy", self._draws(Role.B))
-        lines = unfold(images, geometry, self.backend, Bias(None, self._one))
+        lines = unfold(images, geometry, self.backend, Bias(None, self.one))
         columns = replace(given, values=given.values.transpose(0, 2, 3, 1).reshape(-1, results[1]))
         out, _ = self._product(lines, columns, dp)
         (m, k), n = lines.values.shape, results[1]
@@ -457,17 +464,18 @@ class Machine:
             return self._finish(sums, out, outer), events
 
         def finish(part: Any, place: int) -> None:
-            self._finish(part, out[place : place + part.size], alone=True)
+            self._finish(part, out[place : place + part.size], alone=True, first=place)
 
         way = self._way(dp, x, y)
         self.ledger.ways[way.name] += x.values.size * y.values.shape[1]
-        by_parts = dp.output != dp.accumulator and not dp.output_rounding.random_bits and outer == 1.0
-        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=finish if by_parts else None):
+        by_parts = finish if dp.output != dp.accumulator and outer == 1.0 else None
+        draws = bool(dp.output_rounding.random_bits)
+        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=by_parts, draws=draws):
             self._finish(sums, out, outer)
         return out, None
 
-    def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False) -> Any:
-        """Accumulators -> outputs: times the tensor scales, rounded once."""
+    def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False, first: int = 0) -> Any:
+        """Accumulators, of the results from ``first`` on -> outputs: times the tensor scales, rounded once."""
         dp, operands = self.datapath, [self.backend.array(sums)]
         path, how = convert_path(dp.output, dp.output_rounding), Op.CONVERT
         if outer != 1.0:
@@ -478,7 +486,7 @@ class Machine:
                 out[...] = sums
             return out
         t, drawn = target(dp.output, dp.output_rounding), self._draws(Role.OUTPUT)
-        return compute(self.backend, how, operands, t, path, drawn, out, alone=alone)
+        return compute(self.backend, how, operands, t, path, drawn, out, alone=alone, first=first)
 
     def _room(self, sums: Any, *operands: Any) -> Any:
         """An array for the outputs: that of the sums, if it is of their type."""
@@ -489,6 +497,11 @@ class Machine:
         """The type of results in a format: float32 if all operands are and it holds them."""
         single = all(x.dtype == np.float32 for x in operands) and self.backend.name == "cpu"
         return np.float32 if single and fits_binary32(fmt) else np.float64
+
+    @property
+    def one(self) -> float:
+        """1 as the first operand's format has it: what a bias is the weight of."""
+        return _one(self.datapath)
 
     # ---- inside --------------------------------------------------------------------------------------------
 
@@ -502,11 +515,6 @@ class Machine:
 
     def _draw(self) -> Draw:
         return Draw(self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
-
-    @property
-    def _one(self) -> float:
-        """1 as the first operand's format has it."""
-        return float(quantize(1.0, self.datapath.a, self.datapath.operand_rounding))
 
     def _entrance(self) -> Entrance:
         quantizes, refuses = self.on_inexact == "quantize", self.on_nonfinite == "error"

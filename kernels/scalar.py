@@ -191,6 +191,20 @@ def round_fixed(x: f64, t: Target) -> f64:
 
 
 @device
+def round_fixed_randomly(x: f64, t: Target, u: f64) -> f64:
+    """``round_odd`` into a FIXED Target that draws random bits."""
+    v = like(x, t.nothing)
+    w = v if v > t.low else t.low
+    w = w if w < t.high else t.high
+    y = abs(w)
+    quantum = t.grid_min * t.grid_quantum
+    m = (y + t.grid_min) - t.grid_min
+    kept = m - quantum if m > y else m
+    m = kept + quantum if goes_up(y - kept, quantum, False, False, t, u) else kept
+    return t.nan if v != v else copysign(m, w) + t.zero
+
+
+@device
 def round_nearest(x: f64, t: Target) -> f64:
     """``round_odd`` into a MIRRORED Target with RNE that is dropped or plain."""
     v = like(x, t.nothing)
@@ -207,7 +221,7 @@ def round_one(x: f64, t: Target, u: f64) -> f64:
     if t.dropped > 0 or t.plain > 0:
         return round_nearest(x, t)
     if t.lean == FIXED:
-        return round_fixed(x, t)
+        return round_fixed_randomly(x, t, u) if t.random_bits > 0 else round_fixed(x, t)
     if t.lean == DIRECTED:
         return round_directed(x, t)
     if t.lean == MIRRORED:
@@ -299,13 +313,6 @@ def random_block(d: Draws, block: i64, step: i64) -> tuple[i64, i64, i64, i64]:
         k0 = (k0 + PHILOX_W0) & WORD
         k1 = (k1 + PHILOX_W1) & WORD
     return c0, c1, c2, c3
-
-
-@device
-def random_word(d: Draws, block: i64, step: i64, which: i64) -> i64:
-    """One of the four words of a Philox block."""
-    c0, c1, c2, c3 = random_block(d, block, step)
-    return (c0 if which == 0 else c1) if which < 2 else (c2 if which == 2 else c3)
 
 
 @device

@@ -12,7 +12,7 @@ SIGN = -(1 << 63)
 INFINITY = float("inf")
 LOSSY = 2  #: as ``scaled``: small magnitudes may lose bits, or vanish
 #: As ``lean``. MIRRORED: the ends mirror one another, infinities go where overflow goes, nothing wraps or is flushed.
-#: FIXED: fixed point with RNE. DIRECTED: floats of both signs in RTZ, RTP or RTN.
+#: FIXED: fixed point with RNE, or with SR if it saturates. DIRECTED: floats of both signs in RTZ, RTP or RTN.
 GENERAL, MIRRORED, FIXED, DIRECTED = range(4)
 
 

@@ -156,8 +156,9 @@ def _lean(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: 
     mirrored = fields["low"] == -fields["high"] and math.copysign(1.0, fields["zero"]) < 0
     flushes = fields["flush_below"] or fields["flush_exact"]
     if isinstance(fmt, FixedFormat):
+        random = mode is Mode.SR and not fmt.wrap
         whole = fields["quantum"] != fmt.quantum_exponent  # integers only: not the ends of the range
-        lean = FIXED if even and not whole and not fields["scaled"] else GENERAL
+        lean = FIXED if (even or random) and not whole and not fields["scaled"] else GENERAL
     elif mirrored and len(same) == 1 and not flushes:
         lean = MIRRORED
         uniform = isinstance(fmt, FloatFormat) and fmt.emin == 1 - emax and fields["quantum"] < fmt.emin

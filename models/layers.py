@@ -17,7 +17,6 @@ import numpy as np
 
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
-from ..kernels.quantize import quantize
 from .arithmetic import Arithmetic, load
 from .parameter import Parameter
 
@@ -67,10 +66,8 @@ def _extended(x: Operand, machine: Machine) -> Any:
     rows = load(reshaped(x, -1, x.shape[-1]), machine, dp.a)
     if not isinstance(rows, Operand):  # to be cut into blocks
         return xp.hstack([rows, xp.ones((len(rows), 1))])
-    one = float(quantize(1.0, dp.a, dp.operand_rounding))
-    return replace(
-        rows, values=xp.hstack([rows.values, xp.full((len(rows.values), 1), one, rows.values.dtype)]), top=None
-    )
+    ones = xp.full((len(rows.values), 1), machine.one, rows.values.dtype)
+    return replace(rows, values=xp.hstack([rows.values, ones]), top=None)
 
 
 def reshaped(x: Operand, *shape: int) -> Operand:

@@ -81,7 +81,7 @@ def compute(machine, op, path, operands, t, u=None):
     x, y, z = (machine.array(v) for v in (*operands, *operands[:1] * 2)[:3])
     out, scratch, u = (machine.array(np.zeros(size) if v is None else v) for v in (None, None, u))
     flags = machine.array(np.zeros(size), np.uint8 if machine.name == "cpu" else np.int64)
-    machine.launch("compute", size, int(op), x, y, z, 0, out, flags, 1, scratch, u, GIVEN_DRAWS, int(path), t)
+    machine.launch("compute", size, int(op), x, y, z, 0, out, flags, 1, scratch, u, GIVEN_DRAWS, 0, int(path), t)
     return machine.to_host(out), machine.to_host(flags)
 
 

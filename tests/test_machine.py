@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 from halfulp.emulator import alignment, arithmetic, datapath
 from halfulp.emulator.formats import Kind
-from halfulp.emulator.random import source
+from halfulp.emulator.random import Role, source, stream
 from halfulp.kernels import backends, emit, scalar
 from halfulp.kernels.paths import Op, Path, product_is_exact
 from halfulp.kernels.target import draws, target
@@ -151,10 +151,11 @@ def test_kernels_draw_by_position(name, backend):
 
     That ``compute`` uses what is drawn is told from outside: 1 + f goes up if and only if f * 2^k + r >= 2^k.
     """
-    machine, drawn, size = backends.backend(backend, 1), source(name), 1100
+    machine, drawn, size, first = backends.backend(backend, 1), source(name), 1100, 333
     for k, (seed, number) in ((1, (0, 0)), (getattr(drawn, "width", 32), ((1 << 62) - 1, (1 << 40) - 1))):
         t, d = target(f("q4.0"), hu.SR(k)), draws(drawn, seed, number)
-        r, later = (np.array([drawn.random_bits(seed, number, i, step, k) for i in range(size)]) for step in (0, 3))
+        every = [[drawn.random_bits(seed, number, i, step, k) for i in range(first + size)] for step in (0, 3)]
+        r, later = np.array(every[0][first:]), np.array(every[1][:size])
         for begin, end in itertools.product((0, 1, 2, 3, 1023), (size, size - 1, 1024, 1026)):
             if backend == "gpu" and (begin, end) != (0, size):
                 continue
@@ -164,10 +165,29 @@ def test_kernels_draw_by_position(name, backend):
             for path, (beyond, expected) in itertools.product((Path.ODD, Path.WIDE), ((0, 2.0), (1, 1.0))):
                 x = machine.array(1.0 + np.maximum(2**k - r - beyond, 0) * 2.0**-k)
                 out, scratch, u = (machine.array(np.zeros(size)) for _ in range(3))
-                args = (int(Op.CONVERT), x, x, x, 0, out, machine.array([0], np.uint8), 0, scratch, u, d, int(path), t)
+                args = (int(Op.CONVERT), x, x, x, 0, out, machine.array([0], np.uint8), 0, scratch, u, d)
+                args = (*args, first, int(path), t)
                 run_kernel(machine, "compute", begin, end, *args)
                 found = machine.to_host(out)
                 assert (found[begin:end] == expected).all() and not found[:begin].any() and not found[end:].any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [(700, 100, 1000), (300, 50, 785), (100, 80, 900)])
+def test_sums_that_are_rounded_while_cached_draw_as_others_do(shape, threads):
+    """By parts, in rows of whole groups of random bits, or all at once: result i is rounded with the bits of i."""
+    rows, depth, columns = shape
+    m = hu.Machine("q1.7/q16.14/q4.4@RNE/SR8", seed=5, threads=threads)
+    rng = np.random.default_rng(0)
+    a, b = (hu.quantize(rng.normal(0, 0.3, s), "q1.7") for s in ((rows, depth), (depth, columns)))
+    found = m.matmul(a, b).reshape(-1) * 16
+    assert m.ledger.ways["BLAS in float64"] or m.ledger.ways["BLAS in float32"]
+    u = np.zeros(found.size)
+    d = draws(source("philox"), 5, stream(1, Role.OUTPUT))
+    backends.backend("cpu", 1).launch("draw", u.size, u, d, 0, target(f("fp64"), hu.SR(8)))
+    exact = (a @ b).reshape(-1) * 16
+    assert np.array_equal(found, np.clip(np.sign(exact) * np.floor(np.abs(exact) + u), -128, 127))
+    assert np.mean(found != np.rint(exact)) > 0.1
 
 
 def run_kernel(machine, kernel, begin, end, *args):
