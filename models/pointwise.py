@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from .parameter import Parameter
 _TINY = 1e-5  #: added to variances
 
 
+def _where(kept: Any, values: Any) -> Any:
+    """The values that are kept, 0 in place of others: as xp.where, which is slow where it cannot foresee."""
+    bits = values.view(f"i{values.itemsize}")
+    return (bits & -kept.astype(bits.dtype)).view(values.dtype)
+
+
 class ReLU(Layer):
     """max(x, 0): exact in every format."""
 
@@ -26,7 +33,7 @@ class ReLU(Layer):
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         (y,) = self.saved
-        return replace(dy, values=run.backend.xp.where(y.values > 0.0, dy.values, 0.0))
+        return replace(dy, values=_where(y.values > 0.0, dy.values))
 
 
 class GELU(Layer):
