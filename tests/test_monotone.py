@@ -1,10 +1,11 @@
 """More never costs less, at any node, in any public quantity, over the whole domain; what is built smaller may.
 
 A wider unit may be built of less: an accumulator whose range covers all sums needs no shifter for gradual underflow,
-one that holds them exactly no rounding, and bits below its last place are not added. Mapped on GT2N, e5m10/e7m10 takes
+one that holds them exactly no rounding, one that they never leave no saturation, and bits below its last place are not
+added. The product of significands of one bit is taken for one of two bits, which may lie below a range. Mapped on GT2N, e5m10/e7m10 takes
 52.2 um2 and e6m10/e7m10 45.6; e7m7/e7m19 49.4 and e7m7/e8m19 45.1 (the model: 52.3, 43.8; 47.6, 44.0). Where a width
-can do that (exponents, the last place of accumulators, trees that round what they may not have to), prices may fall,
-but only with the unit's own counts.
+can do that (exponents, both ends of accumulators of fixed point, trees that round what they may not have to), prices may
+fall, but only with the unit's own counts.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ def floats(draw: random.Random) -> Iterator[Pair]:
         return f"{number(w, t, 'a' in ftz)}/{number(v, u, 's' in ftz)}@{how}{order}"
 
     of = "tree's " if "tree" in order else ""
-    yield f"{of}significand", unit(), unit(t=t + 1)
+    yield f"{of}significand" if t else "significand of one bit", unit(), unit(t=t + 1)
     yield "exponent", unit(), unit(w=w + 1)
-    yield f"{of}sum", unit(), unit(u=u + 1)
+    yield "exact sum" if "exact" in order else f"{of}sum", unit(), unit(u=u + 1)
     yield "sum's exponent", unit(), unit(v=v + 1)
     yield "subnormal operands", unit(ftz="a"), unit()
     yield "subnormal sums", unit(ftz="s"), unit()
@@ -120,9 +121,12 @@ SHRINKING = {
     "sum's exponent",
     "tree's significand",
     "tree's sum",
+    "exact sum",
     "subnormal sums",
+    "significand of one bit",
     "fraction bits",
     "sum's fraction bits",
+    "sum's integer bits",
     "terms of a tree",
 }
 
