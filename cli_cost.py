@@ -218,7 +218,7 @@ def _plot(unit: str | None, node: str, where: Path) -> None:
     folder(where, "--plot")
     with err.status("pricing and drawing"):
         written = cost_page.write(datapath, technology.node, where)
-    out.print(f"Figures of {datapath.name} at {node}: {written.resolve()}")
+    out.print(f"Figures of {datapath.name} at {technology.node}: {written.resolve()}")
 
 
 # ---- libraries of the user's

@@ -1,8 +1,9 @@
 """Array: from a unit to an accelerator, a systolic array of it with SRAM and DRAM.
 
 ``dataflow`` says how long it takes and what it moves, ``cost`` what its units cost and ``memories`` what its storage
-does. What this does not model: control and address generation, wires between units, the clock's tree, leakage of SRAM,
-DRAM's latency, refresh and access patterns, and SRAM's ports and banks (one SRAM of the whole capacity is priced).
+does. What this does not model: control and address generation, wires between units, the clock's tree and its gates (a
+register is clocked when it is written, and only then), leakage of SRAM, DRAM's latency, refresh and access patterns,
+and SRAM's ports and banks (one SRAM of the whole capacity is priced).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from .errors import HalfulpError
 from .estimates import Price, RunEnergy, total_of
 from .ledger import Ledger, dot_operations, output_operation
 from .orders import multipliers
+from .plan import plan
 from .technology import Technology
 
+LEVELS = ("register", "accumulator", "sram", "dram")  #: of storage: of operands, of sums in the units, ...
 _KIB = 8192  #: bits
 
 
@@ -50,8 +53,8 @@ class Array:
     dataflow : which operand stays in the array: ``"output"`` (C), ``"weight"`` (B) or ``"input"`` (A).
     node : technology of logic, registers and SRAM.
     memories : path of a table of the user's (columns of ``memories.csv``) that replaces the published one.
-        SRAM is scaled to nodes that it lacks, if it has two (``memories``). Registers are flip-flops of the node's
-        library, unless the table has some.
+        SRAM is scaled to nodes that it lacks, if it has two (``memories``). Operands' registers are flip-flops of the
+        node's library, or scaled between two, where the table has no price of registers; they leak as these do.
     dram_devices : stacks, devices or channels that the table's bandwidth is multiplied by.
 
     Raises
@@ -95,7 +98,7 @@ class Array:
         if self.dataflow not in DATAFLOWS:
             raise HalfulpError(f"the dataflow of an Array is {', '.join(DATAFLOWS)}, not {self.dataflow!r}.")
         object.__setattr__(self, "node", Technology(self.node).node)
-        for level in storage.KINDS:
+        for level in LEVELS:
             self.energy_per_bit_pj(level)
         for kind in ("register", "sram"):
             self._memory(kind, "area_um2_per_bit")
@@ -144,7 +147,7 @@ class Array:
             parts.append(Part("block scale multipliers", units * number, each.area_um2, each.leakage_nw))
         parts = [Part("units", units, area, leakage), *parts]
         register = self._memory("register", "area_um2_per_bit")
-        leaks = None if self._has_registers else technology.register.leakage_nw
+        leaks = technology.register.leakage_nw
         parts.append(Part("operand registers", units * self._operand_bits, register, leaks))
         output = output_operation(dp)
         if output is not None:
@@ -223,23 +226,27 @@ class Array:
 
     # ---- energy ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _has_registers(self) -> bool:
-        """Whether the table prices registers."""
-        return any(row.kind == "register" for row in self._table)
-
     def _memory(self, kind: str, quantity: str) -> Price:
-        if kind == "register" and not self._has_registers:
+        told = any(row.kind == kind and storage.QUANTITIES[row.quantity][0] == quantity for row in self._table)
+        if kind == "register" and not told:
             register = Technology(self.node).register
-            return register.area_um2 if quantity.startswith("area") else register.energy_pj
+            return register.area_um2 if quantity == "area_um2_per_bit" else register.energy_pj
         technology = self.dram if kind == "dram" else Technology(self.node).memory_node
         return storage.price(self._table, kind, technology, quantity, self.sram_kib if kind == "sram" else None)
 
     def energy_per_bit_pj(self, level: str) -> Price:
-        """Energy of moving one bit to or from "dram" or "sram", or into a "register"."""
-        if level not in storage.KINDS:
-            raise HalfulpError(f"an Array has no storage level {level!r}; its levels are {', '.join(storage.KINDS)}.")
-        return self._memory(level, "energy_pj_per_bit")
+        """Energy of moving one bit to or from "dram" or "sram", or into an operand's "register".
+
+        Of the "accumulator" it is what the registers of a unit take a clock, as ``cost`` prices them, over the bits of
+        the accumulator's format: with its operations, a run's energy is that of its units.
+        """
+        if level not in LEVELS:
+            raise HalfulpError(f"an Array has no storage level {level!r}; its levels are {', '.join(LEVELS)}.")
+        if level != "accumulator":
+            return self._memory(level, "energy_pj_per_bit")
+        technology, bits = Technology(self.node), self.datapath.accumulator.bits
+        held = [part for part in plan(self._whole).parts if part.kind == "registers"]
+        return total_of((technology.part(part).energy_pj, 1 / bits) for part in held)[0]
 
     def price(self, ledger: Ledger) -> RunEnergy:
         """The energy of a run: operations at this array's node, bits moved in its memories.
@@ -330,7 +337,7 @@ class Run:
 
     @cached_property
     def energy(self) -> RunEnergy:
-        """Of its operations, of the bits moved, and of what units and registers leak as long as it takes."""
+        """Of its operations, of the bits moved, and of what all but the memories leaks as long as it takes."""
         return self.array._energy(self.ledger, self.seconds)
 
     @property

@@ -92,7 +92,7 @@ class Cost:
             energy = f"{_figures(part.energy_pj):>9}  {part.energy_share:6.1%}" if part.energy_pj else f"{'-':>9}"
             lines.append(f"  {part.name:<{width}}  {part.number:>6}  {area}  {energy}")
         lines += [f"  {basis}: {sentence}" for basis, sentence in self.meaning.items()]
-        if self.basis["energy_pj"] != "table":
+        if self.energy_pj and self.basis["energy_pj"] != "table":
             lines.append("  energy: between that without glitches and that with all of them, which the band has")
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines + [f"  source: {source}" for source in self.sources])
@@ -149,21 +149,23 @@ def cost(
         if pipeline:
             raise HalfulpError(f"registers inside of function units have no price: measure {what.name} with them.")
         found = _function_cost(what, technology, lfsr, eager)
-        return _told(found) if published else found
+        return _told(found, technology) if published else found
     if rounding is not None:
         raise HalfulpError(f"a datapath has its own rounding: write {what.name.split('@')[0]}@{rounding}.")
     if pipeline not in range(MOST_RANKS + 1):
         raise HalfulpError(f"a datapath's unit has 0 to {MOST_RANKS} ranks of pipeline registers, not {pipeline!r}.")
     found = _datapath_cost(what, technology, pipeline, lfsr, eager)
-    return _told(found) if published else found
+    return _told(found, technology) if published else found
 
 
-def _told(found: Cost) -> Cost:
-    """Says so where published prices were asked for and there are none."""
-    if "table" in found.basis.values():
-        return found
-    none = f"no published table here has {found.unit} at {found.node}: priced as without published=True"
-    return replace(found, warnings=(*found.warnings, none))
+def _told(found: Cost, technology: Technology) -> Cost:
+    """Says so where published prices were asked for and some are not."""
+    others = [q for q, basis in found.basis.items() if basis != "table"]
+    if technology.has_library:
+        none = f"published prices are those of nodes without a cell library, which {found.node} has"
+    elif others:
+        none = f"no published table here has {', '.join(others)} of {found.unit} at {found.node}"
+    return replace(found, warnings=(*found.warnings, none)) if others else found
 
 
 def _technology(node: str | Path, published: bool) -> Technology:

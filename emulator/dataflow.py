@@ -169,7 +169,7 @@ class Spmv:
 class Flow(NamedTuple):
     """Bits moved at one level for one kind of data: registers count what is written into them."""
 
-    level: str  #: "register", "sram" or "dram"
+    level: str  #: "register" (of operands), "accumulator" (the units' own registers), "sram" or "dram"
     kind: str  #: "A", "B", "C", "partial sums", "scales of A", "scales of B", "indices"
     read_bits: int
     written_bits: int
@@ -327,7 +327,7 @@ class Schedule:
             others = w.n if self.dataflow == "weight" else w.m
             writes[self.roles[0]] = others * self._shifts()
         flows = [Flow("register", o, 0, writes[o] * element_bits(fmt)) for o, fmt in (("A", dp.a), ("B", dp.b))]
-        return [*flows, Flow("register", "partial sums", 0, sums)]
+        return [*flows, Flow("accumulator", "partial sums", 0, sums)]
 
     def _shifts(self) -> int:
         """Registers that the k numbers of one column of the stationary operand are written into on their way in.
@@ -364,7 +364,7 @@ def sparse_flows(datapath: Datapath, work: Spmv, sram_bits: int) -> list[Flow]:
     sram = [Flow("sram", kind, bits, 0) for kind, bits in (level | {"B": work.nnz * b}).items()]
     steps = work.rows * sparse_steps(datapath, work)
     registers = [Flow("register", "A", 0, work.nnz * a), Flow("register", "B", 0, work.nnz * b)]
-    registers.append(Flow("register", "partial sums", 0, steps * total))
+    registers.append(Flow("accumulator", "partial sums", 0, steps * total))
     return [*registers, *through([*sram, Flow("sram", "C", 0, out)], dram), *dram]
 
 

@@ -35,9 +35,9 @@ ENERGY = {
 
 
 def node_name(text: str) -> str:
-    """A node as it is named, ``"7nm"``, from ways of writing it: ``"7"``, ``"07 nm"``, others as they are."""
-    match = re.fullmatch(r"0*(\d+(?:\.\d+)?) ?(?:nm)?", text.strip(), re.IGNORECASE)
-    return f"{float(match[1]):g}nm" if match else text
+    """A node as it is named, ``"7nm"``, from ways to write it: ``"7"``, ``"07 nm"``, ``"7.0"``; others as they are."""
+    match = re.fullmatch(r"0*([0-9]+(?:\.[0-9]*[1-9])?)(?:\.?0*) ?(?:nm)?", text.strip(), re.IGNORECASE)
+    return f"{match[1]}nm" if match else text
 
 
 def nanometres(node: str) -> float:

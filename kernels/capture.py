@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -84,23 +85,39 @@ class Capture:
         write_atomically(Path(path), data.getvalue())
 
 
+#: What NumPy, zipfile and zlib raise of a file that is damaged, or none of theirs.
+_NO_ARCHIVE = (
+    *(ValueError, AttributeError, TypeError, KeyError, EOFError, RuntimeError),
+    *(zlib.error, zipfile.BadZipFile),
+)
+
+
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name. Raises HalfulpError where it is none."""
+    why = None
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise HalfulpError(f"there is no file {path}.") from None
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile):
-        raise HalfulpError(f"{path} is no .npz file of arrays.") from None
+            found = {name: file[name] for name in file.files}
+        if all(isinstance(array, np.ndarray) for array in found.values()):
+            return found
+    except OSError as error:
+        why = error.strerror
+    except _NO_ARCHIVE:
+        pass
+    raise HalfulpError(f"{path} cannot be read: {why}." if why else f"{path} is no .npz file of arrays.")
 
 
 def load_capture(path: str | Path) -> tuple[Datapath, list[Dot]]:
     """The datapath and the dot products of a saved capture. Raises HalfulpError where the file is none."""
     stored = load_arrays(path)
-    if not {"datapath", "lengths", "a", "b"} <= stored.keys():
+    try:
+        return _dots(stored)
+    except (KeyError, TypeError, ValueError, IndexError):
         held = ", ".join(stored) or "nothing"
-        raise HalfulpError(f"{path} is no capture that Machine.capture saved: it holds {held}.")
+        raise HalfulpError(f"{path} is no capture that Machine.capture saved: it holds {held}.") from None
+
+
+def _dots(stored: dict[str, np.ndarray]) -> tuple[Datapath, list[Dot]]:
     datapath, lengths = Datapath.parse(str(stored["datapath"])), stored["lengths"]
     ends = np.cumsum(lengths)
     dots = []

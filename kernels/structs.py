@@ -37,10 +37,10 @@ class Target(NamedTuple):
     negative_even: f64
     negative_odd: f64
     correction: f64  #: 2^(52 - k) of the bias-corrected SR, else 0
-    lean: i64  #: GENERAL, or a shorter way to the same: MIRRORED, FIXED
+    lean: i64  #: GENERAL, or a shorter way to the same
     dropped: i64  #: MIRRORED, RNE: bits to be cut from the carrier's pattern, if exponents mean the same there, else 0
     plain: i64  #: MIRRORED, RNE: 1 if the exponents differ, but no magnitude needs to be clamped or scaled, else 0
-    turn: f64  #: FIXED: adding and subtracting it rounds to quanta
+    turn: f64  #: FIXED: adding and subtracting it rounds to the nearest quanta
     modulus: f64  #: 2^IL of a wrapping fixed format, else 0
     per_modulus: f64  #: 2^-IL
     lost: i64  #: bits that are zero in the patterns of the format's normal numbers on the carrier

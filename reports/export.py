@@ -51,7 +51,7 @@ def record(datapath: Datapath | str, node: str, pipeline: int = 0) -> dict[str, 
     price = cost(described, node, pipeline)
     found: dict[str, Any] = {
         "datapath": described.name,
-        "node": node,
+        "node": price.node,
         "technology_nm": nanometres(Technology(node).memory_node),
         "pipeline_ranks": pipeline,
         "macs_per_cycle": price.macs_per_cycle,

@@ -62,9 +62,10 @@ def digest(*arrays: np.ndarray) -> str:
 
 def run_energy(ledger: Ledger, node: str) -> dict[str, Any]:
     """A ledger priced at a node, JSON-able."""
-    priced = Technology(node).price(ledger)
+    technology = Technology(node)
+    priced = technology.price(ledger)
     return {
-        "node": node,
+        "node": technology.node,
         "arithmetic_pj": priced.arithmetic_pj,
         "memory_pj": priced.memory_pj,
         "total_pj": priced.total_pj,

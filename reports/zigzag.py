@@ -28,8 +28,8 @@ def accelerator(array: Array) -> str:
     ``operational_array`` is rows (D1) x columns (D2) x multipliers of a unit (D3, where there are several). Its
     ``unit_energy`` is ``hu.cost``'s energy of a MAC, ``unit_area`` the unit's area over its multipliers. Above it lie a
     register for each operand (``I1`` is A, ``I2`` is B) in each multiplier and for the sum (``O``) in each unit, the
-    SRAM and the DRAM. Registers cost what is written into them; the sum's is in the price of the unit, save where that
-    was added up from published units. The SRAM's bandwidth is all that the array can take, as ``Array`` has it.
+    SRAM and the DRAM. Registers cost what is written into them; the sum's is in the price of the unit. The SRAM's
+    bandwidth is all that the array can take, as ``Array`` has it.
 
     ZigZag has no place for the scales of blocks, and none for the units that round outputs.
     """

@@ -80,8 +80,33 @@ def test_bad_input(tmp_path: Path) -> None:
         pass
     with pytest.raises(hu.HalfulpError, match="nothing was captured"):
         sample.save(tmp_path / "none.npz")
-    with pytest.raises(hu.HalfulpError, match="there is no file"):
+    with pytest.raises(hu.HalfulpError, match=r"none.npz cannot be read: No such file or directory"):
         load_capture(tmp_path / "none.npz")
     (tmp_path / "other.npz").write_bytes(b"not an archive")
     with pytest.raises(hu.HalfulpError, match=r"other.npz is no .npz file of arrays"):
         load_capture(tmp_path / "other.npz")
+
+
+def test_damaged_captures_are_refused(tmp_path):
+    m = machine("mxfp4/fp32")
+    with m.capture(4) as sample:
+        m.matmul(np.ones((4, 64)), np.ones((64, 4)))
+    sample.save(tmp_path / "run.npz")
+    whole = (tmp_path / "run.npz").read_bytes()
+    refused = 0
+    for i in range(0, len(whole), 7):
+        (tmp_path / "bad.npz").write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
+        try:
+            load_capture(tmp_path / "bad.npz")
+        except hu.HalfulpError:
+            refused += 1
+    assert refused > 100
+    (tmp_path / "short.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(hu.HalfulpError, match=r"short.npz is no .npz file of arrays"):
+        load_capture(tmp_path / "short.npz")
+    stored = dict(np.load(tmp_path / "run.npz"))
+    for change in ({"lengths": np.array(["x"])}, {"datapath": np.array("fp99")}, {"a": None}, {"a_scales": None}):
+        left = {name: array for name, array in (stored | change).items() if array is not None}
+        np.savez(tmp_path / "other.npz", **left)
+        with pytest.raises(hu.HalfulpError, match=r"other.npz is no capture|unknown format 'fp99'"):
+            load_capture(tmp_path / "other.npz")

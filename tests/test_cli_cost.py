@@ -410,7 +410,7 @@ def test_wrong_arguments_get_a_sentence() -> None:
         ("fp16_mul --measured --liberty x.lib --operands bad.json", "bad.json is no .npz file of arrays."),
         ("int8/int32 --measured --liberty x.lib --operands bad.json", "bad.json is no .npz file of arrays."),
         ("int8/int32 --measured --liberty x.lib --operands w.npz", "w.npz is no capture that Machine.capture saved"),
-        ("fp16_mul --measured --liberty x.lib --operands none.npz", "there is no file none.npz"),
+        ("fp16_mul --measured --liberty x.lib --operands none.npz", "none.npz cannot be read: No such file"),
         ("fp16_mul --measured", "--measured needs --liberty FILE"),
     ],
 )

@@ -234,12 +234,19 @@ def test_published_prices_are_of_that_very_unit() -> None:
         hu.cost("fp32", published=True, pipeline=1)
 
 
-def test_where_nothing_is_published_that_is_told() -> None:
-    for unit, node in (("fp16_mul_to_fp32", "45nm"), ("int5/int20", "45nm"), ("fp16/fp32", "7nm")):
+def test_what_is_not_published_is_told() -> None:
+    every = "energy_pj, area_um2, delay_ns, leakage_nw"
+    for unit, node, said in (
+        ("fp16_mul_to_fp32", "45nm", f"no published table here has {every} of fp16_mul_to_fp32"),
+        ("int5/int20", "45nm", f"no published table here has {every} of q5.0/q20.0"),
+        ("fp16_mul", "7nm", "published prices are those of nodes without a cell library, which 7nm has"),
+        ("fp16/fp32", "7nm", "published prices are those of nodes without a cell library, which 7nm has"),
+    ):
         found, plain = hu.cost(unit, node, published=True), hu.cost(unit, node)
-        assert "no published table here has" in found.warnings[-1] and found.energy_pj == plain.energy_pj
+        assert found.warnings[-1].startswith(said) and found.energy_pj == plain.energy_pj
         assert not any("published" in warning for warning in plain.warnings)
-    assert not hu.cost("fp16/fp32", "45nm", published=True).warnings
+    (some,) = hu.cost("fp16/fp32", "45nm", published=True).warnings
+    assert "energy_pj" not in some and "leakage_nw" in some
 
 
 @pytest.mark.parametrize("written", ["7nm", "7", "07nm", "7NM", " 7 nm", "7.0"])

@@ -94,6 +94,10 @@ def test_accelergys_table_says_what_cost_says() -> None:
                 assert all(f"# source: {source}\n" in text for source in price.sources)
 
 
+def test_a_node_has_one_name() -> None:
+    assert {export.record("int8/int32", node)["node"] for node in ("7", "7nm", "07 NM")} == {"7nm"}
+
+
 def test_accelergys_table_is_csv_as_well() -> None:
     text = export.accelergy(export.records(["int8/int32"], ["7nm"]))
     rows = list(csv.DictReader(io.StringIO("".join(t for t in text.splitlines(True) if not t.startswith("#")))))

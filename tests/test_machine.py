@@ -173,17 +173,34 @@ def test_kernels_draw_by_position(name, backend):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [(700, 100, 1000), (300, 50, 785), (100, 80, 900)])
-def test_sums_that_are_rounded_while_cached_draw_as_others_do(shape, threads):
+@pytest.mark.parametrize(
+    ("shape", "random", "cached"),
+    [
+        ((700, 100, 1000), "philox", True),
+        ((700, 100, 1000), "lfsr8:units=7", True),
+        ((2400, 40, 512), "philox", True),  # several panels
+        ((300, 50, 785), "philox", False),  # no few rows are whole groups of random bits
+        ((100, 80, 900), "philox", False),  # shared out by columns
+    ],
+)
+def test_sums_that_are_rounded_while_cached_draw_as_others_do(shape, random, cached, threads, monkeypatch):
     """By parts, in rows of whole groups of random bits, or all at once: result i is rounded with the bits of i."""
     rows, depth, columns = shape
-    m = hu.Machine("q1.7/q16.14/q4.4@RNE/SR8", seed=5, threads=threads)
+    m = hu.Machine("q1.7/q16.14/q4.4@RNE/SR8", seed=5, threads=threads, random=random)
+    places, finish = [], m._finish
+
+    def watched(*args, first=0, **more):
+        places.append(first)
+        return finish(*args, first=first, **more)
+
+    monkeypatch.setattr(m, "_finish", watched)
     rng = np.random.default_rng(0)
     a, b = (hu.quantize(rng.normal(0, 0.3, s), "q1.7") for s in ((rows, depth), (depth, columns)))
     found = m.matmul(a, b).reshape(-1) * 16
     assert m.ledger.ways["BLAS in float64"] or m.ledger.ways["BLAS in float32"]
+    assert (max(places) > 0) == cached
     u = np.zeros(found.size)
-    d = draws(source("philox"), 5, stream(1, Role.OUTPUT))
+    d = draws(source(random), 5, stream(1, Role.OUTPUT))
     backends.backend("cpu", 1).launch("draw", u.size, u, d, 0, target(f("fp64"), hu.SR(8)))
     exact = (a @ b).reshape(-1) * 16
     assert np.array_equal(found, np.clip(np.sign(exact) * np.floor(np.abs(exact) + u), -128, 127))

@@ -2,10 +2,10 @@
 
 A wider unit may be built of less: an accumulator whose range covers all sums needs no shifter for gradual underflow,
 one that holds them exactly no rounding, one that they never leave no saturation, and bits below its last place are not
-added. The product of significands of one bit is taken for one of two bits, which may lie below a range. Mapped on GT2N, e5m10/e7m10 takes
-52.2 um2 and e6m10/e7m10 45.6; e7m7/e7m19 49.4 and e7m7/e8m19 45.1 (the model: 52.3, 43.8; 47.6, 44.0). Where a width
-can do that (exponents, both ends of accumulators of fixed point, trees that round what they may not have to), prices may
-fall, but only with the unit's own counts.
+added. The product of significands of one bit is taken for one of two bits, which may lie below a range. Mapped on GT2N,
+e5m10/e7m10 takes 52.2 um2 and e6m10/e7m10 45.6; e7m7/e7m19 49.4 and e7m7/e8m19 45.1 (the model: 52.3, 43.8; 47.6,
+44.0). Where a width can do that (exponents, both ends of accumulators of fixed point, trees that round what they may
+not have to), prices may fall, but only with the unit's own counts.
 """
 
 from __future__ import annotations

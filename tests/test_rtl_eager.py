@@ -17,7 +17,7 @@ DATAPATHS = """
 fp8_e5m2/e6m5@SR9 fp8_e5m2/e6m5@SR13 e5m2ftz/e6m5ftz@SR11 fp8_e4m3/e6m5@SR10 fp8_e4m3/fp16@SR7 fp8_e5m2/fp16@SR13
 fp8_e4m3/bf16@SR8 bf16@SR8 bf16@SR13 fp16@SR1 fp16@SR11 fp16/fp32@SR16 bf16/fp32@SR8 e8m7ftz/e8m23ftz@SR24
 e4m3ftz/e5m10ftz@SR9 fp6_e3m2/fp16@SR5 fp4_e2m1/fp16@SR6 e5m2sat/e6m5sat@SR12 e4m3fnuz/fp16@SR7 fp16*fp4_e2m1/bf16@SR9
-e5m2/e6m5@SR9:systolic3 fp8_e4m3/e6m5@SR9:tree4 fp8_e5m2/fp16@SR9:blocked4(e6m5@SR7) mxfp4/fp32@SR8
+e5m2/e6m5@SR9:systolic3 fp8_e4m3/e6m5@SR9:tree4 e5m2/e8m5@SR9:tree4 fp8_e5m2/fp16@SR9:blocked4(e6m5@SR7) mxfp4/fp32@SR8
 fp8_e4m3/fp16@SR7:exact4 e4m3/e6m5/e4m3@SR9/SR4 e4m3/e6m5@SR9:product=e4m4@SR3 bf16/e5m2@SR20
 """
 
