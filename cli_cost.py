@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,10 +168,11 @@ def _measured(
     tool = found.whole.tool.split(" (")[0]
     out.print(f"{found.name} on {found.whole.library} ({found.whole.library_digest}), {tool}")
     out.print(f"operands: {said}; {found.whole.vectors} clocks, {found.macs_per_cycle} {found.per} a clock")
+    out.print(found.conditions)
     out.print(f"  area    {found.area_um2:10.4g} um2")
     energy = f"{found.energy_pj:10.4g} pJ per {found.per} with glitches, {found.energy_settled_pj:.4g} without"
     out.print(f"  energy  {energy}")
-    missed = f", {clock:g} ns were asked for" if clock is not None and found.delay_ns > clock else ""
+    missed = f", {clock:g} ns were asked for" if found.clock_met is False else ""
     out.print(f"  delay   {found.delay_ns:10.4g} ns{missed}")
     out.print(f"  leakage {found.whole.leakage_nw:10.4g} nW")
     shares = [{"component": name} | {k: f"{v:.1%}" for k, v in part.items()} for name, part in found.shares().items()]
@@ -277,6 +279,7 @@ def _memory_node(node: str | None) -> str | None:
 
 def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool) -> None:
     """Fits a table, and says how well, and what cannot be priced."""
+    from .emulator.prices import load
     from .emulator.silicon.characterize import read_table
     from .emulator.silicon.designs import designs, find
     from .emulator.silicon.fit import fit_file
@@ -286,6 +289,9 @@ def _fit(table_file: Path, fitted: Path | None, node: str | None, as_json: bool)
         raise HalfulpError("--fit reads a table (.csv) and writes --out FILE.json, which --node takes.")
     node = _memory_node(node)
     known = list(read_table(table_file).designs())
+    if node is None and fitted.exists():  # that of the fit before, if it is one
+        with suppress(HalfulpError):
+            node = load(fitted).header.get("node")
     held = sum(find(name).held for name in known)
     library = fit_file(table_file, fitted, node)
     lacks = [f"{n} of the {len(designs())} designs are not in {table_file}" for n in [len(designs()) - len(known)] if n]

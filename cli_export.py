@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import out
+from .console import err, in_folder, out
 from .emulator.accelerator import Array
 from .emulator.dataflow import DATAFLOWS
 from .emulator.errors import HalfulpError
@@ -57,6 +57,8 @@ def export(
     from .emulator.rtl.design import subject
     from .reports import export as exports
 
+    if target is not None:
+        in_folder(target)
     if target is not None and target.is_dir():
         raise HalfulpError(f"--out is a file to write; {target} is a folder.")
     functions = [text for text in datapaths if isinstance(subject(text), Function)]
@@ -88,4 +90,7 @@ def _accelerator(datapath: str, node: str, given: dict[str, Any]) -> str:
     rows, _, cols = shape.partition("x")
     if not (rows.isdecimal() and cols.isdecimal()):
         raise HalfulpError(f"--array is ROWSxCOLUMNS, as in 16x16, not {shape!r}.")
-    return zigzag.accelerator(Array(int(rows), int(cols), datapath, node=node, **given))  # type: ignore[arg-type]
+    array = Array(int(rows), int(cols), datapath, node=node, **given)  # type: ignore[arg-type]
+    for warning in array.warnings:
+        err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    return zigzag.accelerator(array)

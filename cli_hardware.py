@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Json, Seed, folder, out, print_json
+from .console import Json, Seed, err, folder, out, print_json
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 from .emulator.files import write_atomically
@@ -38,10 +38,12 @@ def rtl(
 
     if simulate and shutil.which("iverilog") is None:
         raise HalfulpError("--simulate needs Icarus Verilog: apt-get install iverilog.")
-    made = design(what, rounding, flags, pipeline, random, eager)
-    folder(out_dir)
-    stimulus = dot_stimulus if isinstance(made.subject, Datapath) else unit_stimulus
-    for name, text in made.files(stimulus(made.subject, vectors, seed, random=made.random)).items():  # type: ignore[arg-type]
+    with err.status(f"generating {what}"):
+        made = design(what, rounding, flags, pipeline, random, eager)
+        folder(out_dir)
+        stimulus = dot_stimulus if isinstance(made.subject, Datapath) else unit_stimulus
+        files = made.files(stimulus(made.subject, vectors, seed, random=made.random))  # type: ignore[arg-type]
+    for name, text in files.items():
         write_atomically(out_dir / name, text)
     verdict = _simulated(made, out_dir) if simulate else None
     if as_json:

@@ -23,6 +23,7 @@ from .plan import Plan
 
 #: Nodes that have a library, and its file in ``silicon/tables``.
 LIBRARIES = {"130nm": "sg13g2", "7nm": "asap7", "2nm": "gt2n"}
+PREDICTIVE = ("7nm", "2nm")  #: whose kits are of no foundry's process
 
 #: Kinds of parts whose carries take the same time a bit.
 _CARRIES = (

@@ -36,6 +36,7 @@ class MeasuredCost:
     operands: str  #: what they were
     whole: Measurement  #: mapped as one module; its totals are those below
     parts: Measurement  #: mapped module by module, for the shares of components
+    clock_ns: float | None = None  #: that it was mapped for; None: for the least area
 
     @property
     def name(self) -> str:
@@ -76,6 +77,17 @@ class MeasuredCost:
         """The same, of transitions between settled values only: a lower bound."""
         return self.whole.energy_settled_pj / self._macs_per_clock
 
+    @property
+    def clock_met(self) -> bool | None:
+        """None: no clock was asked for."""
+        return None if self.clock_ns is None else self.delay_ns <= self.clock_ns
+
+    @property
+    def conditions(self) -> str:
+        """What the numbers hold for."""
+        goal = "the least area" if self.clock_ns is None else f"a clock of {self.clock_ns:g} ns"
+        return f"mapped for {goal}, {self.whole.voltage_v:g} V, the library's corner, no wires"
+
     def shares(self) -> dict[str, dict[str, float]]:
         """Component -> its share of area and energy; instances in a component count with it, ``top`` is the rest."""
         totals: dict[str, dict[str, float]] = {}
@@ -96,6 +108,9 @@ class MeasuredCost:
             "energy_settled_pj": self.energy_settled_pj,
             "delay_ns": self.delay_ns,
             "leakage_nw": self.whole.leakage_nw,
+            "clock_ns": self.clock_ns,
+            "clock_met": self.clock_met,
+            "conditions": self.conditions,
             "macs_per_cycle": self.macs_per_cycle,
             "shares": self.shares(),
             "library": self.whole.library,
@@ -149,7 +164,7 @@ def measured_cost(
         measure_netlist(synthesise(made.verilog, made.name, liberty, clock_ns, hierarchy), stimulus, clock_ns)[0]
         for hierarchy in (False, True)
     )
-    return MeasuredCost(unit, operands, whole, parts)
+    return MeasuredCost(unit, operands, whole, parts, clock_ns)
 
 
 def normal_dots(datapath: Datapath, n_dots: int = 16, length: int = 64, seed: int = 0) -> list[Dot]:

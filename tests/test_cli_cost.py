@@ -184,6 +184,9 @@ def test_a_fit_of_few_designs_says_what_it_lacks(tmp_path: Path, runner) -> None
     assert code == 0 and json.loads(told)["area_um2"] > 0 and json.loads(told)["node"] == "other.json"
     code, told = runner("fp16", "--node", "other.json")
     assert code == 2 and "none of the 3 designs" in told and "has the parts" in told
+    for more, node in (((), None), (("--node", "28"), "28nm"), ((), "28nm")):  # a fit again keeps the node
+        code, told = runner("--fit", "few.csv", "--out", "other.json", *more)
+        assert code == 0 and prices.load(tmp_path / "other.json").header.get("node") == node
     code, told = runner("--fit", "few.csv", "--json")
     assert {"area_um2", "delay_ns"} <= set(json.loads(told)["relative_errors"]) and json.loads(told)["held_out"] == 0
     (tmp_path / "one.csv").write_text(part_of("asap7", "int4/int16").text())
@@ -275,6 +278,9 @@ def test_a_function_unit_is_measured_on_values(tmp_path: Path) -> None:
     unit = hu.function("q4.0_to_q2.0", "SR3")
     values = normal_values(unit, 100)
     assert np.abs(values["a"]).max() > 4 and (normal_values(unit, 100, seed=1)["a"] != values["a"]).all()
+    for clock, met in ((None, None), (0.001, False), (100.0, True)):
+        told = measured_cost(unit, LIBRARIES["gt2n"], values, clock_ns=clock).as_dict()
+        assert (told["clock_ns"], told["clock_met"]) == (clock, met) and "0.7 V" in told["conditions"]
     found = measured_cost(unit, LIBRARIES["gt2n"], values, pipeline=1).as_dict()
     assert found["unit"] == "q4.0_to_q2.0 SR3" and found["energy_is_per"] == "operation"
     assert (

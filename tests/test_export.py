@@ -197,7 +197,7 @@ def test_zigzag_runs_our_accelerator_and_moves_what_the_array_moves(
 
 
 def test_the_command_writes_files_whole(run, tmp_path: Path) -> None:
-    target = tmp_path / "new" / "halfulp_mac.csv"
+    target = tmp_path / "halfulp_mac.csv"
     code, text, _ = run("export", "accelergy", "int8/int32", "bf16/fp32", "--node", "7nm", "--out", str(target))
     assert code == 0 and str(target) in text and list(target.parent.iterdir()) == [target]
     assert target.read_text() == export.accelergy(export.records(["int8/int32", "bf16/fp32"], ["7nm"]))
@@ -228,6 +228,7 @@ def test_the_command_describes_an_accelerator(run) -> None:
         (["accelergy", "posit<16,1>/fp32"], "no commas"),
         (["json", "int8", "fp16_mul"], "datapaths are exported, as fp16/fp32, no function units: fp16_mul."),
         (["json", "int8", "--out", "."], "--out is a file to write; . is a folder."),
+        (["json", "int8", "--out", "nowhere/x.json"], "there is no folder"),
     ],
 )
 def test_bad_input_gets_a_sentence(run, arguments: list[str], sentence: str) -> None:

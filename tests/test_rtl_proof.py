@@ -32,7 +32,9 @@ def prove(units, claim, folder, change=("", ""), eager=False):
     width = text.split("(define-sort |dut_s| () (_ BitVec ")[1].split(")")[0]
     text += f"(declare-const state (_ BitVec {width}))"
     for name, port in ports.items():
-        text += f"(declare-const {name} (_ BitVec {port.size()})) (assert (= {name} (|dut_n {name}| state)))"
+        here = f"(|dut_n {name}| state)"
+        here = f"(ite {here} #b1 #b0)" if port.size() == 1 else here  # Yosys takes one bit for a Boolean
+        text += f"(declare-const {name} (_ BitVec {port.size()})) (assert (= {name} {here}))"
     hardware = list(z3.parse_smt2_string(text))
     operands, at = [ports[s.name] for s in group.inputs], 0
     for f, bits in zip(units, group.fields[:: 2 - eager], strict=True):

@@ -109,7 +109,7 @@ def test_a_yosys_that_writes_nothing_is_noticed(tiny, tmp_path, monkeypatch, cod
 
 def test_a_yosys_that_is_not_there_is_told(tiny, monkeypatch):
     monkeypatch.setenv("YOSYS", "/nonexistent")
-    with pytest.raises(ValueError, match="cannot run Yosys as '/nonexistent': No such file"):
+    with pytest.raises(ValueError, match=r"'/nonexistent' that the environment variable YOSYS names: No such file"):
         synthesise("module m; endmodule", "m", tiny)
 
 

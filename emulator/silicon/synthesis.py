@@ -72,7 +72,9 @@ def _version(command: tuple[str, ...]) -> str:
 
 
 def _cannot_run(command: Sequence[str], error: OSError) -> HalfulpError:
-    return HalfulpError(f"cannot run Yosys as {' '.join(command)!r}: {error.strerror}.")
+    told = " that the environment variable YOSYS names" * bool(os.environ.get("YOSYS"))
+    cure = "pip install 'halfulp[hardware]' brings one"
+    return HalfulpError(f"cannot run Yosys as {' '.join(command)!r}{told}: {error.strerror}; {cure}.")
 
 
 def tool_version() -> str:
