@@ -107,7 +107,7 @@ def unless(later, groups):
 
 
 #: Left to the slow tests: as addition is, or the longest.
-LONG = [("binary8", "sub"), ("fixed8", "div"), ("fixed8", "sub"), ("ue8", "sub")]
+LONG = [(group, op) for group in ("binary8", "fixed8", "ue8") for op in ("sub", "div")]
 
 
 def long(group, operation):
