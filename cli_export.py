@@ -58,9 +58,9 @@ def export(
     from .reports import export as exports
 
     if target is not None:
+        if target.is_dir():
+            raise HalfulpError(f"--out is a file to write; {target} is a folder.")
         in_folder(target)
-    if target is not None and target.is_dir():
-        raise HalfulpError(f"--out is a file to write; {target} is a folder.")
     functions = [text for text in datapaths if isinstance(subject(text), Function)]
     if functions:
         raise HalfulpError(f"datapaths are exported, as fp16/fp32, no function units: {', '.join(functions)}.")
