@@ -30,7 +30,7 @@ from .emulator.orders import (
     two_stage,
 )
 from .emulator.random import LFSR
-from .emulator.rounding import RNA, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
+from .emulator.rounding import RNA, RND, RNE, RTN, RTO, RTP, RTZ, SR, Rounding
 from .emulator.scoreboard import Scoreboard
 from .emulator.technology import Technology
 from .kernels.arrays import add, decode, div, encode, fma, mul, rem, sqrt, sub
@@ -48,6 +48,7 @@ __all__ = [
     "LFSR",
     "RISCV",
     "RNA",
+    "RND",
     "RNE",
     "RTN",
     "RTO",

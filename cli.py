@@ -113,7 +113,7 @@ def _codes(text: str) -> list[dict[str, str]]:
 def quantize(
     values: Annotated[list[str], typer.Argument(help="Decimal numbers, nan or inf; taken exactly, rounded once.")],
     fmt: Annotated[str, typer.Option("--format", help="Destination format.")],
-    rounding: Annotated[str, typer.Option(help="RNE RNA RTZ RTP RTN RTO or SR<k>.")] = "RNE",
+    rounding: Annotated[str, typer.Option(help="RNE RNA RND RTZ RTP RTN RTO or SR<k>.")] = "RNE",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -72,7 +72,7 @@ class Format(StrEnum):
 RoundingOption = Annotated[
     str,
     typer.Option(
-        help="RNE RNA RTZ RTP RTN RTO, or SR<k>: then k random bits are a further operand. Also as --rnear-even "
+        help="RNE RNA RND RTZ RTP RTN RTO, or SR<k>: then k random bits are a further operand. Also as --rnear-even "
         "--rnear-maxMag --rminMag --rmax --rmin --rodd, --sr K."
     ),
 ]

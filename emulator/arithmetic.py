@@ -130,6 +130,8 @@ def _increments(rounding: Rounding, negative: bool, odd: bool, rest: int, shift:
             return rest > half or (rest == half and odd)
         case Mode.RNA:
             return rest >= 1 << (shift - 1)
+        case Mode.RND:
+            return rest >= (1 << (shift - 1)) + (not negative)
         case Mode.RTZ:
             return False
         case Mode.RTP:

@@ -10,10 +10,12 @@ from .errors import HalfulpError
 
 
 class Mode(Enum):
-    """Rounding attributes, named as in the field (IEEE 754-2019 section 4.3; RTO: Boldo & Melquiond 2008)."""
+    """Rounding attributes, named as in the field (IEEE 754-2019 section 4.3; RTO: Boldo & Melquiond 2008; RND:
+    SystemC's SC_RND_MIN_INF, IEEE 1666)."""
 
     RNE = "RNE"  #: to nearest, ties to even
     RNA = "RNA"  #: to nearest, ties away from zero
+    RND = "RND"  #: to nearest, ties down, toward -infinity
     RTZ = "RTZ"  #: toward zero
     RTP = "RTP"  #: toward +infinity
     RTN = "RTN"  #: toward -infinity
@@ -60,14 +62,14 @@ class Rounding:
             return cls(Mode(str(text).strip().upper()))
         except ValueError:
             raise HalfulpError(
-                f"unknown rounding {text!r}: use RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c with k = 1...32."
+                f"unknown rounding {text!r}: use RNE, RNA, RND, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c with k = 1...32."
             ) from None
 
     def __str__(self) -> str:
         return f"SR{self.random_bits}{'c' if self.corrected else ''}" if self.mode is Mode.SR else self.mode.value
 
 
-RNE, RNA, RTZ, RTP, RTN, RTO = (Rounding(mode) for mode in Mode if mode is not Mode.SR)
+RNE, RNA, RND, RTZ, RTP, RTN, RTO = (Rounding(mode) for mode in Mode if mode is not Mode.SR)
 
 
 def SR(bits: int, corrected: bool = False) -> Rounding:

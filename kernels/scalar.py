@@ -53,8 +53,7 @@ def goes_up(rest: f64, quantum: f64, odd: bool, negative: bool, t: Target, u: f6
         return (rest + places) - places >= quantum * (t.positive_even - u)
     at_even = t.negative_even if negative else t.positive_even
     at_odd = t.negative_odd if negative else t.positive_odd
-    least = quantum * (at_odd if odd else at_even)
-    return rest > t.nothing and (rest > least or (rest == least and (odd or t.nearest_even == 0)))
+    return rest > t.nothing and rest >= quantum * (at_odd if odd else at_even)
 
 
 @device
@@ -149,7 +148,7 @@ def round_odd(x: f64, t: Target, u: f64) -> f64:
 @device
 def settle_mirrored(m: f64, v: f64, t: Target) -> f64:
     """``settle`` of a MIRRORED Target."""
-    over = not m <= t.high or (t.random_bits > 0 and abs(v) > t.clamp)  # SR may leave an infinity clamped below high
+    over = not m <= t.high or (t.nearest_even == 0 and abs(v) > t.clamp)  # clamped infinities that stay below
     z = copysign(t.over_high if over else m, v)
     return t.nan if v != v else z
 

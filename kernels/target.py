@@ -51,9 +51,11 @@ def draws(source: Source, seed: int, stream: int) -> Draws:
 
 _SIGNS_AND_PARITIES = ("positive_even", "positive_odd", "negative_even", "negative_odd")
 _NEVER = 2.0
-_THRESHOLDS = {  # in quanta, by sign and parity
-    Mode.RNE: (0.5,) * 4,  # and a tie goes up only if odd
+_OVER = math.nextafter(0.5, 1.0)  #: where a tie does not go up
+_THRESHOLDS = {  # in quanta, by sign and parity; what reaches them goes up
+    Mode.RNE: (_OVER, 0.5, _OVER, 0.5),
     Mode.RNA: (0.5,) * 4,
+    Mode.RND: (_OVER, _OVER, 0.5, 0.5),
     Mode.RTZ: (_NEVER,) * 4,
     Mode.RTP: (0.0, 0.0, _NEVER, _NEVER),
     Mode.RTN: (_NEVER, _NEVER, 0.0, 0.0),
@@ -62,10 +64,10 @@ _THRESHOLDS = {  # in quanta, by sign and parity
 }
 
 
-def _wide_threshold(mode: Mode, threshold: float, odd: bool) -> int:
+def _wide_threshold(threshold: float) -> int:
     """The same threshold for an integer comparison ``rest + random > threshold``."""
-    if mode is Mode.RNE:
-        return HALF - odd
+    if threshold == _OVER:
+        return HALF
     return max(min(int(threshold * UNIT), UNIT + 1) - 1, 0)
 
 
@@ -119,7 +121,6 @@ def target(
         rules = _float_rules(fmt, conventions, integral)
     rules["quantum"] = max(rules["quantum"], 0) if integral else rules["quantum"]
     k = rounding.random_bits
-    thresholds = _THRESHOLDS[rounding.mode]
     fields: dict[str, Any] = {
         "nearest_even": int(rounding.mode is Mode.RNE),
         "correction": power(52 - k) if rounding.corrected else 0.0,
@@ -137,9 +138,8 @@ def target(
         "precision": fmt.precision,
         **rules,
     }
-    for name, threshold, odd in zip(_SIGNS_AND_PARITIES, thresholds, (False, True) * 2, strict=True):
-        fields[name] = threshold
-        fields[f"wide_{name}"] = _wide_threshold(rounding.mode, threshold, odd)
+    for name, threshold in zip(_SIGNS_AND_PARITIES, _THRESHOLDS[rounding.mode], strict=True):
+        fields[f"wide_{name}"] = _wide_threshold(threshold)
     return Target(**(fields | _grid(fmt, rounding.mode, fields, 52, 1023)))
 
 
@@ -174,15 +174,14 @@ def _lean(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: 
     }
 
 
-def _normals(fields: dict[str, Any], carrier: Any) -> dict[str, Any]:
+def _normals(fields: dict[str, Any], thresholds: dict[str, float], carrier: Any) -> dict[str, Any]:
     """From where on magnitudes round to normal numbers: in modes that draw no random bits, and the fields for SR."""
     normals = {}
     for sign in ("positive", "negative"):
-        threshold, edge = fields[f"{sign}_odd"], carrier(fields["tiny_edge"])
-        if threshold == 0.0:
-            least = np.nextafter(edge, carrier(INFINITY))
-        else:
-            least = edge + carrier(min(threshold, 1.0) * fields["tiny_quantum"])
+        threshold, edge = thresholds[f"{sign}_odd"], carrier(fields["tiny_edge"])
+        least = edge + carrier(min(0.5 if threshold == _OVER else threshold, 1.0) * fields["tiny_quantum"])
+        if threshold in (0.0, _OVER):  # beyond it, not at it
+            least = np.nextafter(least, carrier(INFINITY))
         normals[f"normal_{sign}"] = float(min(least, carrier(fields["min_normal"])))
     scale = power(-np.finfo(carrier).minexp // 2) if fields["min_normal"] < 1.0 else 1.0
     scaled = {name: fields[name] * scale for name in ("tiny_edge", "tiny_quantum")}
@@ -267,7 +266,10 @@ def _grid(fmt: Format, mode: Mode, fields: dict[str, Any], trailing: int, emax: 
         grid["lost"] = (1 << (trailing + 1 - fmt.precision)) - 1
         grid["normal_from"] = int(carrier(power(fmt.emin)).view(word))
         grid["normal_to"] = int(carrier(fmt.max_finite).view(word))
-    return grid | _lean(fmt, mode, fields | grid, trailing, emax) | _normals(fields, carrier)
+    above = dict(zip(_SIGNS_AND_PARITIES, _THRESHOLDS[mode], strict=True))
+    on_carrier = {n: float(np.nextafter(carrier(0.5), carrier(1))) if t == _OVER else t for n, t in above.items()}
+    lean, normals = _lean(fmt, mode, fields | grid, trailing, emax), _normals(fields, above, carrier)
+    return grid | on_carrier | lean | normals
 
 
 def power(exponent: int) -> float:

@@ -14,7 +14,7 @@ import oracle
 SEED = 20240229
 
 #: The deterministic modes, and (rounding, mode, k, r) of every one of them and of SR with every random integer.
-MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO")
+MODES = ("RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO")
 ROUNDINGS = [(hu.Rounding.parse(mode), mode, 0, 0) for mode in MODES]
 ROUNDINGS += [(hu.SR(k), "SR", k, r) for k in (1, 3) for r in range(2**k)]
 

@@ -33,7 +33,7 @@ UBSAN = "-fsanitize=undefined -fno-sanitize-recover=undefined"
 ONE = hu.FixedFormat(2, 0)
 
 
-MODES = [hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
+MODES = [hu.RNE, hu.RNA, hu.RND, hu.RTZ, hu.RTP, hu.RTN, hu.RTO]
 
 
 ALL_MODES = [*MODES, hu.SR(1), hu.SR(8), hu.SR(32), hu.SR(3, corrected=True)]

@@ -26,6 +26,7 @@ MUTATIONS = [
     ("RNE: ties go up always", DEFINITION, "(rest == half and odd)", "rest == half"),
     ("RNE: ties go to odd", DEFINITION, "(rest == half and odd)", "(rest == half and not odd)"),
     ("RNA: ties go down", DEFINITION, "return rest >= 1 << (shift - 1)", "return rest > 1 << (shift - 1)"),
+    ("RND: ties go toward zero", DEFINITION, "(1 << (shift - 1)) + (not negative)", "(1 << (shift - 1)) + 1"),
     (
         "RTZ: rounds up what is above half",
         DEFINITION,
@@ -64,7 +65,7 @@ MUTATIONS = [
         "(pole, fmt, rounding, random, conventions)\n        return Result(code, flags)",
     ),
     ("kernel, RNE: halves the grid", SCALAR, "places = binade(y) * t.grid\n", "places = binade(y) * t.grid * 0.5\n"),
-    ("kernel: ties of RNA go down", SCALAR, "(odd or t.nearest_even == 0))", "odd)"),
+    ("kernel: ties go down", SCALAR, "rest >= quantum * (at_odd", "rest > quantum * (at_odd"),
     ("kernel: sum not folded to odd", SCALAR, "v + step if (inexact and (v & 1) == 0) else v", "v"),
     ("kernel: sign of exact zero sums", SCALAR, "& t.zero_sign\n", "& 0\n"),
     (

@@ -76,6 +76,7 @@ def _increments(part, guard, odd, negative, mode, k, r):
     return {
         "RNE": (part > half) | ((part == half) & odd),
         "RNA": part >= half,
+        "RND": (part > half) | ((part == half) & negative),
         "RTZ": np.zeros_like(inexact),
         "RTP": inexact & ~negative,
         "RTN": inexact & negative,

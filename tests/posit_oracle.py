@@ -64,6 +64,7 @@ def round(x, n, es, mode="RNE", k=0, r=0):
     code = {
         "RNE": lambda: u if x < v or (x == v and u % 2 == 0) else w,
         "RNA": lambda: toward_zero if abs(x) < abs(v) else away,
+        "RND": lambda: u if x <= v else w,
         "RTZ": lambda: toward_zero,
         "RTP": lambda: w,
         "RTN": lambda: u,

@@ -27,7 +27,7 @@ from halfulp.emulator.rtl.testbench import Port, bench, lines
 from halfulp.emulator.rtl.units import Unit
 from halfulp.emulator.rtl.verilog import text as convert
 
-MODES = ("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "SR2", "SR3c")
+MODES = ("RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO", "SR2", "SR3c")
 CHECKED = Counter()  #: of units simulated, vectors (a unit's each) and units proven, for pytest's summary
 SIDE_BY_SIDE = 12  #: units in a simulation: the time that Icarus takes grows as the square of their number
 

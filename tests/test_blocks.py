@@ -65,7 +65,7 @@ SINGLE_SCALE = {
     **{f"msfp{11 + m - 2}": (sign_magnitude(m), 16) for m in range(3, 8)},
 }
 RULES = ["floor", "ceil", "even", "rceil", "amax"]
-MODES = ["RNE", "RNA", "RTZ", "RTP", "RTN", "RTO"]
+MODES = ["RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO"]
 
 
 def round_in(grid, x, mode, k=0, r=0):
@@ -83,6 +83,7 @@ def round_in(grid, x, mode, k=0, r=0):
         i += {
             "RNE": part > half or (part == half and odd),
             "RNA": part >= half,
+            "RND": part > half or (part == half and negative),
             "RTZ": False,
             "RTP": part > 0 and not negative,
             "RTN": part > 0 and negative,

@@ -42,7 +42,7 @@ OPERANDS = [
     "binary6p3se",
 ]
 ACCUMULATORS = ["int32", "q16.24", "q20.20w", "uq24.12", "fp32", "fp64", "e8m13", "fp16", "e5m20ftz", "e8m30", "q8.16"]
-MODES = ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8", "SR3c"]
+MODES = ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "RND", "SR8", "SR3c"]
 
 
 @pytest.mark.parametrize("accumulator", ACCUMULATORS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from halfulp.kernels.evaluate import evaluate
 
-MODES = ["RNE", "RNA", "RTZ", "RTP", "RTN", "RTO"]
+MODES = ["RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO"]
 FIXED = ["q4.4", "q4.4w", "q8.8w", "q8.45w", "uq26.25w", "q-7.9w", "q0.53w", "q4.12", "uq0.8", "q20.-4", "q-2.10"]
 
 

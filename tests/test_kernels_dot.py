@@ -438,7 +438,7 @@ def test_spmv_of_a_matrix_without_entries(dp, backend):
     assert got.tolist() == [0.0] * 3 and not np.signbit(got).any()
 
 
-@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8", "SR3c"])
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "RND", "SR8", "SR3c"])
 @pytest.mark.parametrize(
     ("operand", "accumulator"),
     [("fp16", "fp16"), ("fp8_e4m3", "e5m8"), ("fp8_e5m2", "fp16"), ("e2m3", "e4m9ftz"), ("bf16", "fp32"),
@@ -463,7 +463,7 @@ def test_binary32_carriers_give_the_bits_of_binary64_ones(operand, accumulator, 
         assert wide.carrier is np.float64 and (narrow.carrier is np.float64) == too_narrow
 
 
-@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "SR8"])
+@pytest.mark.parametrize("mode", ["RNE", "RTZ", "RTN", "RTP", "RTO", "RNA", "RND", "SR8"])
 @pytest.mark.parametrize(
     "name",
     ["bf16@{}", "bf16/e8m9@{}", "bf16@{0}:tree", "bf16@{0}:systolic4", "bf16@{0}:product=bf16@{0}",

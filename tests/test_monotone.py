@@ -23,7 +23,7 @@ from halfulp.emulator.prices import LIBRARIES, library
 
 NODES = ("130nm", "45nm", "28nm", "16nm", "7nm", "5nm", "3nm", "2nm")  #: three of which have libraries
 FITTED = ("area_um2", "leakage_nw", "settled_gaussian_pj", "inertial_gaussian_pj", "settled_uniform_pj")
-MODES = ("RNE", "RTZ", "RNA", "RTP", "RTN", "RTO", "SR1", "SR4", "SR13", "SR32", "SR8c")
+MODES = ("RNE", "RTZ", "RNA", "RND", "RTP", "RTN", "RTO", "SR1", "SR4", "SR13", "SR32", "SR8c")
 Pair = tuple[str, str, str]  #: what grows, the smaller unit, the larger
 
 

@@ -74,6 +74,7 @@ class Reference:
         away = {
             "RNE": delta > Fraction(1, 2) or (delta == Fraction(1, 2) and not even),
             "RNA": delta >= Fraction(1, 2),
+            "RND": delta > Fraction(1, 2) or (delta == Fraction(1, 2) and x < 0),
             "RTZ": False,
             "RTP": delta > 0 and x > 0,
             "RTN": delta > 0 and x < 0,
@@ -134,7 +135,7 @@ def test_projection_follows_the_report(fields):
     for fmt, saturate in ((hu.format(name), False), (hu.format(name + "sat"), True)):
         for x in points:
             datum = Unpacked(Kind.INFINITY, x < 0) if abs(x) == INF else exact(x)
-            for i, mode in enumerate(("RNE", "RNA", "RTZ", "RTP", "RTN", "RTO", "SR")):
+            for i, mode in enumerate(("RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO", "SR")):
                 k, r = (2, (abs(x.numerator) + i) % 4) if mode == "SR" else (0, 0)
                 wanted = reference.project(x, mode, saturate, k, r)
                 found = round_pack(datum, fmt, hu.SR(k) if k else hu.Rounding.parse(mode), r)

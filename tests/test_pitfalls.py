@@ -507,7 +507,7 @@ def test_sr_with_enough_bits_is_unbiased():
 # ------------------------------------------------------------------------------------------- one value, many paths
 
 
-@pytest.mark.parametrize("rounding", ["RNE", "RNA", "RTZ", "RTP", "RTN", "RTO"])
+@pytest.mark.parametrize("rounding", ["RNE", "RNA", "RND", "RTZ", "RTP", "RTN", "RTO"])
 @pytest.mark.parametrize("name", ["fp16", "e4m3fn", "e3m2ftz", "q4.4", "q4.4w", "fp32", "fp64"])
 def test_scalar_and_vector_paths_agree(name, rounding):
     """The bits of an element do not depend on its position, on what stands beside it, on strides or on threads."""

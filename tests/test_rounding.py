@@ -8,7 +8,7 @@ import pytest
 from halfulp.emulator.arithmetic import exact, round_pack
 from halfulp.emulator.rounding import Mode
 
-BUILT_IN = {"RNE": hu.RNE, "RNA": hu.RNA, "RTZ": hu.RTZ, "RTP": hu.RTP, "RTN": hu.RTN, "RTO": hu.RTO}
+BUILT_IN = {"RNE": hu.RNE, "RNA": hu.RNA, "RND": hu.RND, "RTZ": hu.RTZ, "RTP": hu.RTP, "RTN": hu.RTN, "RTO": hu.RTO}
 
 
 @pytest.mark.parametrize("name", cases.MODES)
@@ -60,7 +60,7 @@ def test_a_rounding_parses_to_itself(rounding):
     ["", "RN", "nearest", "RNE8", "RNZ", "SR-1", "SR()", "SR(bits=)", "SR8.5", "SR 8 8", "SR(8", "RNE RTZ", None, 3],
 )
 def test_unknown_names_are_refused_and_the_known_ones_listed(text):
-    with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c"):
+    with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RND, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c"):
         hu.Rounding.parse(text)
 
 
@@ -120,9 +120,10 @@ def test_a_datapaths_text_form_fills_in_what_is_left_out():
 
 
 def test_rounding_constants_and_orders_are_what_their_names_say():
-    assert [str(r) for r in (hu.RNE, hu.RNA, hu.RTZ, hu.RTP, hu.RTN, hu.RTO, hu.SR(4))] == [
+    assert [str(r) for r in (hu.RNE, hu.RNA, hu.RND, hu.RTZ, hu.RTP, hu.RTN, hu.RTO, hu.SR(4))] == [
         "RNE",
         "RNA",
+        "RND",
         "RTZ",
         "RTP",
         "RTN",

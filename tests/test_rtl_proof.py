@@ -173,6 +173,7 @@ def goes_up(rounding, above, gap, odd, negative, random):
     return {
         "RNE": lambda: z3.Or(z3.UGT(2 * above, gap), z3.And(2 * above == gap, odd)),
         "RNA": lambda: z3.UGE(2 * above, gap),
+        "RND": lambda: z3.Or(z3.UGT(2 * above, gap), z3.And(2 * above == gap, negative)),
         "RTZ": lambda: z3.BoolVal(False),
         "RTP": lambda: z3.And(above != 0, z3.Not(negative)),
         "RTN": lambda: z3.And(above != 0, negative),

@@ -85,6 +85,8 @@ class RoundInteger(Part):
                     up = half & (below | kept[0])
                 case Mode.RNA:
                     up = half & (below | ~negative)
+                case Mode.RND:
+                    up = half & below
                 case Mode.RTZ:
                     up = negative & inexact
                 case Mode.RTP:

@@ -33,9 +33,10 @@ def increment(rounding: Rounding, sign: Value, odd: Value, fraction: Value, stic
             drawn_on = drawn_on + (below[-1] & (any_bit(below[:-1]) | sticky | drawn_on[0]))
         return (drawn_on + random)[k:].any()
     rest = any_bit(fraction) | sticky
-    if mode in (Mode.RNE, Mode.RNA):
-        half = fraction[-1]
-        return half if mode is Mode.RNA else half & (any_bit(fraction[:-1]) | sticky | odd)
+    if mode in (Mode.RNE, Mode.RND):
+        return fraction[-1] & (any_bit(fraction[:-1]) | sticky | (odd if mode is Mode.RNE else sign))
+    if mode is Mode.RNA:
+        return fraction[-1]
     if mode is Mode.RTO:
         return rest & ~odd
     if mode in (Mode.RTP, Mode.RTN):
