@@ -51,8 +51,32 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_blas_lock = threading.Lock()  #: BLAS has one number of threads for all
 _blas_controller = lru_cache(maxsize=1)(ThreadpoolController)  # it looks for libraries when it is made
+
+
+class LoneBlas:
+    """BLAS on the calling thread only, as long as anybody is in ``with lone_blas``: it has one number of threads for
+    all, and to change it takes some 20 microseconds."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  #: of its number of threads
+        self._count = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self._count:
+                self._limit = _blas_controller().limit(limits=1, user_api="blas")
+            self._count += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self._count -= 1
+            if not self._count:
+                self._limit.restore_original_limits()
+
+
+lone_blas = LoneBlas()
 
 
 @lru_cache(maxsize=1024)
@@ -132,7 +156,7 @@ class Backend:
         grain : cut at multiples of it.
         """
         if runs_at_once(rows, depth, columns):
-            with _blas_lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
+            with lone_blas.lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
                 part(slice(0, rows), slice(0, columns))
             return
         count, each = (columns, rows) if across else (rows, columns)
@@ -142,7 +166,7 @@ class Backend:
             cut = slice(begin, end)
             part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
-        with _blas_lock, _blas_controller().limit(limits=1, user_api="blas"):
+        with lone_blas:
             self.share(run, count, depth * each // _BLAS_SPEED, grain=grain, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:

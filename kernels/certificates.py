@@ -1,9 +1,10 @@
 """Certificates: when a BLAS call gives the very bits of a datapath, because nothing is ever rounded.
 
 The operands' values are multiples of 2^qa and 2^qb, so that every product and every partial sum, in whatever order, is
-a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, which is N such units. Where binary32 or binary64
-and the accumulator hold all multiples of that unit up to N, every step is exact in both, and in every rounding mode.
-What must hold is checked here, on exact integers, against the formats' largest magnitudes, or the data's own.
+a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, or than the largest sum of |a| over a row times
+max|b|, which is N such units. Where binary32 or binary64 and the accumulator hold all multiples of that unit up to N,
+every step is exact in both, and in every rounding mode. What must hold is checked here, on exact integers, against the
+formats' largest magnitudes, or the data's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from ..emulator.alignment import alignment_quantum
 from ..emulator.blocks import exponents
@@ -21,7 +24,11 @@ from ..emulator.orders import Fused, TwoStage
 from ..emulator.rounding import Mode
 from .paths import BINARY32, BINARY64
 
+if TYPE_CHECKING:
+    from .operands import Operand
+
 _TYPES = {"float32": BINARY32, "float64": BINARY64}  #: of BLAS, the cheaper one first
+_FEW = 4  #: lines that are looked at before all are
 
 
 class Certificate(NamedTuple):
@@ -31,11 +38,13 @@ class Certificate(NamedTuple):
     reason: str
 
 
-def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: float) -> Certificate:
+def certificate(
+    datapath: Datapath, length: int, largest_a: float, largest_b: float, most: int | None = None
+) -> Certificate:
     """The certificate for dot products of ``length`` terms whose operands have at most these magnitudes.
 
     length : K. largest_a, largest_b : max|a| and max|b|, values of the datapath's formats, or the infinity or NaN that
-    is among them. Exact: nothing is estimated.
+    is among them. most : units that no sum exceeds, if the operands tell less. Exact: nothing is estimated.
 
     The caller sees to it that the operands are values of the datapath's formats, and that a zero result becomes +0.
     """
@@ -48,6 +57,7 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
     low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
     unit = low_a + low_b
     n = length * _units(largest_a, low_a) * _units(largest_b, low_b)
+    n = n if most is None else min(n, most)
     said = f"sums of {length} products are at most {_power(n)} times 2^{unit}"
     for accumulator, rounding in datapath.accumulators:
         lacking = _lacks(accumulator, n, unit)
@@ -68,10 +78,41 @@ def certificate(datapath: Datapath, length: int, largest_a: float, largest_b: fl
 @lru_cache(maxsize=1024)
 def certificate_of_all(datapath: Datapath, length: int) -> Certificate:
     """The certificate for any operands at all, which need not be looked at; of formats without infinities and NaNs."""
-    tops = [
-        max(abs(fmt.min_finite), fmt.max_finite) for fmt in (datapath.a, datapath.b) if isinstance(fmt, FixedFormat)
-    ]
-    return certificate(datapath, length, *tops) if len(tops) == 2 else Certificate(None, "some may not be finite")
+    if not all(isinstance(fmt, FixedFormat) for fmt in (datapath.a, datapath.b)):
+        return Certificate(None, "some may not be finite")
+    return certificate(datapath, length, *_tops(datapath))
+
+
+def _tops(datapath: Datapath) -> tuple[float, float]:
+    """The largest magnitudes of its operands' formats."""
+    a, b = (max(abs(fmt.min_finite), fmt.max_finite) for fmt in (datapath.a, datapath.b))
+    return a, b
+
+
+def certificate_of_sums(datapath: Datapath, x: Operand, y: Operand) -> Certificate | None:
+    """That of binary32 where one in binary64 holds for any numbers of the formats, by what the rows of x, (M, K), or
+    the columns of y, (K, N), really add up to; None if it is none. A few are looked at first."""
+    tops, limits, others = _limits_of_sums(datapath)
+    for lines, limit, other, fmt in zip((x.values, y.values.T), limits, others, (datapath.a, datapath.b), strict=True):
+        some = lines[len(lines) // 2 :][:_FEW]
+        if limit and np.abs(some).sum(axis=1).max() <= limit:
+            total = float(np.abs(lines).sum(axis=1).max())  # exact as long as it is in the limit
+            if total <= limit:
+                units = max(_units(total, exponents(fmt)[0]), 1)
+                found = certificate(datapath, lines.shape[1], *tops, units * other)
+                return found if found.dtype == "float32" else None
+    return None
+
+
+@lru_cache(maxsize=256)
+def _limits_of_sums(datapath: Datapath) -> tuple[tuple[float, float], tuple[float, ...], tuple[int, ...]]:
+    """The largest magnitudes of a datapath's operands; what a sum of those of a, and of b, may be for binary32 to hold
+    its products with any of the other; and those others' units."""
+    top_a, top_b = tops = _tops(datapath)
+    low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
+    others = _units(top_b, low_b), _units(top_a, low_a)
+    limits = tuple((1 << BINARY32.precision) // n * 2.0**q for n, q in zip(others, (low_a, low_b), strict=True))
+    return tops, limits, others
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:

@@ -59,7 +59,7 @@ from .subset import (
 )
 from .wide import div_wide, mac_wide, round_exact, sqrt_wide
 
-NATIVE, ODD, WIDE = map(int, Path)
+NATIVE, ODD, WIDE = map(int, list(Path)[:3])
 CHUNK = 1024
 WORK = 1024  #: results of a chunk in contractions, which hold several numbers for each
 MARGIN = 512  #: numbers that random fractions may take beyond those, drawn in whole groups
@@ -214,9 +214,15 @@ def convert(begin: i64, end: i64, x: f64s, out: f64s, flags: i64s, flagged: i64,
 
 
 @device_call
-def exact_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, t: Target) -> None:
-    """s[i] = the exact result folded to odd."""
-    if op == ADD:
+def exact_chunk(n: i64, op: i64, x: f64s, y: f64s, z: f64s, s: f64s, folds: bool, t: Target) -> None:
+    """s[i] = the exact result, where it ``folds`` to odd."""
+    if op == FMA and not folds:
+        for i in range(n):
+            s[i] = like(z[i], 0.0) + like(x[i], 0.0) * like(y[i], 0.0)
+    elif op == ADD and not folds:
+        for i in range(n):
+            s[i] = like(x[i], 0.0) + like(y[i], 0.0)
+    elif op == ADD:
         for i in range(n):
             s[i] = add_odd(like(x[i], 0.0), like(y[i], 0.0), t)
     elif op == SUB:
@@ -353,9 +359,9 @@ def compute(
             native_chunk(n, op, xs, ys, zs, outs)
         elif path == ODD and op == CONVERT and flagged == 0:
             round_chunk(n, xs, outs, us, t)
-        elif path == ODD:
+        elif path != WIDE:
             ss = s[begin : begin + n]
-            exact_chunk(n, op, xs, ys, zs, ss, t)
+            exact_chunk(n, op, xs, ys, zs, ss, path == ODD, t)
             if flagged != 0:
                 round_flag_chunk(n, ss, outs, fs, us, t)
                 operand_flags(n, op, xs, ys, zs, ss, fs, False, flagged > 1)

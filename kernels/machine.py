@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -29,7 +29,7 @@ from .convolution import Bias, convolve, patches_of, refuse_blocks, spread, unfo
 from .events import Events
 from .observation import observe
 from .operands import Entrance, Operand, converted, numbers, shape_of
-from .paths import FP64, ONE, Op, convert_path, mac_path
+from .paths import FP64, ONE, Op, convert_path, lone_path, mac_path
 from .products import Draw, Way, multiply, way_of
 from .quantize import quantize
 from .sparse import enter_rows, lengths_of, multiply_rows
@@ -101,12 +101,14 @@ class Machine:
         self.ledger = Ledger() if ledger is None else ledger
         self.calls = 0
         self._captures: list[Capture] = []
+        self._dots: dict[int, Mapping[Operation, int]] = {}  #: what a dot product of a length takes
         for fmt in (dp.accumulator, dp.output, dp.product or dp.output):
             target(fmt, RNE)  # refuses what arrays cannot carry
         for operand in (dp.a, dp.b):
             if not isinstance(operand, (BlockFormat, PositFormat)):
                 target(operand, RNE)
         plan(dp, 1, False)  # refuses what kernels cannot add
+        self._target, self._path = target(dp.output, dp.output_rounding), convert_path(dp.output, dp.output_rounding)
         for rounding in (dp.rounding, dp.output_rounding, dp.operand_rounding, dp.product_rounding):
             if rounding is not None and rounding.random_bits:
                 self.source.random_bits(self.seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
@@ -477,7 +479,7 @@ class Machine:
     def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False, first: int = 0) -> Any:
         """Accumulators, of the results from ``first`` on -> outputs: times the tensor scales, rounded once."""
         dp, operands = self.datapath, [self.backend.array(sums)]
-        path, how = convert_path(dp.output, dp.output_rounding), Op.CONVERT
+        path, how = self._path, Op.CONVERT
         if outer != 1.0:
             operands.append(self.backend.array([outer]))
             path, how = mac_path(dp.accumulator, FP64, ONE, dp.output, dp.output_rounding), Op.MUL
@@ -485,8 +487,8 @@ class Machine:
             if out is not sums:
                 out[...] = sums
             return out
-        t, drawn = target(dp.output, dp.output_rounding), self._draws(Role.OUTPUT)
-        return compute(self.backend, how, operands, t, path, drawn, out, alone=alone, first=first)
+        drawn = self._draws(Role.OUTPUT)
+        return compute(self.backend, how, operands, self._target, path, drawn, out, alone=alone, first=first)
 
     def _room(self, sums: Any, *operands: Any) -> Any:
         """An array for the outputs: that of the sums, if it is of their type."""
@@ -552,8 +554,8 @@ class Machine:
         kind = self._kind(dp.output, *([v for v in operands if v.ndim] or operands))
         kind = kind if all(map(fits_binary32, formats)) else np.float64  # plain numbers take the arrays' type
         operands = tuple(self.backend.array(v, kind) for v in operands)
-        t = target(dp.output, dp.output_rounding)
-        path = mac_path(*formats, dp.output, dp.output_rounding)
+        t = self._target
+        path = lone_path(*formats, dp.output, dp.output_rounding)
         spread = math.prod(shape) > 1
         flat = tuple(
             (v if v.shape == shape or (spread and v.size == 1) else xp.array(xp.broadcast_to(v, shape))).reshape(-1)
@@ -568,7 +570,9 @@ class Machine:
             capture.offer(count, lambda i: tuple(map(self.backend.to_host, operands(i))))  # type: ignore[arg-type,return-value]
 
     def _count_dots(self, dots: int, length: int) -> None:
-        for operation, times in dot_operations(self.datapath, length).items():
+        if length not in self._dots:
+            self._dots[length] = dot_operations(self.datapath, length)
+        for operation, times in self._dots[length].items():
             self.ledger.count(operation, dots * times)
 
     def _move(self, x: Operand, y: Operand, results: int) -> None:

@@ -47,8 +47,12 @@ class Operand:
     @property
     def T(self) -> Operand:
         if self.codes is None:
-            return replace(self, values=self.values.T)
+            return self.holding(self.values.T)
         return replace(self, values=self.values.T, codes=self.codes.T, axis=self.values.ndim - 1 - (self.axis or 0))
+
+    def holding(self, values: Any) -> Operand:
+        """The same format's operand of other values, whose largest magnitude is no larger."""
+        return Operand(values, self.fmt, self.top, self.outer, self.codes, self.axis)
 
     def __repr__(self) -> str:
         return f"<{' x '.join(map(str, self.shape)) or 'one'} of {alias(self.fmt)}, held>"
@@ -76,7 +80,7 @@ class Operand:
     def __getitem__(self, index: Any) -> Operand:
         if self.codes is not None:
             raise HalfulpError(f"an operand in {alias(self.fmt)} is not cut: its parts are not in whole blocks.")
-        return replace(self, values=self.values[index])
+        return self.holding(self.values[index])
 
 
 class Survey(NamedTuple):

@@ -17,11 +17,12 @@ from .target import fits_float, has_kernels, target, target32
 
 
 class Path(IntEnum):
-    """Three ways to the same bits."""
+    """Ways to the same bits."""
 
     NATIVE = 0  #: the processor's own binary64 operation, where the destination is fp64 with RNE
     ODD = 1  #: binary64 result folded to odd with its exact error, then one rounding
     WIDE = 2  #: 119-bit integers; always right
+    EXACT = 3  #: ODD where binary64's result never has an error
 
 
 class Op(IntEnum):
@@ -94,6 +95,15 @@ def mac_path(
     product = of_a[1] + of_b[1] + 1
     fits = product_is_exact(a, b, carrier, (of_a, of_b)) and high <= carrier.emax - 3 and low >= 1 - carrier.emax
     return Path.ODD if fits and _fits_odd(result, rounding, flags, max(high, product) + 1, carrier) else Path.WIDE
+
+
+def lone_path(a: Format, b: Format, c: Format, result: Format, rounding: Rounding) -> Path:
+    """``mac_path`` of one a * b + c, or EXACT, where binary64 holds all bits of every sum there may be."""
+    path, (low, high) = mac_path(a, b, c, result, rounding), exponents(c)
+    (low_a, high_a), (low_b, high_b) = exponents(a), exponents(b)
+    width = max(high, high_a + high_b + 1) + 2 - min(low, low_a + low_b)
+    exact = path is Path.ODD and width <= 53 and rounding.mode is not Mode.RTN  # which gives sums of 0 another sign
+    return Path.EXACT if exact else path
 
 
 def div_path(a: Format, b: Format, result: Format, rounding: Rounding, flags: bool = False) -> Path:

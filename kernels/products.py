@@ -11,7 +11,7 @@ import numpy as np
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
 from .backends import GRAIN, Backend, Work, runs_across, runs_at_once
-from .certificates import Certificate, certificate, certificate_of_all
+from .certificates import Certificate, certificate, certificate_of_all, certificate_of_sums
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
 from .loops import FIELDS
@@ -25,6 +25,8 @@ _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _LOOKED = 16  #: products from which on it is worth to look at an operand's number again
 _FEW_ROWS = 64  #: results are finished while they are cached if so few rows are whole groups of random bits
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
+#: Multiplications, and those for each number of the operands, from which on it is worth to add up their numbers.
+_SUMMED, _SUMMED_EACH = 1 << 22, 32
 
 
 Finish = Callable[[Any, int], None]  #: takes a run of accumulators' sums, the first of which is at a place
@@ -61,6 +63,12 @@ class Way(NamedTuple):
         return f"the {self.plan.ways}: {self.certificate.reason}."
 
 
+def worth_a_look(x: Operand, y: Operand) -> bool:
+    """Whether to look at all numbers of a product's operands takes little of its own time."""
+    multiplications = x.values.size * y.values.shape[1]
+    return multiplications >= max(_SUMMED, _SUMMED_EACH * (x.values.size + y.values.size))
+
+
 def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend, columns: int | None = None) -> Way:
     """How the product x y of matrices (M, K) and (K, N) is computed; columns : N, where y is of another shape."""
     length, narrow = x.values.shape[1], backend.name == "cpu"
@@ -72,6 +80,8 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend, columns
     tops = (x.largest(backend), y.largest(backend)) if narrow and not found.dtype else ()
     if tops:  # these very numbers may be smaller
         found = certificate(datapath, length, *tops)
+    if found.dtype == "float64" and not tops and columns is None and worth_a_look(x, y):
+        found = certificate_of_sums(datapath, x, y) or found
     if found.dtype:
         return Way("blas", found)
     if tops and datapath.order == Exact() and all(map(math.isfinite, tops)) and not datapath.in_blocks:

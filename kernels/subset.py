@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import types
 from numba.core.caching import NullCache
 from numba.extending import intrinsic
@@ -64,6 +64,19 @@ COMPILED: dict[str, Any] = {}  #: kernels as Numba compiles them
 CALLED: set[str] = set()  #: device functions that are called rather than inlined
 
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}  # no fastmath, ever: it would change bits
+
+
+def _prefer_long_vectors() -> None:
+    """Lets LLVM use vectors of 512 bits, from the processors on that do not slow down for them (those with VBMI2, from
+    Ice Lake on; LLVM keeps to 256 there): a third faster in rounding. Of Numba as a whole, unless its owner has chosen
+    its features (NUMBA_CPU_FEATURES), or already compiled with it; no result depends on it."""
+    features = binding.get_host_cpu_features()
+    chosen: Any = numba.config
+    if chosen.CPU_FEATURES is None and features.get("avx512vbmi2"):
+        chosen.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
+
+
+_prefer_long_vectors()
 
 
 @cache

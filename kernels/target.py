@@ -39,11 +39,13 @@ UNIT = 1 << 62  #: one quantum, as ``wide`` counts the cut-off part
 HALF = 1 << 61
 
 
-@lru_cache(maxsize=1024)
 def draws(source: Source, seed: int, stream: int) -> Draws:
     """The Draws of a random source."""
-    if not isinstance(source, LFSR):
-        return Draws(seed, stream, 0)
+    return _of_registers(source, seed, stream) if isinstance(source, LFSR) else Draws(seed, stream, 0)
+
+
+@lru_cache(maxsize=1024)
+def _of_registers(source: LFSR, seed: int, stream: int) -> Draws:
     units = 1 << 40 if source.units is None else source.units
     first = source.stride * (seed << 40 | stream) * units % ((1 << source.width) - 1)
     return Draws(seed, stream, source.width, source.polynomial, units, source.stride, source.clocks, source.seed, first)

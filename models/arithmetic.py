@@ -25,6 +25,7 @@ class Machines:
 
     def __init__(self, precision: Precision, arithmetic: Arithmetic, layer: str) -> None:
         self.precision, self.layer, self.time = precision, layer, (-1, -1)
+        self._rate: tuple[float, Operand] | None = None
         shift = 0 if arithmetic.training else _TESTING
 
         def machine(datapath: Datapath, role: str, unit: int, on_inexact: str = "error") -> Machine:
@@ -41,6 +42,12 @@ class Machines:
             machine(Datapath(datapath.output, rounding=datapath.output_rounding), role, _VECTOR + i)
             for i, (role, datapath) in enumerate((("forward", precision.forward), ("grad_input", precision.grad_input)))
         )
+
+    def rate(self, value: float) -> Operand:
+        """A number as the first operand of updates; held from step to step, unless it is rounded at random."""
+        if self._rate is None or self._rate[0] != value or self.update.datapath.operand_rounding.random_bits:
+            self._rate = value, self.update.hold(value, self.update.datapath.a)
+        return self._rate[1]
 
     def begin(self, seed: int, time: tuple[int, int]) -> None:
         """Random bits depend on the run's seed, the layer, and step and batch, not on what went before."""
@@ -71,6 +78,7 @@ class Arithmetic:
         self.ledgers = {role: Ledger() for role in ROLES}
         self.clock, self._time = Clock(), (0, 0)
         self._machines: dict[tuple[str, Precision], Machines] = {}
+        self._last: dict[str, Machines] = {}  #: by layer
 
     def begin(self, clock: Clock, batch: int = 0) -> None:
         """A step begins; of inference, which is at one step, a batch."""
@@ -87,9 +95,10 @@ class Arithmetic:
     def at(self, layer: str) -> Machines:
         """The machines of a layer, at this step."""
         precision = self.policy.at(layer, self.clock)
-        found = self._machines.get((layer, precision))
-        if found is None:
-            found = self._machines[layer, precision] = Machines(precision, self, layer)
+        found = self._last.get(layer)
+        if found is None or found.precision is not precision:
+            found = self._machines.get((layer, precision)) or Machines(precision, self, layer)
+            self._last[layer] = self._machines[layer, precision] = found
         found.begin(self.seed, self._time)
         return found
 

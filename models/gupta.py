@@ -47,7 +47,7 @@ def fixed(integer_bits: int, fraction_bits: int) -> str:
 
 @dataclass(frozen=True)
 class Scheme:
-    """⟨IL, FL⟩ of what is stored, and how it is rounded there: "SR"; "RN", to nearest, ties down (their §3); or "float"."""
+    """⟨IL, FL⟩ of what is stored, and how it is rounded there: "SR"; "RN", to nearest and ties down; or "float"."""
 
     rounding: str = "SR"
     fraction: int = 14  #: FL of weights and updates

@@ -10,7 +10,6 @@ datapath, on the host, and rounded once into the format that activations, or gra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,11 +66,11 @@ def _extended(x: Operand, machine: Machine) -> Any:
     if not isinstance(rows, Operand):  # to be cut into blocks
         return xp.hstack([rows, xp.ones((len(rows), 1))])
     ones = xp.full((len(rows.values), 1), machine.one, rows.values.dtype)
-    return replace(rows, values=xp.hstack([rows.values, ones]), top=None)
+    return Operand(xp.hstack([rows.values, ones]), rows.fmt, None)
 
 
 def reshaped(x: Operand, *shape: int) -> Operand:
-    return replace(x, values=x.values.reshape(shape))
+    return x.holding(x.values.reshape(shape))
 
 
 def he(rng: np.random.Generator, inputs: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -65,8 +65,8 @@ class Optimiser:
             direction, rate = load(p.gradient, machine, machine.datapath.b), rate / batch
         else:
             direction = self._directed(p, p.gradient, machines, batch, clock)
-        back = machine.hold(-rate, machine.datapath.a)
-        p.value = machine.fma(back, direction, load(p.value, machine, machine.datapath.accumulator), held=True)
+        weights = load(p.value, machine, machine.datapath.accumulator)
+        p.value = machine.fma(machines.rate(-rate), direction, weights, held=True)
 
     def _directed(self, p: Parameter, given: Operand, machines: Machines, batch: int, clock: Clock) -> Operand:
         """The direction as an operand of the update. What is kept is read and written; how it is computed, in binary64

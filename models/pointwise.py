@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,13 @@ class ReLU(Layer):
     """max(x, 0): exact in every format."""
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
-        y = replace(x, values=run.backend.xp.maximum(x.values, 0.0))
+        y = x.holding(run.backend.xp.maximum(x.values, 0.0))
         self.saved = (y,)
         return y
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         (y,) = self.saved
-        return replace(dy, values=_where(y.values > 0.0, dy.values))
+        return dy.holding(_where(y.values > 0.0, dy.values))
 
 
 class GELU(Layer):

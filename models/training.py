@@ -12,6 +12,7 @@ from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
 from ..emulator.names import scalar_format
+from ..kernels.backends import lone_blas
 from ..kernels.operands import Operand
 from ..kernels.paths import FP64
 from .arithmetic import Arithmetic
@@ -238,6 +239,10 @@ class Trainer:
 
     def _step(self, rows: np.ndarray, clock: Clock) -> tuple[float, int]:
         """Loss, and how many samples were right."""
+        with lone_blas:
+            return self._learn(rows, clock)
+
+    def _learn(self, rows: np.ndarray, clock: Clock) -> tuple[float, int]:
         data, recipe, network, run = self.data, self.recipe, self.result.network, self.run
         run.begin(clock)
         store(network, recipe.policy, clock, run.backend)

@@ -21,7 +21,8 @@ _LENGTHS = {
     "cnn": (((8, None), (15, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
     "cifar": (((1, 200), (4, None), (30, None)), ((1, 200), (2, 2000), (30, None))),
 }
-#: Where there are few steps, larger weights to begin with, smaller layers and steps: of the DNN with --quick, and of digits.
+#: Where there are few steps, larger weights to begin with; smaller layers and rates: of the DNN with --quick, and of
+#: digits.
 _SMALL = {"dnn": {"hidden": 100, "sigma": 0.1, "rate": 0.1}, "cnn": {"sigma": 0.1}, "cifar": {}}
 _MANY = 10_000  #: inputs that digits have not
 

@@ -60,7 +60,8 @@ def test_a_rounding_parses_to_itself(rounding):
     ["", "RN", "nearest", "RNE8", "RNZ", "SR-1", "SR()", "SR(bits=)", "SR8.5", "SR 8 8", "SR(8", "RNE RTZ", None, 3],
 )
 def test_unknown_names_are_refused_and_the_known_ones_listed(text):
-    with pytest.raises(hu.HalfulpError, match=r"unknown rounding .*RNE, RNA, RND, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c"):
+    said = r"unknown rounding .*: use RNE, RNA, RND, RTZ, RTP, RTN, RTO, or SR<k>, SR<k>c"
+    with pytest.raises(hu.HalfulpError, match=said):
         hu.Rounding.parse(text)
 
 
