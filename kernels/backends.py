@@ -147,13 +147,11 @@ class Backend:
         columns: int,
         across: bool,
         converts: bool = False,
-        grain: int = 8,
     ) -> None:
         """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
         BLAS's own threads would be waiting, busily, for its next call while the kernels run; only large products are
         theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut.
-        grain : cut at multiples of it.
         """
         if runs_at_once(rows, depth, columns):
             with lone_blas.lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
@@ -167,7 +165,7 @@ class Backend:
             part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
         with lone_blas:
-            self.share(run, count, depth * each // _BLAS_SPEED, grain=grain, parts=parts)
+            self.share(run, count, depth * each // _BLAS_SPEED, grain=8, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""

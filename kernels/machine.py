@@ -466,13 +466,14 @@ class Machine:
             return self._finish(sums, out, outer), events
 
         def finish(part: Any, place: int) -> None:
+            if dp.output.has_negative_zero:
+                part += 0.0
             self._finish(part, out[place : place + part.size], alone=True, first=place)
 
         way = self._way(dp, x, y)
         self.ledger.ways[way.name] += x.values.size * y.values.shape[1]
         by_parts = finish if dp.output != dp.accumulator and outer == 1.0 else None
-        draws = bool(dp.output_rounding.random_bits)
-        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=by_parts, draws=draws):
+        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=by_parts):
             self._finish(sums, out, outer)
         return out, None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
-from .backends import GRAIN, Backend, Work, runs_across, runs_at_once
+from .backends import Backend, Work, runs_across, runs_at_once
 from .certificates import Certificate, certificate, certificate_of_all, certificate_of_sums
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
@@ -23,7 +23,7 @@ from .tiles import TILE_COLUMNS, TILE_ROWS
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _LOOKED = 16  #: products from which on it is worth to look at an operand's number again
-_FEW_ROWS = 64  #: results are finished while they are cached if so few rows are whole groups of random bits
+_FEW_ROWS = 32  #: of results, that a thread has at least where they are shared out for being finished while cached
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 #: Multiplications, and those for each number of the operands, from which on it is worth to add up their numbers.
 _SUMMED, _SUMMED_EACH = 1 << 22, 32
@@ -108,12 +108,10 @@ def multiply(
     first: int = 0,
     pitch: int | None = None,
     finish: Finish | None = None,
-    draws: bool = False,
 ) -> bool:
     """The accumulators' sums of x y, at out[first + i * pitch + j]; those places are the elements' numbers, too.
 
-    finish : may be handed them all instead, while they are cached; it has been if True is returned. draws : it draws
-        random bits, and is quick where it is handed whole groups of them.
+    finish : may be handed them all instead, while they are cached, zeros of any sign; it has been if True is returned.
     """
     (rows, depth), columns = x.values.shape, y.values.shape[1]
     pitch = columns if pitch is None else pitch
@@ -125,11 +123,11 @@ def multiply(
         _by_kernel(*matrices, out, backend, draw, way.plan, (first, pitch, 1))
         return False
     parts = list(panels(rows, depth, columns, most=_SLICED_PANEL if way.slicing else _BLAS_PANEL))
-    across = runs_across(rows, columns)
     height, width = parts[0].shape
-    grain = GRAIN // math.gcd(columns, GRAIN) if draws else 1  #: rows of a whole group of random bits
-    in_runs = (first, pitch, width) == (0, columns, columns) and not (across or runs_at_once(height, depth, width))
-    in_runs &= grain <= _FEW_ROWS and (len(parts) == 1 or height % grain == 0)
+    in_runs = finish is not None and way.slicing is None and (first, pitch, width) == (0, columns, columns)
+    in_runs = in_runs and not runs_at_once(height, depth, width)
+    across = runs_across(rows, columns) and not (in_runs and rows >= _FEW_ROWS * backend.threads)
+    in_runs = in_runs and not across
     for panel in parts:
         a, b = x.values[panel.rows], y.values[:, panel.columns]
         place = first + panel.rows.start * pitch + panel.columns.start
@@ -137,8 +135,8 @@ def multiply(
         if way.slicing:
             target[...] = add_slices(datapath, a, b, way.slicing, backend, draw.accumulator, place, pitch)
         else:
-            _by_blas(a, b, target, way.certificate.dtype, backend, across, finish if in_runs else None, place, grain)
-    return in_runs and finish is not None and way.slicing is None
+            _by_blas(a, b, target, way.certificate.dtype, backend, across, finish if in_runs else None, place)
+    return in_runs
 
 
 def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
@@ -156,7 +154,6 @@ def _by_blas(
     across: bool,
     finish: Finish | None,
     place: int,
-    grain: int,
 ) -> None:
     """out = a b by BLAS, zeros positive; or these sums to ``finish``, the first being at ``place``."""
     converts = (b if across else a).dtype != dtype
@@ -170,12 +167,11 @@ def _by_blas(
         held = _typed(x[rows], dtype, "A", backend), _typed(y[:, columns], dtype, "B", backend)
         np.matmul(*held, out=sums)
         if finish:
-            sums += 0.0
             finish(sums.reshape(-1), place + rows.start * out.shape[1])
         else:
             np.add(sums, 0.0, out=target, casting="same_kind")
 
-    backend.blas(part, a.shape[0], a.shape[1], b.shape[1], across, converts, max(8, grain) if finish else 8)
+    backend.blas(part, a.shape[0], a.shape[1], b.shape[1], across, converts)
 
 
 def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:

@@ -90,8 +90,9 @@ class Linear(Layer):
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         """(..., inputs) -> (..., outputs)."""
         m = run.at(self.name).forward
-        y = m.matmul(_extended(x, m), load(self.weight.value, m, m.datapath.b), held=True)
-        self.saved = (x,)
+        rows = _extended(x, m)
+        y = m.matmul(rows, load(self.weight.value, m, m.datapath.b), held=True)
+        self.saved, self._rows = (x,), (rows, m.datapath)
         return reshaped(y, *x.shape[:-1], -1)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
@@ -99,7 +100,10 @@ class Linear(Layer):
         shape, rows = dy.shape, reshaped(dy, -1, dy.shape[-1])
         (x,) = self.saved
         m = machines.grad_weight
-        self.weight.gradient = m.matmul(_extended(x, m).T, load(rows, m, m.datapath.b), held=True)
+        given, before = self._rows  # the same, unless they were converted, or would be in another way
+        same = x.fmt == m.datapath.a == before.a and m.datapath.operand_rounding == before.operand_rounding
+        given = given if same else _extended(x, m)
+        self.weight.gradient = m.matmul(given.T, load(rows, m, m.datapath.b), held=True)
         if self.is_first:
             return None
         m = machines.grad_input
