@@ -13,6 +13,7 @@ from .arithmetic import Flags, exact_product, exact_sum, round_pack
 from .blocks import Block, BlockFormat
 from .errors import HalfulpError
 from .formats import FixedFormat, FloatFormat, Format, Kind, Unpacked
+from .hashing import hashed_once
 from .orders import (
     Blocked,
     Do,
@@ -39,6 +40,7 @@ _GRAMMAR = re.compile(
 )
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Datapath:
     """A multiply-accumulate datapath, described once.

@@ -13,11 +13,13 @@ from typing import Any
 from .blocks import BlockFormat, exponents
 from .datapath import Datapath
 from .formats import Format
+from .hashing import hashed_once
 from .names import scalar_format
 from .orders import Blocked, Do, Exact, Fused, Fusing, Order, Sequential, TwoStage, program
 from .rounding import RNE, Rounding
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Operation:
     """One kind of hardware operation.

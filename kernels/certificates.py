@@ -92,27 +92,28 @@ def _tops(datapath: Datapath) -> tuple[float, float]:
 def certificate_of_sums(datapath: Datapath, x: Operand, y: Operand) -> Certificate | None:
     """That of binary32 where one in binary64 holds for any numbers of the formats, by what the rows of x, (M, K), or
     the columns of y, (K, N), really add up to; None if it is none. A few are looked at first."""
-    tops, limits, others = _limits_of_sums(datapath)
-    for lines, limit, other, fmt in zip((x.values, y.values.T), limits, others, (datapath.a, datapath.b), strict=True):
-        some = lines[len(lines) // 2 :][:_FEW]
-        if limit and np.abs(some).sum(axis=1).max() <= limit:
-            total = float(np.abs(lines).sum(axis=1).max())  # exact as long as it is in the limit
-            if total <= limit:
-                units = max(_units(total, exponents(fmt)[0]), 1)
-                found = certificate(datapath, lines.shape[1], *tops, units * other)
-                return found if found.dtype == "float32" else None
+    found, limits = _limits_of_sums(datapath, x.values.shape[1])
+    for lines, limit in zip((x.values, y.values.T), limits, strict=True):
+        if _sums_to(lines[len(lines) // 2 :][:_FEW], limit) and _sums_to(lines, limit):
+            return found
     return None
 
 
+def _sums_to(lines: np.ndarray, limit: float) -> bool:
+    """Whether no line's magnitudes add up to more; their sums are exact as long as they do not."""
+    return limit > 0.0 and bool(np.abs(lines).sum(axis=1).max() <= limit)
+
+
 @lru_cache(maxsize=256)
-def _limits_of_sums(datapath: Datapath) -> tuple[tuple[float, float], tuple[float, ...], tuple[int, ...]]:
-    """The largest magnitudes of a datapath's operands; what a sum of those of a, and of b, may be for binary32 to hold
-    its products with any of the other; and those others' units."""
-    top_a, top_b = tops = _tops(datapath)
+def _limits_of_sums(datapath: Datapath, length: int) -> tuple[Certificate, tuple[float, float]]:
+    """The certificate of sums of as many units as binary32 holds, and what the magnitudes of a row of A, or of a column
+    of B, may then add up to; 0 if there is none."""
+    most, (top_a, top_b) = 1 << BINARY32.precision, _tops(datapath)
+    found = certificate(datapath, length, top_a, top_b, most)
     low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
     others = _units(top_b, low_b), _units(top_a, low_a)
-    limits = tuple((1 << BINARY32.precision) // n * 2.0**q for n, q in zip(others, (low_a, low_b), strict=True))
-    return tops, limits, others
+    lent = most if found.dtype == "float32" else 0
+    return found, (lent // others[0] * 2.0**low_a, lent // others[1] * 2.0**low_b)
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:

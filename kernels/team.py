@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .subset import compiled
 
-_LOOKS = 1 << 19  #: about 0.2 ms
+_LOOKS = 1 << 22  #: about 1.6 ms
+_YIELDS = 1 << 16  #: looks after which whoever else waits for the processor may have it
 
 
 @intrinsic
@@ -30,12 +32,27 @@ def _read(typing, address):
     return types.int64(types.int64), codegen
 
 
+@intrinsic
+def _give_way(typing):
+    """Let another thread that is ready run on this processor."""
+
+    def codegen(context, builder, signature, args):
+        if not hasattr(os, "sched_yield"):
+            return ir.Constant(ir.IntType(32), 0)
+        kind = ir.FunctionType(ir.IntType(32), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+
+    return types.int32(), codegen
+
+
 @compiled
 def _differs(address: int, seen: int, looks: int) -> bool:
     """Whether the integer at an address differs from ``seen``, after so many looks at most."""
-    for _ in range(looks):  # noqa: SIM110  (Numba's)
+    for i in range(looks):
         if _read(address) != seen:  # type: ignore[call-arg]
             return True
+        if i % _YIELDS == _YIELDS - 1:
+            _give_way()  # type: ignore[call-arg]
     return False
 
 

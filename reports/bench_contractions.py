@@ -17,12 +17,11 @@ from ..emulator.formats import Format
 from ..kernels.blocks import encode_blocks
 from ..kernels.machine import Machine
 from ..kernels.quantize import quantize
-from ..models.data import Dataset
+from ..models import gupta
+from ..models.data import Dataset, digits
 from ..models.gupta import Scheme
-from ..models.networks import Architecture
-from ..models.optimisers import SGD
 from ..models.precision import Precision, Static
-from ..models.training import Recipe, Trainer, parameters
+from ..models.training import Trainer, parameters
 from .bench import Case, Plan, Timed, Trial, timed
 
 DATAPATHS = {  # and what is asked of their products of matrices
@@ -127,21 +126,29 @@ def _sparse(name: str, held: bool, plan: Plan) -> Trial:
 
 
 def _train(name: str, plan: Plan) -> Trial:
-    """Steps of a 784-1000-1000-10 network on 100 images, one after the other, and the same in NumPy's float32."""
-    precision = Scheme().precision if "Gupta" in name else Precision.of(name, name.partition("/")[0])
-    rng, size = np.random.default_rng(0), 100 * _STEPS
-    x, y = rng.integers(0, 256, (size, 784), np.uint8), rng.integers(0, 10, size)
-    data = Dataset("noise", x, y, x[:1], y[:1], (1, 28, 28), 255.0, 10)
-    architecture = Architecture.of("mlp", hidden=(plan.side * 1000 // 1024,) * 2)
-    trainer = Trainer(data, Recipe(architecture, Static(precision), SGD(0.1), 1, 100), plan.threads)
+    """Steps of Gupta et al.'s 784-1000-1000-10 network on 100 images, one after the other, and the same in NumPy's
+    float32; the images are the embedded digits, enlarged."""
+    static = gupta.static(Scheme(), "dnn") if "Gupta" in name else Static(Precision.of(name, name.partition("/")[0]))
+    data, size = _enlarged(100 * _STEPS), plan.side * 1000 // 1024
+    trainer = Trainer(data, gupta.dnn(static, 1, hidden=size), plan.threads)
     weights = [np.array(p.value, np.float32) for p in parameters(trainer.result.network).values()]
-    images = data.inputs(x).astype(np.float32)
+    images, labels = data.inputs(data.train_x).astype(np.float32), data.train_y
+    rate = np.float32(trainer.recipe.optimiser.learning_rate / 100)
 
     def numpys() -> None:
-        for start in range(0, size, 100):
-            numpy_step(weights, images[start : start + 100], y[start : start + 100], np.float32(1e-3))
+        for start in range(0, len(images), 100):
+            numpy_step(weights, images[start : start + 100], labels[start : start + 100], rate)
 
     return Trial(timed(trainer.steps), _STEPS, limited(plan, timed(numpys)), _STEPS)
+
+
+def _enlarged(count: int) -> Dataset:
+    """The embedded digits, again and again, at MNIST's size."""
+    data, places = digits(), np.arange(28) * 8 // 28
+    images = data.train_x.reshape(-1, 8, 8)[:, places][:, :, places].reshape(-1, 784)
+    which = np.arange(count) % len(images)
+    x, y = images[which], data.train_y[which]
+    return Dataset("digits, enlarged", x, y, x[:1], y[:1], (1, 28, 28), data.levels, 10)
 
 
 def numpy_step(weights: list[np.ndarray], x: np.ndarray, labels: np.ndarray, rate: Any) -> None:
