@@ -34,6 +34,7 @@ _GRID = (1 << 31) - 1  #: blocks of a grid, at most
 #: Fewer elementary steps than this are not worth a second thread.
 _SERIAL_WORK = 200_000
 _BLAS_SPEED = 16  #: multiplications of BLAS in the time of such a step
+_ROUNDING = 3  #: steps that a rounding takes
 _LARGE = 1 << 27  #: multiplications of a product that takes BLAS some milliseconds
 _held = threading.local()
 _SUMS = 1 << 17  #: numbers of a part that BLAS works on: they are cached when they are looked at again
@@ -147,11 +148,13 @@ class Backend:
         columns: int,
         across: bool,
         converts: bool = False,
+        finishes: bool = False,
     ) -> None:
         """``part(rows, columns)`` of a product (rows, depth) (depth, columns), each thread calling BLAS for itself.
 
         BLAS's own threads would be waiting, busily, for its next call while the kernels run; only large products are
-        theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut.
+        theirs. across : the columns are shared out, not the rows. converts : the part also converts the operand cut;
+        finishes : it also rounds its results.
         """
         if runs_at_once(rows, depth, columns):
             with lone_blas.lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
@@ -165,7 +168,8 @@ class Backend:
             part(*((slice(0, rows), cut) if across else (cut, slice(0, columns))))
 
         with lone_blas:
-            self.share(run, count, depth * each // _BLAS_SPEED, grain=8, parts=parts)
+            work = depth * each // _BLAS_SPEED + each * (_ROUNDING if finishes else 0)
+            self.share(run, count, work, grain=8, parts=parts)
 
     def work(self, args: tuple[Any, ...]) -> list[Any]:
         """The arguments of a kernel, scratch as the calling thread's arrays."""

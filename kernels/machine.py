@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..emulator.blocks import BlockFormat, Blocks
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import Format, PositFormat
+from ..emulator.formats import FixedFormat, Format, PositFormat
 from ..emulator.ledger import Ledger, Operation, dot_operations
 from ..emulator.names import format as named
 from ..emulator.names import scalar_format
@@ -247,7 +247,7 @@ class Machine:
         self._open("matmul")
         x, y = self._matrices(a, b)
         (m, k), n = x.values.shape, y.values.shape[1]
-        out, events = self._product(x, y, self.datapath, observed)
+        out, events = self._product(x, y, self.datapath, observed, held)
         self._offer(m * n, lambda i: (x.values[i // n], y.values[:, i % n]))
         self._count_dots(m * n, k)
         self._move(x, y, out.size)
@@ -456,10 +456,14 @@ class Machine:
     def _way(self, datapath: Datapath, x: Operand, y: Operand) -> Way:
         return way_of(datapath, x, y, self.backend)
 
-    def _product(self, x: Operand, y: Operand, dp: Datapath, observed: bool = False) -> tuple[Any, Events | None]:
-        """x y in the output format, flat; and the events, if it is observed."""
+    def _product(
+        self, x: Operand, y: Operand, dp: Datapath, observed: bool = False, held: bool = False
+    ) -> tuple[Any, Events | None]:
+        """x y in the output format, flat; and the events, if it is observed. What is held takes the less memory, in
+        fixed point that is rounded from sums: to write it takes as long as to round it."""
         size, outer = len(x.values) * y.values.shape[1], x.outer * y.outer
-        out = self.backend.xp.empty(size, self._kind(dp.output, x.values, y.values))
+        compact = held and isinstance(dp.output, FixedFormat) and dp.output != dp.accumulator
+        out = self.backend.xp.empty(size, self._kind(dp.output, x.values, y.values, compact=compact))
         sums = out if out.dtype == np.float64 or dp.output == dp.accumulator else self.backend.scratch("sums", size)
         if observed:
             events = observe(dp, x, y, sums, self.backend, self._draw())
@@ -479,7 +483,7 @@ class Machine:
 
     def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False, first: int = 0) -> Any:
         """Accumulators, of the results from ``first`` on -> outputs: times the tensor scales, rounded once."""
-        dp, operands = self.datapath, [self.backend.array(sums)]
+        dp, operands = self.datapath, [self.backend.array(sums, _common(sums, out))]
         path, how = self._path, Op.CONVERT
         if outer != 1.0:
             operands.append(self.backend.array([outer]))
@@ -496,10 +500,10 @@ class Machine:
         kind = self._kind(self.datapath.output, *operands)
         return sums if kind is np.float64 else self.backend.xp.empty(sums.size, kind)
 
-    def _kind(self, fmt: Format, *operands: Any) -> Any:
-        """The type of results in a format: float32 if all operands are and it holds them."""
-        single = all(x.dtype == np.float32 for x in operands) and self.backend.name == "cpu"
-        return np.float32 if single and fits_binary32(fmt) else np.float64
+    def _kind(self, fmt: Format, *operands: Any, compact: bool = False) -> Any:
+        """The type of results in a format: float32 if all operands are, or they are ``compact``, and it holds them."""
+        single = compact or all(x.dtype == np.float32 for x in operands)
+        return np.float32 if single and fits_binary32(fmt) and self.backend.name == "cpu" else np.float64
 
     @property
     def one(self) -> float:
@@ -554,7 +558,9 @@ class Machine:
             raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
         kind = self._kind(dp.output, *([v for v in operands if v.ndim] or operands))
         kind = kind if all(map(fits_binary32, formats)) else np.float64  # plain numbers take the arrays' type
-        operands = tuple(self.backend.array(v, kind) for v in operands)
+        direct = op is Op.FMA and self.backend.name == "cpu"  # takes a second factor of float32, a gradient, as it is
+        kinds = [_common(v, v) if direct and v.ndim and i == 1 else kind for i, v in enumerate(operands)]
+        operands = tuple(map(self.backend.array, operands, kinds))
         t = self._target
         path = lone_path(*formats, dp.output, dp.output_rounding)
         spread = math.prod(shape) > 1
@@ -578,6 +584,11 @@ class Machine:
 
     def _move(self, x: Operand, y: Operand, results: int) -> None:
         self.ledger.move(sum(_bits(v.fmt, v.values.size) for v in (x, y)) + _bits(self.datapath.output, results))
+
+
+def _common(given: Any, out: Any) -> type:
+    """The type in which numbers are handed to a kernel: as they are, unless its results are wider."""
+    return np.float32 if given.dtype == out.dtype == np.float32 else np.float64
 
 
 def _bits(fmt: Format | BlockFormat, size: int) -> int:

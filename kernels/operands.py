@@ -63,6 +63,7 @@ class Operand:
         return self.values if self.outer == 1.0 else self.values * self.outer
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        dtype = np.float64 if dtype is None else dtype
         return np.array(self.whole, dtype) if copy else np.asarray(self.whole, dtype)
 
     def largest(self, backend: Backend) -> float:

@@ -171,7 +171,7 @@ def _by_blas(
         else:
             np.add(sums, 0.0, out=target, casting="same_kind")
 
-    backend.blas(part, a.shape[0], a.shape[1], b.shape[1], across, converts)
+    backend.blas(part, a.shape[0], a.shape[1], b.shape[1], across, converts, finish is not None)
 
 
 def _typed(x: Any, dtype: Any, name: str, backend: Backend) -> Any:
