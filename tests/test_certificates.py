@@ -167,6 +167,25 @@ def test_the_ledger_and_the_random_bits_are_those_of_the_kernels(threads):
     assert machine.ledger.ways == {"BLAS in float32": 2 * 8000 + 20} and "by BLAS in float32" in repr(machine.ledger)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_what_lines_add_up_to_certifies_binary32(side, more):
+    """Magnitudes of one operand that add up to 2^9 units, times 2^15 of the other: 2^24, the last that binary32 holds
+    among all the smaller; with one unit more in a single line it does not."""
+    rng = np.random.default_rng(SEED)
+    lines = np.full((128, 256), 2.0**-13)
+    lines[:, -1] = np.where(np.arange(128) == 77, (2.0 + more) * 2.0**-14, 2.0**-14)
+    others = rng.integers(-(1 << 15), 1 << 15, (256, 128)) * 2.0**-14
+    others[:, :2] = -2.0  # times line 77: the largest sum there is
+    others[-1, 1] += 2.0**-14  # and one of an odd number of units, if there is one more
+    a, b = (lines, others) if side == "rows" else (others.T, lines.T)
+    said, found, wanted = both("q2.14/q20.28/q16.28@RNE", a, b)
+    assert said.startswith(f"BLAS in float{64 if more else 32}") and same(found, wanted)
+    assert abs(found).max() == (512 + more) * 2.0**-13
+    if more:  # binary32 would be wrong
+        assert not same((a.astype(np.float32) @ b.astype(np.float32)).astype(float), wanted)
+
+
 def test_random_formats():
     rng = np.random.default_rng(SEED)
     certified = 0

@@ -16,7 +16,7 @@ import pytest
 from halfulp.emulator import arithmetic
 from halfulp.emulator.random import Role
 from halfulp.kernels import backends
-from halfulp.kernels.paths import Op, Path, convert_path, mac_path
+from halfulp.kernels.paths import Op, Path, convert_path, lone_path, mac_path
 from halfulp.kernels.target import target
 from kernel_cases import (
     ALL_MODES,
@@ -295,6 +295,24 @@ def test_all_three_paths_are_taken():
     assert op_path("fma", QUADS[0], hu.RNE) is Path.ODD
     assert op_path("fma", ("fp64",) * 4, hu.RNE) is Path.NATIVE
     assert op_path("fma", ("fp64",) * 4, hu.RTZ) is Path.WIDE
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rounding", ALL_MODES, ids=str)
+def test_sums_without_an_error_are_rounded_as_they_are(rounding, backend):
+    """Formats whose sums binary64 is known to hold, and with one bit more; at their ends and everywhere."""
+    rng, a, machine = np.random.default_rng(SEED), f("q9.16"), backends.backend(backend, 1)
+    for c, path in ((f("q19.32"), Path.EXACT), (f("q20.32"), Path.ODD)):
+        found = lone_path(a, a, c, f("q8.8"), rounding)
+        assert found is (Path.ODD if rounding == hu.RTN else path)
+        x, y, z = (rng.choice([fmt.min_finite, fmt.max_finite, 0.0], 1500) for fmt in (a, a, c))
+        for v, fmt in ((x, a), (y, a), (z, c)):
+            v[500:] = rng.integers(-(2 ** (fmt.bits - 1)), 2 ** (fmt.bits - 1), 1000) * 2.0**fmt.quantum_exponent
+        z[1000:] = np.round(-x[1000:] * y[1000:] + rng.integers(-9, 9, 500) * 2.0**-9, 9)  # sums near ties
+        for op, args in (("fma", (x, y, z)), ("add", (z, x))):
+            u, t = fractions(rounding, x.size, rng), target(f("q8.8"), rounding)
+            fast, wide = (compute(machine, Op[op.upper()], way, args, t, u)[0] for way in (found, Path.WIDE))
+            assert_same_bits(fast, wide)
 
 
 FAR_APART = [

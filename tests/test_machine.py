@@ -179,12 +179,13 @@ def test_kernels_draw_by_position(name, backend):
         ((700, 100, 1000), "philox", True),
         ((700, 100, 1000), "lfsr8:units=7", True),
         ((2400, 40, 512), "philox", True),  # several panels
-        ((300, 50, 785), "philox", False),  # no few rows are whole groups of random bits
-        ((100, 80, 900), "philox", False),  # shared out by columns
+        ((300, 50, 785), "philox", True),  # no few rows are whole groups of random bits
+        ((200, 80, 900), "lfsr8:units=7", True),  # more columns, but rows enough
+        ((20, 80, 900), "philox", False),  # shared out by columns
     ],
 )
 def test_sums_that_are_rounded_while_cached_draw_as_others_do(shape, random, cached, threads, monkeypatch):
-    """By parts, in rows of whole groups of random bits, or all at once: result i is rounded with the bits of i."""
+    """By parts, or all at once: result i is rounded with the bits of i."""
     rows, depth, columns = shape
     m = hu.Machine("q1.7/q16.14/q4.4@RNE/SR8", seed=5, threads=threads, random=random)
     places, finish = [], m._finish

@@ -14,7 +14,7 @@ from halfulp.kernels.backends import Backend
 
 
 def test_all_take_part_again_and_again():
-    for pause in (0.0, 0.002):  # longer than they stay awake
+    for pause in (0.0, 0.005):  # longer than they stay awake
         for _ in range(20):
             seen, gate = set(), threading.Barrier(3)
 
