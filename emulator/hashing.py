@@ -10,7 +10,7 @@ Described = TypeVar("Described", bound=type)
 def hashed_once(described: Described) -> Described:
     """A frozen dataclass whose objects compute their hash once. It is no part of what is pickled: hashes of strings
     differ from process to process."""
-    compute = described.__hash__
+    compute: Any = described.__hash__
 
     def __hash__(self: Any) -> int:
         found = self.__dict__.get("_hash")
