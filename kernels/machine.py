@@ -232,7 +232,8 @@ class Machine:
         Returns
         -------
         (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
-        float64, or float32 where both operands are arrays of it, not blocks, and binary32 holds the output format.
+        float64, or float32 where both operands are arrays of it, not blocks, and binary32 holds the output format; and
+        where fixed point that it holds is rounded from an accumulator, and to be held.
         """
         return self._contract(a, b, held)[0]
 
