@@ -209,7 +209,7 @@ def any_format(rng):
 
 def any_rounding(rng, most=32):
     k = int(rng.integers(1, most + 1))
-    return [*MODES, hu.SR(k), hu.SR(k, corrected=True)][rng.integers(8)]
+    return [*MODES, hu.SR(k), hu.SR(k, corrected=True)][rng.integers(len(MODES) + 2)]
 
 
 def defined_rows(defined, rows, fmt, rounding, random, conventions=RISCV):

@@ -275,7 +275,7 @@ def test_registers_as_a_source_of_random_bits(dp, name, backend):
 def random_rounding(rng):
     if rng.random() < 0.3:
         return hu.SR(int(rng.integers(1, 33)), bool(rng.random() < 0.3))
-    return MODES[rng.integers(0, 6)]
+    return MODES[rng.integers(len(MODES))]
 
 
 def random_order(rng, inner=False):

@@ -38,7 +38,7 @@ e2m1 e3m0 ue2m2 uq2.2 e2m2 e3m1 e2m1fn e2m1ftz e1m2finiteb1 binary5p3se binary5p
 fp6_e3m2 fp6_e2m3 e3m2 e2m3 e4m1 e3m2fn e2m3fnuz e3m2ftz e3m2sat binary6p3se binary6p4uf q3.3 q2.4w uq3.3
 """
 EIGHT_BITS = "fp8_e4m3 fp8_e5m2 e4m3 e3m4 e4m3fnuz e5m2fnuz e4m3ftz binary8p3se binary8p4uf q4.4 q1.7 uq4.4w int8"
-SOME_WIDE = "fp16_fma bf16_mul fp32_add tf32_sub fp64_to_fp32 q4.12_mul q8.8w_add fp32_to_q8.8"
+SOME_WIDE = "fp16_fma bf16_mul q8.8_fma fp32_add tf32_sub fp64_to_fp32 q4.12_mul q8.8w_add fp32_to_q8.8"
 WIDE = "fp16 bf16 tf32 fp32 fp64 e5m10ftz binary16p11se q4.12 q8.8w q16.16 uq8.8"
 
 #: Datapaths of every order.
