@@ -29,6 +29,19 @@ def surveys(monkeypatch):
     return sizes
 
 
+@pytest.mark.parametrize("accumulates", [False, True])
+def test_held_results_in_fixed_point_take_half_the_memory_and_the_same_bits(accumulates):
+    """float32, where sums are rounded into what it holds; as the second factor of an update, too."""
+    dp = hu.Datapath.parse("q2.14/q2.14@RNE" if accumulates else "q2.14/q20.28/q2.14@RNE/SR14")
+    a, b, w = (normal(shape, "q2.14", seed) for seed, shape in enumerate([(90, 40), (40, 70), (90, 70)]))
+    held, plain = hu.Machine(dp).matmul(a, b, held=True), hu.Machine(dp).matmul(a, b)
+    assert held.values.dtype == (np.float64 if accumulates else np.float32) and plain.dtype == np.float64
+    assert_same_bits(np.asarray(held), plain)
+    updates = [hu.Machine("q1.23*q2.14/q2.14@SR16").fma(-0.25, gradient, w) for gradient in (held, plain)]
+    assert updates[0].dtype == np.float64
+    assert_same_bits(*updates)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", DATAPATHS)
 def test_products_of_held_operands_are_those_of_their_arrays(name, backend, surveys):

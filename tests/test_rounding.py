@@ -1,5 +1,6 @@
 """Names of roundings: what is accepted, what comes back, and what is refused with a sentence that helps."""
 
+import pickle
 from fractions import Fraction
 
 import cases
@@ -118,6 +119,15 @@ def test_a_datapaths_text_form_fills_in_what_is_left_out():
             hu.Datapath.parse(wrong)
     with pytest.raises(hu.HalfulpError, match="order 'fused' is none of"):
         hu.Datapath.parse("fp16:fused")
+
+
+def test_a_remembered_hash_is_not_pickled():
+    """Hashes of strings are another process's own."""
+    datapath = hu.Datapath.parse("bf16/fp32@SR8")
+    known = hash(datapath)
+    again = pickle.loads(pickle.dumps(datapath))
+    assert "_hash" in vars(datapath) and "_hash" not in vars(again)
+    assert again == datapath and hash(again) == known
 
 
 def test_rounding_constants_and_orders_are_what_their_names_say():

@@ -10,7 +10,8 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.kernels import team
-from halfulp.kernels.backends import Backend
+from halfulp.kernels.backends import Backend, lone_blas
+from threadpoolctl import threadpool_info
 
 
 def test_all_take_part_again_and_again():
@@ -106,6 +107,16 @@ def test_nested_and_competing_calls_go_on_alone():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_blas_has_its_threads_back():
+    """However ``lone_blas`` is nested, and whatever is raised in it."""
+    threads = lambda: [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]  # noqa: E731
+    before = threads()
+    with pytest.raises(ValueError), lone_blas, lone_blas:
+        assert set(threads()) == {1}
+        raise ValueError
+    assert threads() == before
+
+
 def test_a_forked_process_has_helpers_of_its_own():
     a = hu.quantize(np.random.default_rng(0).standard_normal((200, 200)), "fp16")
     wanted = hu.Machine("fp16", threads=2).matmul(a, a)
