@@ -5,6 +5,7 @@ EPYC with all exceptions masked, result and MXCSR flags read back.
 """
 
 import itertools
+
 import cases
 import halfulp as hu
 import numpy as np
