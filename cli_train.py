@@ -156,7 +156,8 @@ def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, laye
     from .models.precision import Precision, Static, role_of
 
     def parse(text: str) -> Datapath:
-        return Datapath.parse(text if rounding is None or "@" in text else f"{text}@{rounding}")
+        head, colon, rest = text.partition(":")
+        return Datapath.parse(text if rounding is None or "@" in head else f"{head}@{rounding}{colon}{rest}")
 
     if name != "static":
         if name not in POLICIES:
@@ -248,7 +249,7 @@ def _protocol(
 def infer(
     model: Annotated[Path, typer.Argument(help="model.npz of halfulp train --out.")],
     data: Data = None,
-    datapath: Annotated[str | None, typer.Option(help="Datapath of every contraction; default: as trained.")] = None,
+    datapath: Annotated[str | None, typer.Option(help="Datapath of every contraction.")] = None,
     word_length: Annotated[
         int | None, typer.Option(help="Bits: fixed-point formats are found for each layer on calibration inputs.")
     ] = None,

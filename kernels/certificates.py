@@ -1,10 +1,10 @@
 """Certificates: when a BLAS call gives the very bits of a datapath, because nothing is ever rounded.
 
 The operands' values are multiples of 2^qa and 2^qb, so that every product and every partial sum, in whatever order, is
-a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, or than the largest sum of |a| over a row times
-max|b|, which is N such units. Where binary32 or binary64 and the accumulator hold all multiples of that unit up to N,
-every step is exact in both, and in every rounding mode. What must hold is checked here, on exact integers, against the
-formats' largest magnitudes, or the data's own.
+a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, or than the largest norm of a row of A times that of
+a column of B, which is N such units. Where binary32 or binary64 and the accumulator hold all multiples of that unit up
+to N, every step is exact in both, and in every rounding mode. What must hold is checked here, on exact integers,
+against the formats' largest magnitudes, or the data's own; norms with a millionth to spare.
 """
 
 from __future__ import annotations
@@ -89,31 +89,30 @@ def _tops(datapath: Datapath) -> tuple[float, float]:
     return a, b
 
 
-def certificate_of_sums(datapath: Datapath, x: Operand, y: Operand) -> Certificate | None:
-    """That of binary32 where one in binary64 holds for any numbers of the formats, by what the rows of x, (M, K), or
-    the columns of y, (K, N), really add up to; None if it is none. A few are looked at first."""
-    found, limits = _limits_of_sums(datapath, x.values.shape[1])
-    for lines, limit in zip((x.values, y.values.T), limits, strict=True):
-        if _sums_to(lines[len(lines) // 2 :][:_FEW], limit) and _sums_to(lines, limit):
-            return found
+def certificate_of_norms(datapath: Datapath, x: Operand, y: Operand) -> Certificate | None:
+    """That of binary32 where one in binary64 holds for any numbers of the formats, by the norms of the rows of x,
+    (M, K), and the columns of y, (K, N): by Cauchy and Schwarz a dot product, and each of its partial sums, is at most
+    the product of two. None if they are too large; a few are looked at first."""
+    found, limit = _limit_of_norms(datapath, x.values.shape[1])
+    sides = x.values, y.values.T
+    if limit and all(_norms(*(lines[len(lines) // 2 :][:few] for lines in sides)) <= limit for few in (_FEW, None)):
+        return found
     return None
 
 
-def _sums_to(lines: np.ndarray, limit: float) -> bool:
-    """Whether no line's magnitudes add up to more; their sums are exact as long as they do not."""
-    return limit > 0.0 and bool(np.abs(lines).sum(axis=1).max() <= limit)
+def _norms(rows: np.ndarray, columns: np.ndarray) -> float:
+    """The largest squared norm of a row times the largest of a column."""
+    return math.prod(float(np.square(v, dtype=np.float64).sum(axis=1).max()) for v in (rows, columns))
 
 
 @lru_cache(maxsize=256)
-def _limits_of_sums(datapath: Datapath, length: int) -> tuple[Certificate, tuple[float, float]]:
-    """The certificate of sums of as many units as binary32 holds, and what the magnitudes of a row of A, or of a column
-    of B, may then add up to; 0 if there is none."""
-    most, (top_a, top_b) = 1 << BINARY32.precision, _tops(datapath)
-    found = certificate(datapath, length, top_a, top_b, most)
-    low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
-    others = _units(top_b, low_b), _units(top_a, low_a)
-    lent = most if found.dtype == "float32" else 0
-    return found, (lent // others[0] * 2.0**low_a, lent // others[1] * 2.0**low_b)
+def _limit_of_norms(datapath: Datapath, length: int) -> tuple[Certificate, float]:
+    """The certificate of sums of as many units as binary32 holds, and what the squares of two norms may then multiply
+    to, less than a millionth of it, as their sums are rounded; 0 if there is none."""
+    most = 1 << BINARY32.precision
+    found = certificate(datapath, length, *_tops(datapath), most)
+    unit = exponents(datapath.a)[0] + exponents(datapath.b)[0]
+    return found, (most * 2.0**unit) ** 2 * (1 - 1e-6) if found.dtype == "float32" else 0.0
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..emulator.blocks import BlockFormat, Blocks
-from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
-from ..emulator.formats import FixedFormat, Format, PositFormat
-from ..emulator.ledger import Ledger, Operation, dot_operations
+from ..emulator.formats import Format, PositFormat
+from ..emulator.ledger import Operation, dot_operations
 from ..emulator.names import format as named
 from ..emulator.names import scalar_format
-from ..emulator.random import Role, Source, source, stream
-from ..emulator.rounding import RNE, Rounding
-from .backends import backend as make_backend
-from .capture import Capture
-from .compute import compute
-from .contraction import plan
+from ..emulator.random import Role
+from ..emulator.rounding import Rounding
+from .binding import Binding, bits_of
 from .convolution import Bias, convolve, patches_of, refuse_blocks, spread, unfold, window
 from .events import Events
-from .observation import observe
-from .operands import Entrance, Operand, converted, numbers, shape_of
-from .paths import FP64, ONE, Op, convert_path, lone_path, mac_path
-from .products import Draw, Way, multiply, way_of
-from .quantize import quantize
+from .operands import Operand, converted, numbers, shape_of
+from .paths import ONE, Op
+from .products import way_of
 from .sparse import enter_rows, lengths_of, multiply_rows
-from .structs import Draws
-from .target import draws, fits_binary32, target
-
-
-@lru_cache(maxsize=256)
-def _one(datapath: Datapath) -> float:
-    return float(quantize(1.0, datapath.a, datapath.operand_rounding))
-
 
 _INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
-_NAMES = {Role.A: "the first operand", Role.B: "the second operand", Role.C: "the addend"}
 
 
-class Machine:
+class Machine(Binding):
     """Emulated hardware.
 
     Arrays hold *values* in float64 (or float32), exactly representable in their format; ``fmt.encode`` gives codes.
@@ -69,52 +50,6 @@ class Machine:
     on_inexact : ``"error"`` refuses operands that hold what their format does not; ``"quantize"`` rounds them.
     on_nonfinite : ``"allow"``, or ``"error"``: operands with an infinity or a NaN are refused.
     """
-
-    def __init__(
-        self,
-        datapath: Datapath | str,
-        backend: str = "cpu",
-        seed: int = 0,
-        ledger: Ledger | None = None,
-        threads: int | None = None,
-        unit: int = 0,
-        random: Source | str = "philox",
-        on_inexact: str = "error",
-        on_nonfinite: str = "allow",
-    ) -> None:
-        if on_inexact not in ("error", "quantize"):
-            raise HalfulpError(f"on_inexact is 'error' or 'quantize', not {on_inexact!r}.")
-        if on_nonfinite not in ("allow", "error"):
-            raise HalfulpError(f"on_nonfinite is 'allow' or 'error', not {on_nonfinite!r}.")
-        self.on_inexact, self.on_nonfinite = on_inexact, on_nonfinite
-        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 62:
-            raise HalfulpError(f"seed must be an integer in [0, 2**62), not {seed}.")
-        if not isinstance(unit, (int, np.integer)) or not 0 <= unit < 16:
-            raise HalfulpError(f"unit must lie in 0...15, not {unit}.")
-        self.datapath = dp = Datapath.parse(datapath)
-        self.backend = make_backend(backend, threads)
-        self.seed = int(seed)
-        self.unit = unit
-        self.source = source(random)
-        if not isinstance(ledger, Ledger | None):
-            raise HalfulpError(f"ledger must be a halfulp.Ledger, or left out, not {ledger!r}.")
-        self.ledger = Ledger() if ledger is None else ledger
-        self.calls = 0
-        self._captures: list[Capture] = []
-        self._dots: dict[int, Mapping[Operation, int]] = {}  #: what a dot product of a length takes
-        for fmt in (dp.accumulator, dp.output, dp.product or dp.output):
-            target(fmt, RNE)  # refuses what arrays cannot carry
-        for operand in (dp.a, dp.b):
-            if not isinstance(operand, (BlockFormat, PositFormat)):
-                target(operand, RNE)
-        plan(dp, 1, False)  # refuses what kernels cannot add
-        self._target, self._path = target(dp.output, dp.output_rounding), convert_path(dp.output, dp.output_rounding)
-        for rounding in (dp.rounding, dp.output_rounding, dp.operand_rounding, dp.product_rounding):
-            if rounding is not None and rounding.random_bits:
-                self.source.random_bits(self.seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
-
-    def __repr__(self) -> str:
-        return f"Machine({self.datapath.name!r}, backend={self.backend.name!r}, seed={self.seed})"
 
     # ---- rounding ------------------------------------------------------------------------------------------
 
@@ -142,20 +77,6 @@ class Machine:
             self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
         self.ledger.move(array.size * (source.bits + fmt.bits))
         return self._hand_out(out, fmt, held, x)
-
-    @contextmanager
-    def capture(self, n_dots: int = 64, seed: int = 0) -> Iterator[Capture]:
-        """A fair sample of the dot products computed meanwhile, for measuring hardware on their very operands.
-
-        ``with machine.capture(64) as sample: ...`` and then ``sample.save("run.npz")`` (``kernels.capture``). Products
-        of matrices, convolutions and sparse products are sampled, each dot product alike likely.
-        """
-        sample = Capture(self.datapath, n_dots, seed)
-        self._captures.append(sample)
-        try:
-            yield sample
-        finally:
-            self._captures.remove(sample)
 
     def hold(self, x: Any, fmt: Format | BlockFormat | str, axis: int = -1) -> Any:
         """``x`` as an operand in ``fmt`` of any number of calls, which need not look at it again.
@@ -200,7 +121,8 @@ class Machine:
         return self._hand_out(out, dp.output, held, x, y)
 
     def fma(self, x: ArrayLike, y: ArrayLike, z: ArrayLike, held: bool = False) -> Any:
-        """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format."""
+        """x * y + z, broadcast, rounded once into the output format; ``z`` enters through the accumulator format. A
+        datapath with a ``product`` format rounds the product there first."""
         dp = self.datapath
         self._open("fma")
         xs, ys, zs = (
@@ -208,9 +130,15 @@ class Machine:
             self._operand(y, dp.b, Role.B),
             self._operand(z, dp.accumulator, Role.C),
         )
-        out = self._elementwise(Op.FMA, (xs, ys, zs), (dp.a, dp.b, dp.accumulator))
-        self.ledger.count(Operation("mul", dp.a, dp.b, None), out.size)
-        self.ledger.count(Operation("add", dp.accumulator, dp.accumulator, dp.output, dp.output_rounding), out.size)
+        if dp.product is None:
+            out = self._elementwise(Op.FMA, (xs, ys, zs), (dp.a, dp.b, dp.accumulator))
+        else:
+            into = dp.product, dp.product_rounding, Role.PRODUCT
+            products = self._elementwise(Op.MUL, (xs, ys), (dp.a, dp.b, ONE), into)
+            out = self._elementwise(Op.ADD, (products, zs), (dp.product, ONE, dp.accumulator))
+        term, result = dp.product or dp.accumulator, (dp.output, dp.output_rounding)
+        self.ledger.count(Operation("mul", dp.a, dp.b, dp.product, dp.product_rounding), out.size)
+        self.ledger.count(Operation("add", term, dp.accumulator, *result), out.size)
         self.ledger.move(
             xs.size * dp.a.bits + ys.size * dp.b.bits + zs.size * dp.accumulator.bits + out.size * dp.output.bits
         )
@@ -228,12 +156,14 @@ class Machine:
         Parameters
         ----------
         a : (M, K) values in format ``a``. b : (K, N) values in format ``b``. Of block formats also ``Blocks``, along K.
+            Or stacks of as many matrices, (S, M, K) and (S, K, N), each multiplied by its counterpart; a tensor scale
+            is a stack's.
 
         Returns
         -------
-        (M, N) values in the output format, equal code for code to ``emulator.datapath.dot`` of every row and column:
-        float64, or float32 where both operands are arrays of it, not blocks, and binary32 holds the output format; and
-        where fixed point that it holds is rounded from an accumulator, and to be held.
+        (M, N), or (S, M, N), values in the output format, equal code for code to ``emulator.datapath.dot`` of every row
+        and column: float64, or float32 where both operands are arrays of it, not blocks, and binary32 holds the output
+        format; and where fixed point that it holds is rounded from an accumulator, and to be held.
         """
         return self._contract(a, b, held)[0]
 
@@ -247,18 +177,24 @@ class Machine:
         """A product of matrices and, if it is observed, what went on inside."""
         self._open("matmul")
         x, y = self._matrices(a, b)
-        (m, k), n = x.values.shape, y.values.shape[1]
+        (*stack, m, k), n = x.values.shape, y.values.shape[-1]
         out, events = self._product(x, y, self.datapath, observed, held)
-        self._offer(m * n, lambda i: (x.values[i // n], y.values[:, i % n]))
-        self._count_dots(m * n, k)
+
+        def operands(i: int) -> tuple[Any, Any]:
+            place = np.unravel_index(i // n, (*stack, m))
+            return x.values[place], y.values[(*place[:-1], slice(None), i % n)]
+
+        self._offer(out.size, operands)
+        self._count_dots(out.size, k)
         self._move(x, y, out.size)
-        return self._hand_out(out.reshape(m, n), self.datapath.output, held, a, b), events
+        return self._hand_out(out.reshape(*stack, m, n), self.datapath.output, held, a, b), events
 
     def explain(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> str:
         """How ``matmul`` would compute these two, and why so: by BLAS (``kernels.certificates``), or by a kernel."""
         self._open("matmul")
         try:
-            return str(self._way(self.datapath, *self._matrices(a, b)))
+            x, y = (operand.matrices()[0] for operand in self._matrices(a, b))  # of stacks the first
+            return str(way_of(self.datapath, x, y, self.backend))
         finally:
             self.calls -= 1  # draws nothing
 
@@ -289,7 +225,7 @@ class Machine:
         for operation, times in dot_operations(adder, moved.shape[-1]).items():
             if operation.kind != "mul":
                 self.ledger.count(operation, len(out) * times)
-        self.ledger.move(_bits(adder.a, values.size) + _bits(adder.output, out.size))
+        self.ledger.move(bits_of(adder.a, values.size) + bits_of(adder.output, out.size))
         out = self._hand_out(out, adder.output, False, x)
         return float(out[0]) if axis is None else out.reshape(moved.shape[:-1])
 
@@ -340,7 +276,7 @@ class Machine:
         self._offer(sums.size, operands)
         self._count_dots(sums.size, depth)
         self._move(images, kernels, sums.size)
-        self.ledger.move(0 if added is None else _bits(dp.b, len(kernels.values)))
+        self.ledger.move(0 if added is None else bits_of(dp.b, len(kernels.values)))
         shape = (len(images.values), len(kernels.values), geometry.out_height, geometry.out_width)
         out = self._finish(sums, self._room(sums, images.values, kernels.values))
         return self._hand_out(out.reshape(shape), dp.output, held, x, w)
@@ -439,162 +375,11 @@ class Machine:
         self.ledger.move(
             nnz * (dp.a.bits + _INDEX_BITS)
             + (out.size + 1) * _INDEX_BITS
-            + _bits(dp.b, y.values.size)
-            + _bits(dp.output, out.size)
+            + bits_of(dp.b, y.values.size)
+            + bits_of(dp.output, out.size)
         )
         out = self._finish(out, self._room(out, rows.data, y.values))
         return self._hand_out(out, dp.output, held, x)
-
-    def _matrices(self, a: ArrayLike | Blocks, b: ArrayLike | Blocks) -> tuple[Operand, Operand]:
-        """The operands of a matrix product, in their formats."""
-        shapes = [shape_of(v) for v in (a, b)]
-        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][0]:
-            raise HalfulpError(f"matmul needs shapes (M, K) and (K, N), not {shapes[0]} and {shapes[1]}.")
-        entrance, dp = self._entrance(), self.datapath
-        x = entrance.enter(a, dp.a, "A", self._draws(Role.A), -1)
-        return x, entrance.enter(b, dp.b, "B", self._draws(Role.B), 0)
-
-    def _way(self, datapath: Datapath, x: Operand, y: Operand) -> Way:
-        return way_of(datapath, x, y, self.backend)
-
-    def _product(
-        self, x: Operand, y: Operand, dp: Datapath, observed: bool = False, held: bool = False
-    ) -> tuple[Any, Events | None]:
-        """x y in the output format, flat; and the events, if it is observed. What is held takes the less memory, in
-        fixed point that is rounded from sums: to write it takes as long as to round it."""
-        size, outer = len(x.values) * y.values.shape[1], x.outer * y.outer
-        compact = held and isinstance(dp.output, FixedFormat) and dp.output != dp.accumulator
-        out = self.backend.xp.empty(size, self._kind(dp.output, x.values, y.values, compact=compact))
-        sums = out if out.dtype == np.float64 or dp.output == dp.accumulator else self.backend.scratch("sums", size)
-        if observed:
-            events = observe(dp, x, y, sums, self.backend, self._draw())
-            return self._finish(sums, out, outer), events
-
-        def finish(part: Any, place: int) -> None:
-            if dp.output.has_negative_zero:
-                part += 0.0
-            self._finish(part, out[place : place + part.size], alone=True, first=place)
-
-        way = self._way(dp, x, y)
-        self.ledger.ways[way.name] += x.values.size * y.values.shape[1]
-        by_parts = finish if dp.output != dp.accumulator and outer == 1.0 else None
-        if not multiply(dp, x, y, sums, self.backend, self._draw(), way, finish=by_parts):
-            self._finish(sums, out, outer)
-        return out, None
-
-    def _finish(self, sums: Any, out: Any, outer: float = 1.0, alone: bool = False, first: int = 0) -> Any:
-        """Accumulators, of the results from ``first`` on -> outputs: times the tensor scales, rounded once."""
-        dp, operands = self.datapath, [self.backend.array(sums, _common(sums, out))]
-        path, how = self._path, Op.CONVERT
-        if outer != 1.0:
-            operands.append(self.backend.array([outer]))
-            path, how = mac_path(dp.accumulator, FP64, ONE, dp.output, dp.output_rounding), Op.MUL
-        elif dp.output == dp.accumulator:
-            if out is not sums:
-                out[...] = sums
-            return out
-        drawn = self._draws(Role.OUTPUT)
-        return compute(self.backend, how, operands, self._target, path, drawn, out, alone=alone, first=first)
-
-    def _room(self, sums: Any, *operands: Any) -> Any:
-        """An array for the outputs: that of the sums, if it is of their type."""
-        kind = self._kind(self.datapath.output, *operands)
-        return sums if kind is np.float64 else self.backend.xp.empty(sums.size, kind)
-
-    def _kind(self, fmt: Format, *operands: Any, compact: bool = False) -> Any:
-        """The type of results in a format: float32 if all operands are, or they are ``compact``, and it holds them."""
-        single = compact or all(x.dtype == np.float32 for x in operands)
-        return np.float32 if single and fits_binary32(fmt) and self.backend.name == "cpu" else np.float64
-
-    @property
-    def one(self) -> float:
-        """1 as the first operand's format has it: what a bias is the weight of."""
-        return _one(self.datapath)
-
-    # ---- inside --------------------------------------------------------------------------------------------
-
-    def _open(self, operation: str) -> None:
-        """Open a call: it owns the random streams of its number."""
-        self.calls += 1
-        self._operation = operation
-
-    def _draws(self, role: Role) -> Draws:
-        return draws(self.source, self.seed, stream(self.calls, role, self.unit))
-
-    def _draw(self) -> Draw:
-        return Draw(self._draws(Role.ACCUMULATOR), self._draws(Role.PRODUCT))
-
-    def _entrance(self) -> Entrance:
-        quantizes, refuses = self.on_inexact == "quantize", self.on_nonfinite == "error"
-        return Entrance(self.backend, quantizes, refuses, self.datapath.operand_rounding)
-
-    def _hand_out(self, out: Any, fmt: Format, held: bool, *inputs: Any) -> Any:
-        """A result: as an Operand, if it is to be held; else where the inputs are."""
-        if held:
-            return Operand(out, fmt, None)
-        given = (x.values if isinstance(x, Operand) else x for x in inputs)
-        return out if any(self.backend.is_native(x) for x in given) else self.backend.to_host(out)
-
-    def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
-        if fmt == FP64:
-            return array.astype(np.float64)
-        kind = self._kind(fmt, array)
-        t, path, out = target(fmt, rounding), convert_path(fmt, rounding), self.backend.xp.empty(array.size, kind)
-        given = (self.backend.array(array, kind).reshape(-1),)
-        return compute(self.backend, Op.CONVERT, given, t, path, self._draws(role), out).reshape(array.shape)
-
-    def _operand(self, x: ArrayLike, fmt: Format | BlockFormat, role: Role) -> Any:
-        if isinstance(fmt, BlockFormat):
-            raise HalfulpError(f"{self._operation} works on single numbers; {fmt} is a block format.")
-        return self._entrance().enter(x, fmt, _NAMES[role], self._draws(role)).values
-
-    def _elementwise(self, op: Op, operands: tuple[Any, ...], formats: tuple[Format, Format, Format]) -> Any:
-        """``op`` on broadcast operands; ``formats`` are those of its a * b + c."""
-        dp, xp = self.datapath, self.backend.xp
-        try:
-            shape = np.broadcast_shapes(*(v.shape for v in operands))
-        except ValueError:
-            shapes = [str(v.shape) for v in operands]
-            shown = f"{', '.join(shapes[:-1])} and {shapes[-1]}"
-            raise HalfulpError(f"shapes {shown} do not broadcast together.") from None
-        kind = self._kind(dp.output, *([v for v in operands if v.ndim] or operands))
-        kind = kind if all(map(fits_binary32, formats)) else np.float64  # plain numbers take the arrays' type
-        direct = op is Op.FMA and self.backend.name == "cpu"  # takes a second factor of float32, a gradient, as it is
-        kinds = [_common(v, v) if direct and v.ndim and i == 1 else kind for i, v in enumerate(operands)]
-        operands = tuple(map(self.backend.array, operands, kinds))
-        t = self._target
-        path = lone_path(*formats, dp.output, dp.output_rounding)
-        spread = math.prod(shape) > 1
-        flat = tuple(
-            (v if v.shape == shape or (spread and v.size == 1) else xp.array(xp.broadcast_to(v, shape))).reshape(-1)
-            for v in operands
-        )
-        out = xp.empty(math.prod(shape), kind)
-        return compute(self.backend, op, flat, t, path, self._draws(Role.OUTPUT), out).reshape(shape)
-
-    def _offer(self, count: int, operands: Callable[[int], tuple[Any, Any]]) -> None:
-        """Lets captures choose among the dot products of a call."""
-        for capture in self._captures:
-            capture.offer(count, lambda i: tuple(map(self.backend.to_host, operands(i))))  # type: ignore[arg-type,return-value]
-
-    def _count_dots(self, dots: int, length: int) -> None:
-        if length not in self._dots:
-            self._dots[length] = dot_operations(self.datapath, length)
-        for operation, times in self._dots[length].items():
-            self.ledger.count(operation, dots * times)
-
-    def _move(self, x: Operand, y: Operand, results: int) -> None:
-        self.ledger.move(sum(_bits(v.fmt, v.values.size) for v in (x, y)) + _bits(self.datapath.output, results))
-
-
-def _common(given: Any, out: Any) -> type:
-    """The type in which numbers are handed to a kernel: as they are, unless its results are wider."""
-    return np.float32 if given.dtype == out.dtype == np.float32 else np.float64
-
-
-def _bits(fmt: Format | BlockFormat, size: int) -> int:
-    """Bits that so many numbers of a format take, shares of scales rounded up."""
-    return math.ceil(size * fmt.bits_per_element) if isinstance(fmt, BlockFormat) else size * fmt.bits
 
 
 def _reshaped(x: Any, shape: tuple[int, int]) -> Any:

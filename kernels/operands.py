@@ -50,6 +50,22 @@ class Operand:
             return self.holding(self.values.T)
         return replace(self, values=self.values.T, codes=self.codes.T, axis=self.values.ndim - 1 - (self.axis or 0))
 
+    @property
+    def mT(self) -> Operand:
+        """Each matrix of a stack (..., rows, columns) transposed."""
+        codes, axis, last = self.codes, self.axis, self.values.ndim - 1
+        if codes is not None:
+            codes, axis = codes.swapaxes(-1, -2), {last: last - 1, last - 1: last}.get(axis, axis)  # type: ignore[arg-type]
+        return replace(self, values=self.values.swapaxes(-1, -2), codes=codes, axis=axis)
+
+    def matrices(self) -> list[Operand]:
+        """Those of a stack (count, rows, columns); or itself, if it is one matrix."""
+        if self.values.ndim == 2:
+            return [self]
+        codes = [None] * len(self.values) if self.codes is None else self.codes
+        axis = None if self.axis is None else self.axis - 1
+        return [Operand(v, self.fmt, self.top, self.outer, c, axis) for v, c in zip(self.values, codes, strict=True)]
+
     def holding(self, values: Any) -> Operand:
         """The same format's operand of other values, whose largest magnitude is no larger."""
         return Operand(values, self.fmt, self.top, self.outer, self.codes, self.axis)

@@ -11,7 +11,7 @@ import numpy as np
 from ..emulator.datapath import Datapath
 from ..emulator.orders import Exact, Sequential, registers
 from .backends import Backend, Work, runs_across, runs_at_once
-from .certificates import Certificate, certificate, certificate_of_all, certificate_of_sums
+from .certificates import Certificate, certificate, certificate_of_all, certificate_of_norms
 from .contraction import Plan, contiguous, fuses, is_ready, panels, plan, steps_of, transposes, with_least_exponents
 from .fused import LIMBS
 from .loops import FIELDS
@@ -81,7 +81,7 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend, columns
     if tops:  # these very numbers may be smaller
         found = certificate(datapath, length, *tops)
     if found.dtype == "float64" and not tops and columns is None and worth_a_look(x, y):
-        found = certificate_of_sums(datapath, x, y) or found
+        found = certificate_of_norms(datapath, x, y) or found
     if found.dtype:
         return Way("blas", found)
     if tops and datapath.order == Exact() and all(map(math.isfinite, tops)) and not datapath.in_blocks:

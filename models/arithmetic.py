@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.formats import Format
-from ..emulator.ledger import Ledger
+from ..emulator.ledger import Ledger, Operation
 from ..kernels.backends import backend as make_backend
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
@@ -109,13 +110,18 @@ class Arithmetic:
 
 def load(x: Operand, machine: Machine, needed: Format | BlockFormat) -> Any:
     """``x`` as an operand of a machine: converted, and counted, where it is stored in another format. Blocks are made
-    of it when it is multiplied, as they lie along the summed axis."""
+    of it when it is multiplied, as they lie along the summed axis; that is counted here."""
     if isinstance(needed, BlockFormat):
+        assert isinstance(x.fmt, Format)
+        rounding, size = machine.datapath.operand_rounding, x.values.size
+        machine.ledger.count(Operation("round", x.fmt, x.fmt, needed.element, rounding), size)
+        machine.ledger.move(size * x.fmt.bits + math.ceil(size * needed.bits_per_element))
         return x.whole
     assert not isinstance(x.fmt, BlockFormat)
     return machine.load(x, x.fmt, needed, held=True)
 
 
-def rounded(values: np.ndarray, machine: Machine) -> Operand:
-    """Results of a function outside of the datapath, rounded once into what a machine puts out."""
-    return machine.quantize(values, machine.datapath.output, machine.datapath.output_rounding, held=True)
+def rounded(values: np.ndarray, machine: Machine, stored: Any) -> Operand:
+    """Results of a function outside of the datapath, of numbers read in the format ``stored``, rounded once into what a
+    machine puts out."""
+    return machine.quantize(values, machine.datapath.output, machine.datapath.output_rounding, stored, held=True)

@@ -35,7 +35,7 @@ class Embedding(Layer):
     def backward(self, dy: Operand, run: Arithmetic) -> None:
         m, tokens = run.at(self.name).grad_weight, self._tokens.ravel()
         onehot = np.zeros((len(self.table.value.values), len(tokens)))
-        onehot[tokens, np.arange(len(tokens))] = 1.0
+        onehot[tokens, np.arange(len(tokens))] = m.one
         self.table.gradient = m.matmul(onehot, load(reshaped(dy, -1, dy.shape[-1]), m, m.datapath.b), held=True)
 
 
@@ -56,7 +56,7 @@ class Positions(Layer):
         m = run.at(self.name).grad_weight
         count, places, width = dy.shape
         rows = load(reshaped(dy, count, -1), m, m.datapath.b)
-        sums = m.matmul(np.ones((1, count)), rows, held=True)  # over the batch
+        sums = m.matmul(np.full((1, count), m.one), rows, held=True)  # over the batch
         gradient = np.zeros(self.table.value.shape)
         gradient[:places] = run.host(sums).reshape(places, width)
         self.table.gradient = Operand(gradient, sums.fmt, None)
@@ -65,7 +65,7 @@ class Positions(Layer):
 
 class Attention(Layer):
     """softmax(Q K^T / sqrt(d)) V over several heads (Vaswani et al. 2017, arXiv 1706.03762); ``causal``: no place
-    looks ahead. (N, T, width) -> (N, T, width); each head of each sequence is a product of matrices."""
+    looks ahead. (N, T, width) -> (N, T, width); the heads of all sequences are a stack of matrices."""
 
     def __init__(self, width: int, heads: int, rng: np.random.Generator, causal: bool = False) -> None:
         if width % heads:
@@ -81,20 +81,24 @@ class Attention(Layer):
         cut = x.values.reshape(count, places, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         return [Operand(part.reshape(count * self.heads, places, -1), x.fmt, None) for part in cut]
 
+    def _joined(self, heads: Operand) -> Operand:
+        """(N heads, T, d) -> (N, T, width)."""
+        _, places, depth = heads.shape
+        apart = heads.values.reshape(-1, self.heads, places, depth).transpose(0, 2, 1, 3)
+        return Operand(apart.reshape(-1, places, self.heads * depth), heads.fmt, None)
+
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         machines = run.at(self.name)
         m, vector = machines.forward, machines.vector
-        count, places, width = x.shape
+        _, places, width = x.shape
         queries, keys, values = self._cut(self.inward.forward(x, run))
         scale = 1.0 / math.sqrt(width // self.heads)
-        scores = np.stack([run.host(m.matmul(_a(q, m), _b(k.T, m), held=True)) for q, k in _pairs(queries, keys)])
-        scores *= scale
+        scores = run.host(m.matmul(_a(queries, m), _b(keys.mT, m), held=True)) * scale
         seen = np.tri(places, dtype=bool) if self.causal else np.ones((places, places), bool)
-        shares = rounded(softmax(scores, seen), vector)
-        heads = [m.matmul(_a(p, m), _b(v, m), held=True) for p, v in _pairs(shares, values)]
+        shares = rounded(softmax(scores, seen), vector, m.datapath.output)
+        heads = m.matmul(_a(shares, m), _b(values, m), held=True)
         self.saved, self._scale = (queries, keys, values, shares), scale
-        joined = np.stack([run.host(h) for h in heads]).reshape(count, self.heads, places, -1)
-        return self.outward.forward(Operand(_joined(joined), heads[0].fmt, None), run)
+        return self.outward.forward(self._joined(heads), run)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
         machines = run.at(self.name)
@@ -105,19 +109,15 @@ class Attention(Layer):
         count, places, _ = through.shape
         cut = through.values.reshape(count, places, self.heads, -1).transpose(0, 2, 1, 3)
         given = Operand(cut.reshape(count * self.heads, places, -1), through.fmt, None)
-        to_values = [m.matmul(_a(p.T, m), _b(g, m), held=True) for p, g in _pairs(shares, given)]
-        to_shares = np.stack([run.host(m.matmul(_a(g, m), _b(v.T, m), held=True)) for g, v in _pairs(given, values)])
+        to_values = m.matmul(_a(shares.mT, m), _b(given, m), held=True)
+        to_shares = run.host(m.matmul(_a(given, m), _b(values.mT, m), held=True))
         p = run.host(shares)
         slope = p * (to_shares - (to_shares * p).sum(axis=-1, keepdims=True)) * self._scale
-        scores = rounded(slope, vector)
-        to_queries = [m.matmul(_a(s, m), _b(k, m), held=True) for s, k in _pairs(scores, keys)]
-        to_keys = [m.matmul(_a(s.T, m), _b(q, m), held=True) for s, q in _pairs(scores, queries)]
-        parts = [
-            np.stack([run.host(g) for g in part]).reshape(count, self.heads, places, -1)
-            for part in (to_queries, to_keys, to_values)
-        ]
-        joined = np.concatenate([_joined(part) for part in parts], axis=-1)
-        return self.inward.backward(Operand(joined, to_queries[0].fmt, None), run)
+        scores = rounded(slope, vector, m.datapath.output)
+        to_queries = m.matmul(_a(scores, m), _b(keys, m), held=True)
+        to_keys = m.matmul(_a(scores.mT, m), _b(queries, m), held=True)
+        joined = [self._joined(part).values for part in (to_queries, to_keys, to_values)]
+        return self.inward.backward(Operand(run.backend.xp.concatenate(joined, axis=-1), to_queries.fmt, None), run)
 
 
 def _a(x: Operand, machine: Machine) -> Any:
@@ -126,16 +126,6 @@ def _a(x: Operand, machine: Machine) -> Any:
 
 def _b(x: Operand, machine: Machine) -> Any:
     return load(x, machine, machine.datapath.b)
-
-
-def _pairs(x: Operand, y: Operand) -> list[tuple[Operand, Operand]]:
-    return [(x[i], y[i]) for i in range(len(x.values))]
-
-
-def _joined(heads: np.ndarray) -> np.ndarray:
-    """(N, heads, T, d) -> (N, T, width)."""
-    count, _, places, _ = heads.shape
-    return heads.transpose(0, 2, 1, 3).reshape(count, places, -1)
 
 
 def block(width: int, heads: int, rng: np.random.Generator, causal: bool = False) -> Sequential:
@@ -153,11 +143,11 @@ class Mean(Layer):
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         self._shape = x.shape
-        return rounded(run.host(x).mean(axis=1), run.at(self.name).vector)
+        return rounded(run.host(x).mean(axis=1), run.at(self.name).vector, x.fmt)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         spread = np.broadcast_to(run.host(dy)[:, None, :] / self._shape[1], self._shape)
-        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient)
+        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt)
 
 
 class Patches(Layer):

@@ -46,7 +46,8 @@ def calibrated(network: Layer, data: Dataset, inputs: np.ndarray, word: int, out
     for layer in network.walk():
         if isinstance(layer, Linear | Conv2d):
             (seen,) = layer.saved
-            a, b = best_format(seen.values, word), best_format(np.asarray(layer.weight.value), word)
+            a = best_format(np.append(seen.values, 1.0), word)  # the 1 is what the bias is the weight of
+            b = best_format(np.asarray(layer.weight.value), word)
             last = a.fraction_bits + b.fraction_bits
             forward = Datapath.parse(f"{a}*{b}/{FixedFormat(_ACCUMULATOR - last, last)}/{output}")
             layers[layer.name] = Precision(forward, plain.grad_input, plain.grad_weight, plain.update)

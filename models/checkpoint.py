@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ NAME = "model.npz"  #: of the file in a run's folder
 
 
 def fingerprint(data: Dataset) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the data."""
-    sha = hashlib.sha256()
+    """The first 16 hexadecimal digits of the SHA-256 of the data, and of what they are."""
+    sha = hashlib.sha256(repr((data.shape, float(data.levels), data.classes)).encode())
     for array in (data.train_x, data.train_y, data.test_x, data.test_y):
-        sha.update(array.dtype.str.encode() + np.ascontiguousarray(array).tobytes())
+        sha.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()[:16]
 
 
@@ -81,7 +80,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         known = meta["schema"] == SCHEMA
     except OSError as error:
         raise HalfulpError(f"the model {path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive raises what it likes
         raise HalfulpError(f"{path} is no model that halfulp train wrote, or is cut off.") from None
     if not known:
         raise HalfulpError(f"{path} was written by another version of halfulp.")
@@ -110,6 +109,9 @@ def resume(trainer: Trainer, path: Path) -> bool:
     different = [key for key in {**about, **mine} if about.get(key) != mine.get(key)]
     if different:
         raise HalfulpError(f"{path} is of another run ({', '.join(different)} differ): remove it, or write elsewhere.")
+    done, asked = len(meta["epochs"]), trainer.recipe.epochs
+    if done > asked:
+        raise HalfulpError(f"{path} has done {done} epochs, more than the {asked} that are asked for.")
     result = trainer.result
     _fill(result.network, meta, arrays)
     result.epochs = [Epoch(*epoch) for epoch in meta["epochs"]]

@@ -108,6 +108,9 @@ def idx_directory(folder: Path) -> Dataset:
         raise HalfulpError(f"{folder}: training and test images differ in size.")
     shape = (1, *arrays["train_x"].shape[1:])
     classes = int(arrays["train_y"].max()) + 1
+    missing = np.setdiff1d(np.arange(classes), arrays["train_y"])
+    if missing.size:
+        raise HalfulpError(f"{folder}: training labels go up to {classes - 1}, but none is {missing[0]}.")
     if arrays["test_y"].max() >= classes:
         raise HalfulpError(
             f"{folder}: a test label is {arrays['test_y'].max()}, but training's are 0...{classes - 1} only."

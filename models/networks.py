@@ -40,6 +40,8 @@ def lenet(
     padding = 0 if min(shape[1:]) >= 16 else 2
     sides = [((side + 2 * padding - 4) // 2 + 2 * padding - 4) // 2 for side in shape[1:]]
     features = channels[1] * sides[0] * sides[1]
+    if min(sides) < 1:
+        raise HalfulpError(f"two convolutions and poolings leave nothing of images {shape[1:]}: 4 x 4 are needed.")
     named = {
         "image": Reshape(*shape),
         "conv1": Conv2d(shape[0], channels[0], 5, rng, padding=padding, sigma=sigma),
@@ -117,6 +119,8 @@ def vit(
     if channels != 1:
         raise HalfulpError("the vision transformer takes images with one channel.")
     side = side or height // 4
+    if side < 1:
+        raise HalfulpError(f"the vision transformer cuts images into patches: {height} x {broad} pixels are too few.")
     places = (height // side) * (broad // side)
     named: dict[str, Layer] = {
         "patches": Patches(height, broad, side),

@@ -41,13 +41,13 @@ class GELU(Layer):
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         self.saved = (x,)
         values = run.host(x)
-        return rounded(values * sigmoid(1.702 * values), run.at(self.name).vector)
+        return rounded(values * sigmoid(1.702 * values), run.at(self.name).vector, x.fmt)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         values = run.host(self.saved[0])
         s = sigmoid(1.702 * values)
         slope = s + 1.702 * values * s * (1.0 - s)
-        return rounded(run.host(dy) * slope, run.at(self.name).vector_gradient)
+        return rounded(run.host(dy) * slope, run.at(self.name).vector_gradient, dy.fmt)
 
 
 class Flatten(Layer):
@@ -107,7 +107,7 @@ class MaxPool(Layer):
             window += np.where(self._where == n, given, 0.0)
         if s >= self.side:
             return Operand(run.backend.array(dx), dy.fmt, None)
-        return rounded(dx, run.at(self.name).vector_gradient)
+        return rounded(dx, run.at(self.name).vector_gradient, dy.fmt)
 
 
 class AveragePool(Layer):
@@ -115,12 +115,12 @@ class AveragePool(Layer):
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         self._shape = x.shape
-        return rounded(run.host(x).mean(axis=(2, 3)), run.at(self.name).vector)
+        return rounded(run.host(x).mean(axis=(2, 3)), run.at(self.name).vector, x.fmt)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         pixels = self._shape[2] * self._shape[3]
         spread = np.broadcast_to(run.host(dy)[:, :, None, None] / pixels, self._shape)
-        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient)
+        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt)
 
 
 class _Normalise(Layer):
@@ -148,7 +148,7 @@ class _Normalise(Layer):
         self.saved = (x,)
         self._normal, self._scale = normal, scale
         gain, offset = (self._shaped(parameter, values, run) for parameter in (self.gain, self.offset))
-        return rounded(normal * gain + offset, run.at(self.name).vector)
+        return rounded(normal * gain + offset, run.at(self.name).vector, x.fmt)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         machines, given, normal = run.at(self.name), run.host(dy), self._normal
@@ -156,12 +156,12 @@ class _Normalise(Layer):
         for parameter, values in ((self.gain, given * normal), (self.offset, given)):
             axes = tuple(i for i in range(given.ndim) if i != self._features(given))
             total = values.sum(axis=axes)
-            parameter.gradient = rounded(total, weights)
+            parameter.gradient = rounded(total, weights, dy.fmt)
         inner = given * self._shaped(self.gain, given, run)
         axes = self._axes(given)
         about = inner - inner.mean(axis=axes, keepdims=True)
         dx = self._scale * (about - normal * (inner * normal).mean(axis=axes, keepdims=True))
-        return rounded(dx, machines.vector_gradient)
+        return rounded(dx, machines.vector_gradient, dy.fmt)
 
     def _features(self, x: np.ndarray) -> int:
         """The axis of the parameters."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ..emulator.datapath import Datapath
 from ..emulator.errors import HalfulpError
@@ -67,7 +68,12 @@ class Policy:
     """
 
     state: dict[str, Any]
-    goes_by_length: ClassVar[bool] = False  #: what it decides depends on how many steps there are to be
+    goes_by_length: bool = False  #: what it decides depends on how many steps there are to be
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        made = super().__new__(cls)
+        vars(made)["state"] = {}
+        return made
 
     def at(self, layer: str, clock: Clock) -> Precision:
         """The precision of a layer, by its name (``"conv1"``, ``"block2.attention"``)."""
@@ -83,8 +89,9 @@ class Policy:
         """Raises HalfulpError where it speaks of layers that a network has not."""
 
     def describe(self) -> dict[str, Any]:
-        """What it is, JSON-able, for records."""
-        raise NotImplementedError
+        """What it is, JSON-able, for records and checkpoints: its attributes, if it does not say otherwise."""
+        given = {name: value for name, value in vars(self).items() if name != "state"}
+        return {type(self).__name__: json.loads(json.dumps(given, default=str))}
 
 
 @dataclass
@@ -94,7 +101,6 @@ class Static(Policy):
 
     precision: Precision
     layers: Mapping[str, Precision] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
 
     def at(self, layer: str, clock: Clock) -> Precision:
         if not self.layers:
@@ -133,6 +139,10 @@ class Scheduled(Policy):
     def state(self, value: dict[str, Any]) -> None:
         for first, policy in self.phases:
             policy.state = value[str(first)]
+
+    @property
+    def goes_by_length(self) -> bool:  # type: ignore[override]
+        return any(policy.goes_by_length for _, policy in self.phases)
 
     def now(self, clock: Clock) -> Policy:
         return next(policy for first, policy in reversed(self.phases) if first <= clock.epoch)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,8 +149,8 @@ def backward(network: Layer, error: np.ndarray, run: Arithmetic, shape: tuple[in
     network.backward(Operand(error.reshape(shape), FP64, None), run)
 
 
-def check(data: Dataset, recipe: Recipe, network: Layer) -> None:
-    """Refuses what cannot be trained, in a sentence."""
+def check_data(data: Dataset, recipe: Recipe) -> None:
+    """Refuses data that a recipe is not for, in a sentence."""
     if recipe.epochs < 1 or recipe.batch < 1:
         raise HalfulpError("epochs and batch must be positive integers.")
     if data.train_y.ndim > 1 and recipe.architecture.name != "gpt":
@@ -158,6 +159,10 @@ def check(data: Dataset, recipe: Recipe, network: Layer) -> None:
         raise HalfulpError("gpt takes a text: --data FILE.txt.")
     if recipe.batch > len(data.train_x):
         raise HalfulpError(f"batch {recipe.batch} is larger than the training set ({len(data.train_x)}).")
+
+
+def check(recipe: Recipe, network: Layer) -> None:
+    """Refuses what cannot be trained, in a sentence."""
     names = layer_names(network)
     recipe.policy.check(names)
     whole = recipe.mean or recipe.optimiser.keeps or recipe.optimiser.weight_decay
@@ -182,9 +187,11 @@ class Trainer:
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, threads: int | None = None) -> None:
+        check_data(data, recipe)
+        recipe = replace(recipe, policy=copy.deepcopy(recipe.policy))  # what it learns is this run's
         self.data, self.recipe, self.threads = data, recipe, threads
         network = recipe.architecture.build(data, recipe.seed)
-        check(data, recipe, network)
+        check(recipe, network)
         self.run = Arithmetic(recipe.policy, recipe.seed, recipe.backend, threads)
         self.steps_an_epoch = -(-len(data.train_x) // recipe.batch)
         self.result = Training(network, ledgers=self.run.ledgers)
@@ -205,6 +212,8 @@ class Trainer:
         result, clock = self.result, self.clock
         losses, right = self.steps(steps)
         clock = clock._replace(step=clock.step + max(len(losses) - 1, 0))  # the last one
+        if not result.diverged and (broken := self._broken()):
+            result.diverged = Diverged(broken, clock.epoch, clock.step)
         tested = self._test(clock)
         mean = float(np.mean(losses)) if losses else float("nan")
         found = Epoch(clock.epoch, mean, right / self.data.train_y.size, tested)
@@ -274,12 +283,18 @@ class Trainer:
             result.diverged = Diverged(self._culprit(data.test_x[:100]), clock.epoch, clock.step)
         return accuracy(logits, data.test_y)
 
+    def _broken(self) -> str:
+        """Which weights are not finite, if any."""
+        for name, parameter in self.result.parameters.items():
+            if not np.isfinite(np.asarray(self.run.host(parameter.value))).all():
+                return f"the weights {name}"
+        return ""
+
     def _culprit(self, x: np.ndarray) -> str:
         """What is the first not to be finite, on the way forward."""
         network = self.result.network
-        for name, parameter in parameters(network).items():
-            if not np.isfinite(np.asarray(self.run.host(parameter.value))).all():
-                return f"the weights {name}"
+        if broken := self._broken():
+            return broken
         probe = Arithmetic(self.recipe.policy, self.recipe.seed, self.recipe.backend, self.threads, training=False)
         probe.begin(self.run.clock)
         out = entering(self.data, x)

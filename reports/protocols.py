@@ -54,10 +54,10 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
         )
     if full and quick:
         raise HalfulpError("--full and --quick exclude each other.")
-    lengths = _LENGTHS[network][len(data.train_x) >= _MANY]
-    length, limit = lengths[0 if quick else 2 if full else 1]
-    rows = tuple(row for row in gupta.ROWS if row.network == network)
-    small = quick or (network == "cnn" and len(data.train_x) < _MANY)
+    many = len(data.train_x) >= _MANY
+    length, limit = _LENGTHS[network][many][0 if quick else 2 if full else 1]
+    rows = tuple(row for row in gupta.ROWS if row.network == network and row.data in ("", "many" if many else "few"))
+    small = quick or (network == "cnn" and not many)
     options: dict[str, Any] = _SMALL[network] if small else {}
     return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)
 
@@ -91,5 +91,7 @@ def line(record: Record, network: str) -> str:
     says = next(row.says for row in gupta.ROWS if (row.network, row.label) == (network, record.label))
     error = 100 * (1 - record.result["test_accuracy"])
     loss = record.result["loss"]
-    shown = "diverged" if record.result["diverged"] else f"loss {loss:.4f}"
-    return f"  {record.label:<36} test error {error:6.2f} %   {shown:<14} published: {says}"
+    diverged = record.result["diverged"]
+    shown = "diverged" if diverged else f"loss {loss:.4f}"
+    where = f"; {diverged}" if diverged else ""
+    return f"  {record.label:<36} test error {error:6.2f} %   {shown:<14} published: {says}{where}"

@@ -169,21 +169,25 @@ def test_the_ledger_and_the_random_bits_are_those_of_the_kernels(threads):
 
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("side", ["rows", "columns"])
-def test_what_lines_add_up_to_certifies_binary32(side, more):
-    """Magnitudes of one operand that add up to 2^9 units, times 2^15 of the other: 2^24, the last that binary32 holds
-    among all the smaller; with one unit more in a single line it does not."""
-    rng = np.random.default_rng(SEED)
-    lines = np.full((128, 256), 2.0**-13)
-    lines[:, -1] = np.where(np.arange(128) == 77, (2.0 + more) * 2.0**-14, 2.0**-14)
-    others = rng.integers(-(1 << 15), 1 << 15, (256, 128)) * 2.0**-14
-    others[:, :2] = -2.0  # times line 77: the largest sum there is
-    others[-1, 1] += 2.0**-14  # and one of an odd number of units, if there is one more
-    a, b = (lines, others) if side == "rows" else (others.T, lines.T)
+def test_norms_certify_binary32(side, more):
+    """Lines of 256 times 2^8 units: their products are 2^24 units, the last that binary32 holds among all the smaller,
+    but for the last units, which are one less on one side; with one more throughout a single line it does not."""
+    lines, others = np.full((128, 256), 2.0**8), np.full((256, 128), 2.0**8)
+    others[-1] -= 1.0
+    lines[77] += more
+    a, b = (x * 2.0**-14 for x in ((lines, others) if side == "rows" else (others.T, lines.T)))
     said, found, wanted = both("q2.14/q20.28/q16.28@RNE", a, b)
     assert said.startswith(f"BLAS in float{64 if more else 32}") and same(found, wanted)
-    assert abs(found).max() == (512 + more) * 2.0**-13
+    assert abs(found).max() == (256 + more) * 65535 * 2.0**-28
     if more:  # binary32 would be wrong
         assert not same((a.astype(np.float32) @ b.astype(np.float32)).astype(float), wanted)
+
+
+def test_norms_of_numbers_that_float32_does_not_add_up():
+    rows = np.zeros((256, 256), np.float32)
+    rows[:, :3] = 2.0**23, 2.0**23, 1.0
+    found = hu.Machine("uq24.0*uq1.0/q40.0").matmul(rows, np.ones((256, 256), np.float32))
+    assert (found == 2.0**24 + 1).all()
 
 
 def test_random_formats():

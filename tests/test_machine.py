@@ -26,6 +26,7 @@ from kernel_cases import (
     defined_quantize,
     directed_codes,
     dp_id,
+    drawn,
     f,
     random_format,
 )
@@ -460,3 +461,33 @@ def test_exact_products_are_recognised():
         for (x, ux), (y, uy) in itertools.product(xs.items(), ys.items()):
             assert x * y == arithmetic.exact_product(ux, uy).fraction, (str(a), str(b), x, y)
     assert found > 30
+
+
+@pytest.mark.parametrize(
+    "name", ["fp16:product=e5m2@RTZ", "fp32:product=fp32@RNE", "q4.12/q8.24/q4.12@RNE/RTN:product=q4.8@RNA"]
+)
+def test_a_rounded_product_is_rounded_in_fma_too(name):
+    machine, rng = hu.Machine(name), np.random.default_rng(5)
+    dp = machine.datapath
+    x, y = (np.asarray(hu.quantize(rng.normal(size=500), fmt)) for fmt in (dp.a, dp.b))
+    z = np.asarray(hu.quantize(-x * y * rng.choice([1.0, 0.999], 500), dp.accumulator))  # much cancels
+    found = machine.fma(x, y, z)
+    product = hu.mul(x, y, dp.product, dp.product_rounding)
+    assert np.array_equal(found, hu.add(product, z, dp.output, dp.output_rounding))
+    assert not np.array_equal(found, hu.fma(x, y, z, dp.output, dp.output_rounding))
+    kinds = {op.kind: (op.result, n) for op, n in machine.ledger.operations.items()}
+    assert kinds == {"mul": (dp.product, 500), "add": (dp.output, 500)}
+
+
+def test_a_product_rounded_stochastically_draws_as_the_definition_says():
+    machine = hu.Machine("fp16@SR7:product=e5m2@SR4", seed=9)
+    x, y, z = (np.asarray(hu.quantize(np.random.default_rng(i).normal(size=300), "fp16")) for i in range(3))
+    found = machine.fma(x, y, z)
+
+    def defined(i):
+        a, b, c = (arithmetic.exact(float(v[i])) for v in (x, y, z))
+        bits = [drawn(hu.SR(k), 9, role, i) for k, role in ((4, Role.PRODUCT), (7, Role.OUTPUT))]
+        product = arithmetic.mul(a, b, f("e5m2"), hu.SR(4), bits[0])
+        return arithmetic.add(f("e5m2").unpack(product.code), c, f("fp16"), hu.SR(7), bits[1]).code
+
+    assert f("fp16").encode(found).tolist() == [defined(i) for i in range(300)]

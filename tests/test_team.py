@@ -106,7 +106,6 @@ def test_nested_and_competing_calls_go_on_alone():
     assert set(found) == {wanted}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_blas_has_its_threads_back():
     """However ``lone_blas`` is nested, and whatever is raised in it."""
     threads = lambda: [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]  # noqa: E731
@@ -117,6 +116,7 @@ def test_blas_has_its_threads_back():
     assert threads() == before
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_helpers_of_its_own():
     a = hu.quantize(np.random.default_rng(0).standard_normal((200, 200)), "fp16")
     wanted = hu.Machine("fp16", threads=2).matmul(a, a)

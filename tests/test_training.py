@@ -16,6 +16,7 @@ from pathlib import Path
 import halfulp as hu
 import numpy as np
 import pytest
+from halfulp.kernels import backends
 from halfulp.models import checkpoint, policies
 from halfulp.models import data as datasets
 from halfulp.models.arithmetic import Arithmetic
@@ -99,13 +100,20 @@ def test_training_counts_every_contraction_and_update() -> None:
 
 @pytest.mark.parametrize("precision", ["bf16@SR8", "q4.12/q16.24/q4.12@RNE/SR16"])
 @pytest.mark.parametrize("network", ["mlp", "lenet"])
-def test_same_seed_same_bits_on_any_number_of_threads(network: str, precision: str) -> None:
+def test_same_seed_same_bits_on_any_number_of_threads(
+    network: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helped = []
+    monkeypatch.setattr(backends, "_SERIAL_WORK", 500)  # else nothing so small is shared out
+    together = backends.work_together
+    monkeypatch.setattr(backends, "work_together", lambda *args: (helped.append(1), together(*args))[1])
     runs = [
         train(DIGITS.first(320), recipe(Precision.of(precision, "bf16@SR8"), network, batch=80, seed=seed), threads=t)
         for seed, t in ((3, 1), (3, 2), (4, 1))
     ]
     assert same(weights_of(runs[0]), weights_of(runs[1]))
     assert not np.array_equal(weights_of(runs[0])[0], weights_of(runs[2])[0])
+    assert len(helped) > 20
 
 
 def test_layers_draw_different_random_bits() -> None:
@@ -148,10 +156,12 @@ def reference_in_float32(
 
 def test_training_in_fp32_is_that_of_numpy_bit_for_bit() -> None:
     data = DIGITS.first(320)
-    given = recipe(Precision.of("fp32:product=fp32@RNE", "fp32"), optimiser=SGD(2.0**-3), hidden=(24, 12))
+    rounded = "fp32:product=fp32@RNE"  # each product, and each sum
+    given = recipe(Precision.of(rounded, rounded), optimiser=SGD(0.1), hidden=(24, 12))
     start = [np.asarray(p.value, np.float32) for p in Trainer(data, given).result.parameters.values()]
-    expected = reference_in_float32(data, start, 2.0**-8, 32)
-    assert same(weights_of(train(data, given)), [w.astype(float) for w in expected])
+    expected = reference_in_float32(data, start, 0.1 / 32, 32)
+    found = weights_of(train(data, given))
+    assert [w.astype(np.float32).tobytes() for w in found] == [w.tobytes() for w in expected]
 
 
 def test_an_update_is_one_rounding_per_weight() -> None:
@@ -316,6 +326,7 @@ def test_fp8_in_blocks_with_promoted_sums_learns() -> None:
         ),
         (lambda: recipe(FP64, "mlp", hidden=(0,)), "sizes must be positive"),
         (lambda: recipe(FP64, "gpt"), "gpt takes a text"),
+        (lambda: recipe(FP64, "vit", side=9), "not cut into patches"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(make, said: str) -> None:
@@ -397,7 +408,21 @@ def test_checkpoints_that_are_none_or_others_are_refused(tmp_path: Path) -> None
         checkpoint.resume(Trainer(DIGITS.first(63), recipe(FP64)), path)
     longer = Trainer(DIGITS.first(64), recipe(FP64, epochs=2))
     assert checkpoint.resume(longer, path) and not longer.finished  # more epochs than were to be
-    path.write_bytes(path.read_bytes()[:-200])
+    longer.finish()
+    checkpoint.save(longer, path)
+    with pytest.raises(hu.HalfulpError, match="has done 2 epochs, more than the 1"):
+        checkpoint.resume(Trainer(DIGITS.first(64), recipe(FP64)), path)
+    with pytest.raises(hu.HalfulpError, match="data_sha256 differ"):
+        checkpoint.resume(Trainer(DIGITS.first(64)._replace(levels=4.0), recipe(FP64, epochs=2)), path)
+    written, (meta, arrays) = path.read_bytes(), checkpoint.read(path)
+    for place in range(0, len(written), 41):  # a bit that is turned is found, or in what nobody reads
+        path.write_bytes(written[:place] + bytes([written[place] ^ 0x10]) + written[place + 1 :])
+        try:
+            found = checkpoint.read(path)
+        except hu.HalfulpError:
+            continue
+        assert found[0] == meta and all(np.array_equal(found[1][name], arrays[name]) for name in arrays)
+    path.write_bytes(written[:-200])
     with pytest.raises(hu.HalfulpError, match="cut off"):
         checkpoint.read(path)
     with pytest.raises(hu.HalfulpError, match="cannot be read"):
@@ -432,6 +457,14 @@ def test_calibration_looks_at_every_input(place: int) -> None:
     network = Architecture.of("mlp", hidden=()).build(data, 0)
     (precision,) = calibrated(network, data, x, 8).layers.values()
     assert str(precision.forward.a) == "q9.-1"
+
+
+def test_calibration_leaves_biases_their_one() -> None:
+    x = np.full((8, 64), 12, np.uint8)
+    data = DIGITS._replace(train_x=x, levels=240.0)  # inputs of 0.05
+    network = Architecture.of("mlp", hidden=()).build(data, 0)
+    (precision,) = calibrated(network, data, x, 8).layers.values()
+    assert precision.forward.a.max_finite > 0.99  # type: ignore[union-attr]
 
 
 def test_calibration_finds_formats_that_lose_little() -> None:
@@ -542,6 +575,9 @@ def test_damaged_cifar_batches_are_refused(tmp_path: Path, options: dict[str, in
 def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_path: Path) -> None:
     write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.array([0, 1, 2, 7, 0]), False)
     with pytest.raises(hu.HalfulpError, match=r"a test label is 7, but training's are 0\.\.\.2"):
+        datasets.load(idx_folder)
+    write_idx(idx_folder / "train-labels-idx1-ubyte", np.array([0, 1, 2, 9] * 3), False)
+    with pytest.raises(hu.HalfulpError, match=r"training labels go up to 9, but none is 3\."):
         datasets.load(idx_folder)
     (tmp_path / "short.txt").write_text("too short")
     with pytest.raises(hu.HalfulpError, match="too few"):
