@@ -38,6 +38,7 @@ class Certificate(NamedTuple):
     reason: str
 
 
+@lru_cache(maxsize=256)
 def certificate(
     datapath: Datapath, length: int, largest_a: float, largest_b: float, most: int | None = None
 ) -> Certificate:
