@@ -12,11 +12,12 @@ from fractions import Fraction
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 
 from ..emulator.errors import HalfulpError
 from .systems import norm
 
-#: Up to this order definiteness is checked by a dense factorisation; beyond it CG finds out.
+#: Up to this order definiteness is checked by a factorisation; beyond it CG finds out.
 DENSE = 2000
 #: Entries that are looked at together.
 _BLOCK = 1 << 20
@@ -30,8 +31,8 @@ def check_spd(matrix: sp.csr_matrix, name: str) -> None:
     HalfulpError
         ``matrix`` is not square or is empty; a row of it is; it holds NaN or infinities; it is not exactly
         symmetric; or some x with x^T A x <= 0 is at hand: from the diagonal, from two rows, the vector of ones (a
-        Laplacian without boundary), or, up to n = 2000, an eigenvector of the matrix with its diagonal scaled to
-        about one by powers of two, which changes no sign and loses nothing.
+        Laplacian without boundary), or, up to n = 2000, where a factorisation fails, an eigenvector of the matrix
+        with its diagonal scaled to about one by powers of two, which changes no sign and loses nothing.
     """
     rows, columns = matrix.shape
     if rows != columns or rows == 0:
@@ -171,15 +172,13 @@ def _check_ones(matrix: sp.csr_matrix, name: str) -> None:
 
 def _check_eigenvalues(matrix: sp.csr_matrix, diagonal: np.ndarray, name: str) -> None:
     n, e = matrix.shape[0], _exponents(diagonal)
-    coordinates = matrix.tocoo()
-    dense = np.zeros(matrix.shape)
+    scaled = matrix.tocoo(copy=True)
     with np.errstate(under="ignore"):
-        dense[coordinates.row, coordinates.col] = np.ldexp(coordinates.data, e[coordinates.row] + e[coordinates.col])
-    try:
-        scipy.linalg.cholesky(dense, lower=True, check_finite=False)
+        scaled.data = np.ldexp(scaled.data, e[scaled.row] + e[scaled.col])
+    if _factorises(scaled):
         return
-    except np.linalg.LinAlgError:
-        values, vectors = scipy.linalg.eigh(dense, subset_by_index=[0, 0], check_finite=False)
+    dense = scaled.toarray()
+    values, vectors = scipy.linalg.eigh(dense, subset_by_index=[0, 0], check_finite=False)
     lowest = float(values[0])
     rounding = n * np.finfo(float).eps * float(np.abs(dense).max())
     if lowest > rounding:
@@ -196,3 +195,18 @@ def _check_eigenvalues(matrix: sp.csr_matrix, diagonal: np.ndarray, name: str) -
         f"{', and smaller ones elsewhere' if n > 3 else ''} "
         f"(smallest eigenvalue {lowest:.3g} with the diagonal scaled to about one)."
     )
+
+
+def _factorises(matrix: sp.coo_matrix) -> bool:
+    """All pivots on the diagonal are positive: of a sparse factorisation, or of a dense one where few are zero."""
+    try:
+        if matrix.nnz > matrix.shape[0] ** 2 // 8:
+            scipy.linalg.cholesky(matrix.toarray(), lower=True, check_finite=False)
+            return True
+        options = {"SymmetricMode": True}
+        factors = scipy.sparse.linalg.splu(
+            matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options
+        )
+    except (np.linalg.LinAlgError, RuntimeError):  # SuperLU's: exactly singular
+        return False
+    return bool((factors.U.diagonal() > 0).all() and np.array_equal(factors.perm_r, factors.perm_c))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -49,7 +50,7 @@ def matrix_market(path: str | Path, seed: int = 0) -> Problem:
             f"{file} {what}: give a Matrix Market file (.mtx or .mtx.gz), 'poisson', or a family such as jump:32."
         )
     header = _header(file)
-    raw = _read(file, lambda source: scipy.io.mmread(source))
+    raw = _read(file, scipy.io.mmread)
     _check_numbers(file, header)
     matrix = canonical(raw)
     if header.symmetry != "general" and sp.issparse(raw) and matrix.nnz < raw.nnz:
@@ -66,7 +67,7 @@ def unknowns(path: str | Path) -> int:
 
 def _header(file: Path) -> _Header:
     """Of a file that may be worth reading."""
-    header = _Header(*_read(file, lambda source: scipy.io.mminfo(source)))
+    header = _Header(*_read(file, scipy.io.mminfo))
     n = header.rows
     if header.field == "complex":
         raise HalfulpError(f"{file} holds a complex matrix; a real symmetric positive definite one is needed.")
@@ -85,22 +86,19 @@ def _header(file: Path) -> _Header:
     return header
 
 
-def _open(file: Path) -> IO[bytes] | None:
-    """A stream that decompresses, by what the file begins with; None: the file is plain."""
+def _open(file: Path) -> IO[bytes]:
+    """A stream of the text, decompressed by what the file begins with."""
     with file.open("rb") as stream:
         start = stream.read(3)
     if start[:2] == b"\x1f\x8b":
         return gzip.open(file)  # type: ignore[return-value]
-    return bz2.open(file) if start == b"BZh" else None
+    return bz2.open(file) if start == b"BZh" else file.open("rb")
 
 
-def _read(file: Path, reader: Any) -> Any:
+def _read(file: Path, reader: Callable[[IO[bytes]], Any]) -> Any:
     """What SciPy's ``reader`` makes of the file, or one sentence."""
     try:
-        stream = _open(file)
-        if stream is None:
-            return reader(file)
-        with stream:
+        with _open(file) as stream:
             return reader(stream)
     except EOFError:
         reason = "it is cut off, as its compressed data end too early"
@@ -116,7 +114,7 @@ def _read(file: Path, reader: Any) -> Any:
 def _check_numbers(file: Path, header: _Header) -> None:
     """SciPy's reader stops at what it cannot read in a line and passes over the rest: look for such rests."""
     numbers = 0
-    with _open(file) or file.open("rb") as stream:
+    with _open(file) as stream:
         line_number = 0
         for line in stream:
             line_number += 1

@@ -28,8 +28,21 @@ def norm(v: np.ndarray) -> float:
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     exponent = math.frexp(largest)[1]
-    scaled = np.ldexp(v, -exponent)
-    return math.ldexp(math.sqrt(math.fsum((scaled * scaled).tolist())), exponent)
+    squares = np.ldexp(v, -exponent)
+    squares *= squares
+    return math.ldexp(math.sqrt(_exact_sum(squares)), exponent)
+
+
+def _exact_sum(values: np.ndarray) -> float:
+    """math.fsum of numbers in [0, 1], one of them at least 1/4: their leading 93 bits as integers, added exactly."""
+    total, rest = 0, values.copy()
+    for _ in range(3):
+        rest *= 2.0**31
+        whole = np.floor(rest)
+        rest -= whole
+        total = (total << 31) + int(whole.astype(np.int64).sum())
+    below, above = total / (1 << 93), (total + len(values)) / (1 << 93)  # what is left over is less than 2**-93 each
+    return below if below == above else math.fsum(values)
 
 
 def unit_vector(n: int, seed: int) -> np.ndarray:
