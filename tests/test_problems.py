@@ -94,10 +94,15 @@ def test_compressed_by_what_the_file_begins_with(tmp_path: Path) -> None:
         (SYMMETRIC + "2 2 2\n1 1 1 0\n2 2 1\n", ["damaged", "6 numbers", "holds 7"]),
         (SYMMETRIC + "2 2 4\n1 1 2\n2 2 2\n2 1 .5\n1 2 .5\n", ["states row 2, column 1 or its mirror image more than"]),
         (SYMMETRIC + "30000000 30000000 1\n1 1 1\n", ["30,000,000", "at most"]),
-        (SYMMETRIC + "2 2\n1 1 1\n2 2 1\n", ["not a readable"]),
+        (SYMMETRIC + "2 2\n1 1 1\n2 2 1\n", ["size line 2, '2 2', is not 3 whole numbers"]),
+        (SYMMETRIC + "% a\n\n2 x 2\n1 1 1\n", ["size line 4, '2 x 2'"]),
+        (SYMMETRIC + "% a\n", ["ends before its size line"]),
+        (SYMMETRIC + "-2 -2 2\n1 1 1\n", ["is -2 x -2"]),
+        (SYMMETRIC + "2 2 -2\n1 1 1\n", ["announces -2 entries"]),
+        ("%%MatrixMarket matrix coordinate real\n2 2 1\n1 1 1\n", ["first line", "not like"]),
         ("%%MatrixMarket matrix coordinate rael symmetric\n2 2 2\n1 1 1\n2 2 1\n", ["not a readable", "rael"]),
         ("%%MatrixMarket matrix array real general\n20000 20000\n1\n", ["20,000 x 20,000", "coordinates"]),
-        ("nonsense\n", ["not a readable Matrix Market file", "banner"]),
+        ("nonsense\n", ["not a readable Matrix Market file", "does not begin with %%MatrixMarket"]),
         ("", ["not a readable Matrix Market file"]),
     ],
 )
@@ -111,7 +116,10 @@ def test_unusable_files_are_refused_in_a_sentence(tmp_path: Path, text: str, par
 def test_truncated_and_damaged_compressed_files(tmp_path: Path) -> None:
     whole = gzip.compress((SYMMETRIC + "9 9 9\n" + "".join(f"{i} {i} {i}.25\n" for i in range(1, 10))).encode())
     file = tmp_path / "m.mtx.gz"
-    for length in range(3, len(whole)):  # even where all entries are there and only the checksum is not
+    for length in {
+        *range(3, len(whole), 5),
+        *range(len(whole) - 9, len(whole)),
+    }:  # even where all entries are there and only the checksum is not
         file.write_bytes(whole[:length])
         assert "cut off" in sentence(matrix_market, file)
     for place in (30, len(whole) - 6):
