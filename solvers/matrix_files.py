@@ -110,7 +110,7 @@ def _parsed_header(file: Path) -> _Header:
             raise ValueError("its first line does not begin with %%MatrixMarket")
         words = [word.lower() for word in first[1:]]
         if len(words) != len(_WORDS) or any(word not in known for word, known in zip(words, _WORDS, strict=True)):
-            raise ValueError(f"its first line is '{' '.join(first)}', not like '{_BANNER}'")
+            raise ValueError(f"its first line is '{' '.join(first)[:80]}', not like '{_BANNER}'")
         for lines, raw in enumerate(iter(lambda: stream.readline(1 << 16), b""), 2):
             text = raw.decode("latin-1").strip()
             if text and not text.startswith("%"):
@@ -119,7 +119,8 @@ def _parsed_header(file: Path) -> _Header:
                 if len(sizes) != expected or not all(size.lstrip("-").isdecimal() for size in sizes):
                     raise ValueError(f"its size line {lines}, '{text[:40]}', is not {expected} whole numbers")
                 rows, columns, *entries = map(int, sizes)
-                return _Header(*words[1:], rows, columns, *(entries or [rows * columns]), lines)
+                announced = entries[0] if entries else rows * columns
+                return _Header(words[1], words[2], words[3], rows, columns, announced, lines)
     raise ValueError("it ends before its size line")
 
 
