@@ -238,9 +238,9 @@ def test_all_matrices_of_the_collection_load() -> None:
     for file in files:
         matrix = load(str(file)).matrix
         assert (matrix != matrix.T).nnz == 0 and matrix.has_canonical_format
-    start = time.perf_counter()
+    start = time.process_time()
     assert load(str(SPD / "rail_20209_K.mtx.gz")).matrix.shape[0] == 20209
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 #: The most memory that the symmetric check of a large matrix takes, in copies of the matrix.
