@@ -1,4 +1,4 @@
-"""Conjugate gradients: SciPy's iterates in fp64, honest statuses in low precision, readers and their errors."""
+"""Conjugate gradients: SciPy's iterates in fp64, honest statuses in low precision."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 import halfulp as hu
 import numpy as np
 import pytest
-import scipy.io
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from halfulp.solvers.cg import CGPrecision, Status, cg
-from halfulp.solvers.problems import Problem, check_spd, load, matrix_market, norm, poisson
+from halfulp.solvers.problems import Problem, matrix_market, poisson
 
 SPD = Path(__file__).parents[2] / "shared" / "data" / "spd"
 
@@ -123,67 +122,14 @@ def test_right_hand_sides_far_from_one() -> None:
         solution = cg(Problem("far", sp.csr_matrix([[2.0]]), np.array([scale])), "fp64")
         if scale > 1e150 or scale < 1e-150:  # r.r leaves fp64, and that is said
             assert solution.status in (Status.NONFINITE, Status.BREAKDOWN) and "r.r" in solution.detail
-    assert norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200) and norm(
-        np.array([3e200, 4e200])
-    ) == pytest.approx(5e200)
 
 
 def test_an_indefinite_matrix_is_named_as_such() -> None:
     line = sp.diags([1.0, 1.0, 1.0], [-1, 0, 1], shape=(50, 50)).tocsr()
     assert cg(Problem("indefinite", line, np.ones(50) / 7), "fp64").status is Status.INDEFINITE
-    with pytest.raises(hu.HalfulpError, match="not positive definite"):
-        check_spd(line, "it")
-
-
-def write(path: Path, matrix: object, **options: object) -> Path:
-    scipy.io.mmwrite(path, matrix, **options)
-    return path
-
-
-def test_every_field_type_and_explicit_zeros(tmp_path: Path) -> None:
-    dense = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 2.0]])
-    explicit = sp.coo_matrix(
-        (np.append(dense[dense != 0], 0.0), (np.append(np.nonzero(dense)[0], 0), np.append(np.nonzero(dense)[1], 2))),
-        shape=(3, 3),
-    )
-    files = [
-        write(tmp_path / "real.mtx", sp.coo_matrix(dense)),
-        write(tmp_path / "symmetric.mtx", sp.coo_matrix(dense), symmetry="symmetric"),
-        write(tmp_path / "integer.mtx", sp.coo_matrix(dense.astype(int))),
-        write(tmp_path / "array.mtx", dense),
-        write(tmp_path / "zeros.mtx", explicit, symmetry="general"),
-    ]
-    for file in files:
-        assert np.array_equal(load(str(file)).matrix.toarray(), dense) and load(str(file)).matrix.nnz == 5
-    pattern = tmp_path / "pattern.mtx"
-    pattern.write_text("%%MatrixMarket matrix coordinate pattern symmetric\n2 2 2\n1 1\n2 2\n")
-    assert np.array_equal(load(str(pattern)).matrix.toarray(), np.eye(2))
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("%%MatrixMarket matrix coordinate real general\n2 3 1\n1 1 1\n", "square"),
-        ("%%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 1\n2 2 1\n1 2 1\n", "not symmetric"),
-        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 1 1\n2 2 -1\n", "not positive definite"),
-        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 3\n1 1 1\n2 2 1\n2 1 2\n", "smallest eigenvalue"),
-        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 1 1\n2 2 nan\n", "NaN"),
-        ("%%MatrixMarket matrix coordinate complex symmetric\n2 2 2\n1 1 1 0\n2 2 1 0\n", "complex"),
-        ("nonsense\n", "not a readable Matrix Market file"),
-    ],
-)
-def test_unusable_matrices_are_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    file = tmp_path / "m.mtx"
-    file.write_text(text)
-    with pytest.raises(hu.HalfulpError, match=sentence):
-        matrix_market(file)
 
 
 def test_other_bad_input() -> None:
-    with pytest.raises(hu.HalfulpError, match="does not exist"):
-        load("nowhere.mtx")
-    with pytest.raises(hu.HalfulpError, match="4096"):
-        poisson(0)
     problem = poisson(4)
     with pytest.raises(hu.HalfulpError, match="finite"):
         cg(Problem("nan", problem.matrix, problem.rhs * np.nan))
