@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
+from .norms import norm
 
 #: Up to this order definiteness is checked by a dense factorisation before solving.
 _DENSE_CHECK = 2000
@@ -24,16 +24,6 @@ class Problem(NamedTuple):
     name: str
     matrix: sp.csr_matrix  #: (n, n), float64, symmetric, no stored zeros
     rhs: np.ndarray  #: (n,)
-
-
-def norm(v: np.ndarray) -> float:
-    """||v||_2 in fp64, summed exactly and safe from overflow: the same bits on every processor and with any BLAS."""
-    largest = float(np.max(np.abs(v), initial=0.0))
-    if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    exponent = math.frexp(largest)[1]
-    scaled = np.ldexp(v, -exponent)
-    return math.ldexp(math.sqrt(math.fsum((scaled * scaled).tolist())), exponent)
 
 
 def _rhs(n: int, seed: int) -> np.ndarray:
