@@ -1,12 +1,14 @@
 """Conjugate gradients whose every kind of operation runs on a Machine of its own, in a precision chosen per iteration.
 
 Hestenes & Stiefel 1952 (doi:10.6028/jres.049.044); letters as there and in Golub & Van Loan, section 11.3; with a
-preconditioner z = M^-1 r; flexible, beta = z.(r - r_before) / z_before.r_before (Notay 2000, doi:10.1137/S1064827599362314).
+preconditioner z = M^-1 r; flexible, beta = z.(r - r_before) / z_before.r_before (Notay 2000,
+doi:10.1137/S1064827599362314).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,15 +44,15 @@ def cg(
 ) -> Solution:
     """Solve A x = b from x = 0.
 
-    Per iteration: one spmv (nnz multiplications and additions), two dots and three axpys (n each); with a preconditioner
-    its application and r.z; scaled, a product and a dot in fp64 for the residual of the system as given; flexible,
-    z.r_before.
+    Per iteration: one spmv (nnz multiplications and additions), two dots and three axpys (n each); with a
+    preconditioner its application and r.z; scaled, a product and a dot in fp64 for the residual of the system as
+    given; flexible, z.r_before.
 
     Parameters
     ----------
     precision : of all iterations, or a policy that is asked before each.
-    tol : on the relative recursive residual ||b - A x||_2 / ||b||_2, as in SciPy, of the system as given, scaled or not.
-        CONVERGED says that it holds for the true residual, in fp64, too.
+    tol : on the relative recursive residual ||b - A x||_2 / ||b||_2, as in SciPy, of the system as given, scaled or
+        not. CONVERGED says that it holds for the true residual, in fp64, too.
     max_iterations : default 10 n, at most 20,000.
     patience : iterations without a new least true residual after which the solve is called stagnated; default
         5 n, at least 1,000, because the residuals of CG on an ill-conditioned matrix rest for long before they fall.
@@ -59,10 +61,40 @@ def cg(
     flexible : for preconditioners, or precisions of theirs, that change.
     safeguard : whether, or how, precision rises where progress fails; by default where ``precision`` may change.
     """
-    policy = precision if isinstance(precision, PrecisionPolicy) else Fixed(precision)
+    ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
+    if safeguard is None or isinstance(safeguard, bool):
+        safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
+    watch = None if safeguard is None else Watch(safeguard)
+    run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
+    return run.solve(ready.limit, ready.patience)
+
+
+class Ready(NamedTuple):
+    """What a solve starts from."""
+
+    scaling: Scaling
+    workshop: Workshop
+    policy: PrecisionPolicy
+    limit: int
+    patience: int
+
+
+def prepare(
+    problem: Problem,
+    precision: CGPrecision | PrecisionPolicy | str,
+    tol: float,
+    max_iterations: int | None,
+    patience: int | None,
+    seed: int,
+    backend: str,
+    threads: int | None,
+    preconditioner: Preconditioner | str,
+    scaled: bool,
+) -> Ready:
+    """Checks what was given, fills in defaults, scales the system and builds the preconditioner."""
+    a, b = problem.matrix, problem.rhs
     if not 0 < tol < 1:
         raise HalfulpError(f"tol is relative to ||b|| and must lie between 0 and 1, not {tol}.")
-    a, b = problem.matrix, problem.rhs
     if not np.isfinite(b).all():
         raise HalfulpError("the right-hand side must be finite.")
     if b.shape != (a.shape[0],):
@@ -72,10 +104,7 @@ def cg(
     patience = max(5 * n, 1000) if patience is None else patience
     if limit < 1 or patience < 1:
         raise HalfulpError("max_iterations and patience must be at least 1.")
-    if safeguard is None or isinstance(safeguard, bool):
-        safeguard = Safeguard() if (policy.changes if safeguard is None else safeguard) else None
     scaling = Scaling.of(a, b) if scaled else Scaling.none(a)
     factors = Preconditioner.of(preconditioner).build(scaling.matrix)
-    workshop = Workshop(scaling.matrix, seed, backend, threads, factors)
-    run = Run(problem, scaling, workshop, policy, tol, flexible, safeguard and Watch(safeguard), progress)
-    return run.solve(limit, patience)
+    policy = precision if isinstance(precision, PrecisionPolicy) else Fixed(precision)
+    return Ready(scaling, Workshop(scaling.matrix, seed, backend, threads, factors), policy, limit, patience)

@@ -44,7 +44,7 @@ def incomplete_cholesky(matrix: sp.csr_matrix) -> tuple[sp.csr_matrix, np.ndarra
 
 @compiled
 def _factor(starts: np.ndarray, columns: np.ndarray, data: np.ndarray) -> int:
-    """A lower triangle, rows sorted and ending in their diagonal, becomes its IC(0) factor; -1, or the row where not."""
+    """A lower triangle, rows sorted up to their diagonal, becomes its IC(0) factor; -1, or the row where not."""
     for i in range(len(starts) - 1):
         begin, end = int(starts[i]), int(starts[i + 1]) - 1
         for place in range(begin, end):

@@ -44,7 +44,9 @@ class Lanczos:
         diagonal, beside = np.array(self._diagonal), np.array(self._beside[:-1])
         if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
             return
-        ends = (scipy.linalg.eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i)) for i in (0, k - 1))
+        ends = (
+            scipy.linalg.eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i)) for i in (0, k - 1)
+        )
         lowest, highest = (float(end[0]) for end in ends)
         if lowest > 0.0:
             found = highest / lowest

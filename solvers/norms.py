@@ -1,8 +1,8 @@
 """Norms and inner products in fp64 as they are observed from outside: nothing of them is emulated or counted.
 
 Products are rounded to fp64 and added up as if exactly, then rounded once: by ``math.fsum``, or, of long vectors, by
-TwoSum (Knuth; Ogita, Rump & Oishi 2005, doi:10.1137/030601818) in a fixed order, whose sums of positive numbers are off by
-less than n 2^-100 of themselves before that rounding. The same bits on every processor and with any BLAS.
+TwoSum (Knuth; Ogita, Rump & Oishi 2005, doi:10.1137/030601818) in a fixed order, whose sums of positive numbers are
+off by less than n 2^-100 of themselves before that rounding. The same bits on every processor and with any BLAS.
 """
 
 from __future__ import annotations

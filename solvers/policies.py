@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,12 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
     HalfulpError
         There is none of that name.
     """
-    makers = {"fixed": lambda: Fixed(precision), "rule": Rule, "stepped": Stepped, "random": lambda: Random(seed=seed)}
+    makers: dict[str, Callable[[], PrecisionPolicy]] = {
+        "fixed": lambda: Fixed(precision),
+        "rule": Rule,
+        "stepped": Stepped,
+        "random": lambda: Random(seed=seed),
+    }
     if name not in makers:
         raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}.")
     return makers[name]()

@@ -1,7 +1,7 @@
 """Preconditioners: built in fp64, stored in a format, applied on a Machine.
 
-Building is not counted in ledgers: it is done once, in fp64, before the solve. Each is symmetric positive definite as built;
-rounded into a narrow format or applied in low precision it is so only approximately, which flexible CG bears.
+Building is not counted in ledgers: it is done once, in fp64, before the solve. Each is symmetric positive definite as
+built; rounded into a narrow format or applied in low precision it is so only approximately, which flexible CG bears.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..emulator.formats import Format
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from .incomplete import incomplete_cholesky
-from .storage import Store
+from .storage import Store, converted
 from .triangular import Triangle
 
 
@@ -42,7 +42,7 @@ class Diagonal(Factors):
         self._inverse = Store(1.0 / diagonal)
 
     def apply(self, machine: Machine, r: Operand, stored: Format | None) -> Operand:
-        return machine.mul(self._inverse.read(machine, stored), machine.load(r, r.fmt, machine.datapath.b, True), True)
+        return machine.mul(self._inverse.read(machine, stored), converted(machine, r, machine.datapath.b), held=True)
 
 
 class Blocks(Factors):
@@ -54,7 +54,7 @@ class Blocks(Factors):
 
     def apply(self, machine: Machine, r: Operand, stored: Format | None) -> Operand:
         matrix = self._inverses.read(machine, stored)
-        return machine.spmv(matrix, machine.load(r, r.fmt, machine.datapath.b, True), held=True)
+        return machine.spmv(matrix, converted(machine, r, machine.datapath.b), held=True)
 
 
 class Split(Factors):
@@ -70,8 +70,8 @@ class Split(Factors):
 
     def apply(self, machine: Machine, r: Operand, stored: Format | None) -> Operand:
         y = self._down.solve(machine, r, stored)
-        inverse = self._inverse.read(machine, stored)
-        return self._up.solve(machine, machine.mul(inverse, machine.load(y, y.fmt, machine.datapath.b, True), True), stored)
+        y = converted(machine, y, machine.datapath.b)
+        return self._up.solve(machine, machine.mul(self._inverse.read(machine, stored), y, held=True), stored)
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Preconditioner:
         if not (diagonal > 0.0).all():
             row = int(np.flatnonzero(~(diagonal > 0.0))[0])
             raise HalfulpError(
-                f"{self.kind} needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the matrix"
-                " is not positive definite."
+                f"{self.kind} needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the"
+                " matrix is not positive definite."
             )
         if self.kind == "jacobi":
             return Diagonal(diagonal)
@@ -140,8 +140,8 @@ class Preconditioner:
         omega = float(self.parameter or 1.0)
         strict = sp.csr_matrix(sp.tril(matrix, -1))
         # (D + w L) D^-1 (D + w L)^T / (w (2 - w)), Axelsson 1994, section 7.3
-        scaled = sp.csr_matrix((omega * strict.data / diagonal[strict.indices], strict.indices, strict.indptr), strict.shape)
-        return Split(scaled, diagonal / (omega * (2.0 - omega)))
+        strict.data *= omega / diagonal[strict.indices]
+        return Split(strict, diagonal / (omega * (2.0 - omega)))
 
 
 def _inverses(matrix: sp.csr_matrix, size: int) -> sp.csr_matrix:

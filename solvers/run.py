@@ -34,6 +34,16 @@ class Run:
     written into: what was once x stays what it was.
     """
 
+    x: Operand
+    r: Operand
+    p: Operand
+    best: Operand  #: the x of least true residual
+    rho: float
+    square: float
+    alpha: float
+    r_before: Operand | None  #: of the last iteration, if it is needed
+    anew: bool  #: whether p is to start anew
+
     def __init__(
         self,
         problem: Problem,
@@ -47,7 +57,10 @@ class Run:
     ) -> None:
         self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
-        self.norm_b, self.scale = norm(problem.rhs), spread(problem.matrix)
+        self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
+        self.scale = spread(problem.matrix)
+        self.lift = scaling.solution  #: from y of the system that is iterated on to x
+        self.before = 0  #: iterations done before the first one
         self.lanczos = Lanczos()
         self.b = Operand(scaling.right_hand_side(problem.rhs), FP64, None)
         self.weights = None if scaling.weights is None else Operand(scaling.weights, FP64, None)
@@ -94,9 +107,7 @@ class Run:
             return SAFE
         told = watch.stepped_in if watch is not None else None
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        return self.policy.at(
-            View(k, matrix.shape[0], matrix.nnz, self.tol, *known, -1 if told is None else k - told)
-        )
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, -1 if told is None else k - told))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
@@ -110,7 +121,7 @@ class Run:
         solution = self.solution
         solution.status, solution.detail = end
         if solution.best:
-            solution.x = self.scaling.solution(self.host(self.best))
+            solution.x = self.lift(self.host(self.best))
         return solution
 
     def is_final(self, failure: End, safe: bool) -> bool:
@@ -167,7 +178,8 @@ class Run:
             quotient = exactly / inner(p, p)
             return End(
                 Status.INDEFINITE,
-                f"p.Ap = {exactly:.3g} in iteration {k}, p.Ap / p.p = {quotient:.3g}: the matrix is not positive definite",
+                f"p.Ap = {exactly:.3g} in iteration {k}, p.Ap / p.p = {quotient:.3g}: the matrix is not positive"
+                " definite",
             )
         found = f"{exactly:.3g}" if abs(exactly) > error else "not told from zero"
         return End(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {found})")
@@ -210,9 +222,7 @@ class Run:
                 self.keep(k)
                 return End(Status.CONVERGED, f"in iteration {k}")
             if watch is None:
-                true = solution.true_residuals[-1]
-                what = f"in iteration {k} the recursive residual is {recursive:.2g}, the true one {true:.2g}"
-                return End(Status.RESIDUAL_GAP, what)
+                return _gap(k, recursive, solution.true_residuals[-1])
         return None
 
     def turn_to(self, units: Units, k: int, now: CGPrecision, following: CGPrecision) -> End | None:
@@ -250,8 +260,7 @@ class Run:
                 if unsafe:
                     self.notes.append(watch.rise(k))
                 elif claimed and watch.despairs:
-                    what = f"in iteration {k} the recursive residual is {recursive:.2g}, the true one {self.recursive:.2g}"
-                    return End(Status.RESIDUAL_GAP, what)
+                    return _gap(k, recursive, self.recursive)
         elif watch.stalls:
             watch.stepped_in = k
             self.notes += [f"no progress for {watch.rules.stall} iterations", watch.rise(k)]
@@ -322,8 +331,8 @@ class Run:
 
     def observe(self, k: int) -> None:
         """The true residual, from outside; the best x is kept."""
-        x = self.scaling.solution(self.host(self.x))
-        self.solution.true_residuals.append(norm(self.problem.rhs - self.problem.matrix @ x) / self.norm_b)
+        x, b = self.lift(self.host(self.x)), self.problem.rhs
+        self.solution.true_residuals.append(norm(b - self.problem.matrix @ x) / self.norm_rhs)
         if self.solution.true_residuals[-1] < self.solution.true_residual:
             self.keep(k)
 
@@ -336,12 +345,18 @@ class Run:
         done = self._ledgers.setdefault(frozenset([*done.operations.items(), *done.bits_moved.items()]), done)
         residuals = solution.residuals[-1], solution.true_residuals[-1]
         condition, signs, notes = self.lanczos.condition, self.seen(), tuple(self.notes)
+        k += self.before
         solution.history.append(Step(k, precision, *residuals, condition, signs, rejected, notes, done))
         self.signs, self.notes = {}, []
         self.progress(k, residuals[1])
 
     def host(self, v: Operand) -> np.ndarray:
         return self.workshop.exact.axpy.backend.to_host(v.values)
+
+
+def _gap(k: int, recursive: float, true: float) -> End:
+    what = f"in iteration {k} the recursive residual is {recursive:.2g}, the true one {true:.2g}"
+    return End(Status.RESIDUAL_GAP, what)
 
 
 def _after(k: int) -> str:

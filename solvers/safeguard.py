@@ -1,7 +1,7 @@
 """When conjugate gradients do not take a policy's word for it: assumptions, in this one place.
 
-Neither the paper that policies are after (Chen 2025, arXiv 2504.14268) nor its sources fix these; they were chosen on the
-Poisson problem and on matrices of ``shared/data/spd``, and can be set from outside.
+Neither the paper that policies are after (Chen 2025, arXiv 2504.14268) nor its sources fix these; they were chosen on
+the Poisson problem and on matrices of ``shared/data/spd``, and can be set from outside.
 """
 
 from __future__ import annotations

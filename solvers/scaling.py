@@ -1,9 +1,9 @@
 """Symmetric diagonal scaling by powers of two, so that badly scaled matrices fit narrow formats. It rounds nothing.
 
-A x = b becomes (D A D) y = 2^-s D b with x = 2^s D y and D_ii = 2^-round(log2(a_ii) / 2): the scaled diagonal lies between
-1/2 and 2, and so do all entries of a positive definite matrix, at most (|a_ij| <= sqrt(a_ii a_jj)). It is within a factor of
-two of Jacobi scaling, whose condition number is within n of the least that any diagonal scaling gives (van der Sluis
-1969, doi:10.1007/BF02165096). Hardware shifts exponents: scaling is not counted in ledgers.
+A x = b becomes (D A D) y = 2^-s D b with x = 2^s D y and D_ii = 2^-round(log2(a_ii) / 2): the scaled diagonal lies
+between 1/2 and 2, and so do all entries of a positive definite matrix, at most (|a_ij| <= sqrt(a_ii a_jj)). It is
+within a factor of two of Jacobi scaling, whose condition number is within n of the least that any diagonal scaling
+gives (van der Sluis 1969, doi:10.1007/BF02165096). Hardware shifts exponents: scaling is not counted in ledgers.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Scaling:
         if not (diagonal > 0.0).all():
             row = int(np.flatnonzero(~(diagonal > 0.0))[0])
             raise HalfulpError(
-                f"scaling needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the matrix is"
-                " not positive definite."
+                f"scaling needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the matrix"
+                " is not positive definite."
             )
         exponents = (-(np.frexp(diagonal)[1] >> 1)).astype(np.int32)
         rows = np.repeat(exponents, np.diff(matrix.indptr))

@@ -9,6 +9,7 @@ import numpy as np
 from ..emulator.formats import Format
 from ..emulator.ledger import Operation
 from ..kernels.machine import Machine
+from ..kernels.operands import Operand
 
 
 class Store:
@@ -43,3 +44,8 @@ class Store:
             machine.ledger.count(Operation("round", stored, stored, needed, rounding), self.size)
             machine.ledger.move(self.size * (stored.bits - needed.bits))
         return found
+
+
+def converted(machine: Machine, x: Operand, needed: Format) -> Operand:
+    """A vector in the format that a machine needs it in: itself, or converted, and counted."""
+    return x if x.fmt == needed else machine.load(x, x.fmt, needed, held=True)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from ..kernels.sparse import Rows
 from ..kernels.subset import compiled
-from .storage import Store
+from .storage import Store, converted
 
 
 class Triangle:
@@ -39,9 +39,9 @@ class Triangle:
         return len(self._ends)
 
     def solve(self, machine: Machine, r: Operand, stored: Format | None) -> Operand:
-        """y in the machine's output format. T is read once, and so is each y_j, by as many calls as there are levels."""
+        """y in the machine's output format. T is read once, and so is each y_j, a level a call."""
         dp, xp = machine.datapath, machine.backend.xp
-        given = machine.load(r, r.fmt, dp.a, True).values[self._order]
+        given = converted(machine, r, dp.a).values[self._order]
         y = xp.zeros(given.size)
         read = y if dp.b == dp.output else xp.zeros(given.size)  # y as sparse products read it
         levels = self._levels_of(machine, stored) if self._store.size else []
@@ -50,12 +50,12 @@ class Triangle:
             right = Operand(given[begin:end], dp.a, None)
             if number:
                 known = machine.spmv(levels[number - 1], Operand(read, dp.b, None), held=True)
-                part = machine.add(right, machine.load(known, dp.output, dp.b, True), held=True)
+                part = machine.add(right, converted(machine, known, dp.b), held=True)
             else:
-                part = machine.load(right, dp.a, dp.output, True)
+                part = converted(machine, right, dp.output)
             y[begin:end] = part.values
             if read is not y:
-                read[begin:end] = machine.load(part, dp.output, dp.b, True).values
+                read[begin:end] = converted(machine, part, dp.b).values
             begin = end
         machine.ledger.move(-max(len(self._ends) - 2, 0) * y.size * dp.b.bits)  # each product was taken to read all y
         return Operand(y[self._place], dp.output, None)

@@ -21,7 +21,7 @@ from ..kernels.operands import Operand
 from .precision import CGPrecision, Signs
 from .preconditioners import Factors
 from .safeguard import SAFE
-from .storage import Store
+from .storage import Store, converted
 
 FP64 = scalar_format("fp64")
 #: Machines of a unit draw random bits of their own (``Machine``'s ``unit``).
@@ -95,7 +95,7 @@ class Units:
         """A vector in the format that a machine needs it in."""
         if x.fmt == needed:
             return x
-        return self.workshop.sign_conversion(what, x, machine.load(x, x.fmt, needed, held=True))
+        return self.workshop.sign_conversion(what, x, converted(machine, x, needed))
 
     def seen(self, what: str, result: Operand, given: Operand) -> Operand:
         """A result, after a glance at it."""
