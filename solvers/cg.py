@@ -57,7 +57,8 @@ def cg(
     patience : iterations without a new least true residual after which the solve is called stagnated; default
         5 n, at least 1,000, because the residuals of CG on an ill-conditioned matrix rest for long before they fall.
     preconditioner : ``preconditioners.Preconditioner``, or its text.
-    scaled : scale the system by powers of two first (``scaling``), which keeps narrow formats from overflowing.
+    scaled : scale the system by powers of two first (``scaling``), and vectors on their way from a wide into a narrow
+        format, such as fp16, where they would overflow or vanish. It rounds nothing.
     flexible : for preconditioners, or precisions of theirs, that change.
     safeguard : whether, or how, precision rises where progress fails; by default where ``precision`` may change.
     """
@@ -107,4 +108,6 @@ def prepare(
     scaling = Scaling.of(a, b) if scaled else Scaling.none(a)
     factors = Preconditioner.of(preconditioner).build(scaling.matrix)
     policy = precision if isinstance(precision, PrecisionPolicy) else Fixed(precision)
-    return Ready(scaling, Workshop(scaling.matrix, seed, backend, threads, factors), policy, limit, patience)
+    return Ready(
+        scaling, Workshop(scaling.matrix, seed, backend, threads, factors, shifts=scaled), policy, limit, patience
+    )

@@ -31,7 +31,8 @@ def _folded(x: np.ndarray) -> tuple[float, float]:
 def inner(u: np.ndarray, v: np.ndarray) -> float:
     """u . v for vectors (n,)."""
     if u.size <= _SHORT:
-        parts = (u * v).tolist()
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = (u * v).tolist()
     else:
         cuts = (slice(start, start + _BLOCK) for start in range(0, u.size, _BLOCK))
         parts = [part for cut in cuts for part in _folded(u[cut] * v[cut])]

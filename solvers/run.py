@@ -17,7 +17,7 @@ from .problems import Problem
 from .safeguard import SAFE, Watch
 from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
-from .workshop import FP64, Units, Workshop
+from .workshop import FP64, Units, Workshop, shifted
 
 
 class End(NamedTuple):
@@ -132,15 +132,19 @@ class Run:
 
     def iterate(self, units: Units, k: int) -> End | None:
         """x += alpha p, r -= alpha A p. Where that fails, both stay as they are."""
-        q = units.product(self.p)
-        curvature = units.inner(units.dot, self.p, q)
+        dp = units.spmv.datapath
+        shift = units.shift(self.p, dp.b, dp.output, units.dot.datapath.a)
+        p = shifted(self.p, -shift)
+        q = units.product(p)  # 2^-shift A p
+        curvature = units.inner(units.dot, p, q)
         if self.overflowed or not math.isfinite(curvature):
             return End(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
         if curvature <= 0.0:
             return self.lost(curvature, k)
-        alpha, x, r, square = self.rho / curvature, self.x, self.r, self.square
+        lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
+        alpha, x, r, square = lowered * math.ldexp(1.0, -shift), self.x, self.r, self.square
         self.x = units.update(units.axpy, alpha, self.p, x)
-        self.r = units.update(units.residual_axpy, -alpha, q, r)
+        self.r = units.update(units.residual_axpy, -lowered, q, r)
         failure = self.measure(units, k)
         if failure is not None:
             self.x, self.r, self.square = x, r, square

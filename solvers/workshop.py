@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import Format
+from ..emulator.formats import FloatFormat, Format
 from ..emulator.ledger import Ledger
 from ..emulator.names import scalar_format
 from ..kernels.machine import Machine
@@ -24,6 +25,7 @@ from .safeguard import SAFE
 from .storage import Store, converted
 
 FP64 = scalar_format("fp64")
+_WIDE = 127  #: the largest exponent of formats that vectors enter as they are: bf16's, and so tf32's and fp32's
 #: Machines of a unit draw random bits of their own (``Machine``'s ``unit``).
 _SPMV, _DOT, _AXPY, _RESIDUAL, _PRECONDITION = range(5)
 
@@ -89,7 +91,19 @@ class Units:
         factors = self.workshop.factors
         if factors is None or self.preconditioner is None:
             return r
-        return self.seen("precondition", factors.apply(self.preconditioner, r, self.precision.factors), r)
+        machine, dp = self.preconditioner, self.preconditioner.datapath
+        shift = self.shift(r, dp.a, dp.b, dp.output)
+        z = factors.apply(machine, shifted(r, -shift), self.precision.factors)
+        z = z if not shift else shifted(self.loaded("precondition", machine, z, FP64), shift)
+        return self.seen("precondition", z, r)
+
+    def shift(self, x: Operand, *formats: Any) -> int:
+        """The exponent by which a vector is lowered on its way into formats of a narrow range, to be about 1 there: 0 where
+        none of them is narrow, it is stored in a narrow one itself, or the workshop does not shift."""
+        if not self.workshop.shifts or _is_narrow(x.fmt) or not any(map(_is_narrow, formats)):
+            return 0
+        top = max(float(x.values.max()), -float(x.values.min()))
+        return math.frexp(top)[1] if 0.0 < top < math.inf else 0
 
     def loaded(self, what: str, machine: Machine, x: Operand, needed: Format) -> Operand:
         """A vector in the format that a machine needs it in."""
@@ -114,7 +128,9 @@ class Workshop:
         threads: int | None = None,
         factors: Factors | None = None,
         ledger: Ledger | None = None,
+        shifts: bool = False,
     ) -> None:
+        self.shifts = shifts
         self.matrix = Store(sp.csr_matrix((1, 1)) if matrix is None else matrix)
         self.factors = factors
         self.ledger = Ledger() if ledger is None else ledger
@@ -193,3 +209,12 @@ class Workshop:
         if np.count_nonzero(result.values) < np.count_nonzero(given.values):
             self.sign(what, Signs.VANISHED)
         return result
+
+
+def _is_narrow(fmt: Any) -> bool:
+    return not isinstance(fmt, FloatFormat) or fmt.emax < _WIDE
+
+
+def shifted(x: Operand, exponent: int) -> Operand:
+    """2^exponent x, exactly: of a vector in a format of a wide range."""
+    return x if not exponent else Operand(x.values * math.ldexp(1.0, exponent), x.fmt, None)
