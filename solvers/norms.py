@@ -20,11 +20,11 @@ def _folded(x: np.ndarray) -> tuple[float, float]:
     x = x if x.size == _BLOCK else np.append(x, np.zeros(_BLOCK - x.size))
     lost = np.zeros(_BLOCK)
     while x.size > 1:
-        a, b = np.split(x, 2)
+        half = x.size // 2
+        a, b = x[:half], x[half:]
         x = a + b
         back = x - a
-        first, second = np.split(lost, 2)
-        lost = (first + second) + ((a - (x - back)) + (b - back))
+        lost = lost[:half] + lost[half:] + ((a - (x - back)) + (b - back))
     return float(x[0]), float(lost[0])
 
 

@@ -98,8 +98,8 @@ class Units:
         return self.seen("precondition", z, r)
 
     def shift(self, x: Operand, *formats: Any) -> int:
-        """The exponent by which a vector is lowered on its way into formats of a narrow range, to be about 1 there: 0 where
-        none of them is narrow, it is stored in a narrow one itself, or the workshop does not shift."""
+        """The exponent by which a vector is lowered on its way into formats of a narrow range, to be about 1 there: 0
+        where none of them is narrow, it is stored in a narrow one itself, or the workshop does not shift."""
         if not self.workshop.shifts or _is_narrow(x.fmt) or not any(map(_is_narrow, formats)):
             return 0
         top = max(float(x.values.max()), -float(x.values.min()))

@@ -137,7 +137,7 @@ def test_scaling_is_exact() -> None:
     assert np.array_equal(scaled * other.weights, residual)
     diagonal = other.matrix.diagonal()
     assert (diagonal >= 0.5).all() and (diagonal <= 2).all()
-    with pytest.raises(hu.HalfulpError, match="row 2 .* not positive definite"):
+    with pytest.raises(hu.HalfulpError, match="row 2 is -1"):
         Scaling.of(sp.csr_matrix([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
     with pytest.raises(hu.HalfulpError, match="range"):
         Scaling.of(sp.csr_matrix([[2.0**1000, 2.0**-1000], [2.0**-1000, 2.0**1000]]), np.ones(2))
