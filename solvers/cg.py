@@ -41,6 +41,7 @@ def cg(
     scaled: bool = False,
     flexible: bool = False,
     safeguard: Safeguard | bool | None = None,
+    observe_every: int = 0,
 ) -> Solution:
     """Solve A x = b from x = 0.
 
@@ -61,12 +62,15 @@ def cg(
         format, such as fp16, where they would overflow or vanish. It rounds nothing.
     flexible : for preconditioners, or precisions of theirs, that change.
     safeguard : whether, or how, precision rises where progress fails; by default where ``precision`` may change.
+    observe_every : after how many iterations inner products are observed (``Machine.observe``: overflow, underflow,
+        swamped addends...), which changes no bit but is slow; 0: never. Products with the matrix are not observed.
     """
     ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
     if safeguard is None or isinstance(safeguard, bool):
         safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
     watch = None if safeguard is None else Watch(safeguard)
     run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
+    run.observe_every = observe_every
     return run.solve(ready.limit, ready.patience)
 
 

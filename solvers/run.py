@@ -59,6 +59,7 @@ class Run:
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
         self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
         self.scale = spread(problem.matrix)
+        self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
         self.lanczos = Lanczos()
@@ -85,6 +86,7 @@ class Run:
             if end is not None:
                 return self.end(end)
             units, safe = self.workshop.units(precision), precision == SAFE
+            self.workshop.observing = self.observe_every > 0 and (k - 1) % self.observe_every == 0
             failure = self.iterate(units, k)
             if failure is not None and self.is_final(failure, safe):
                 return self.end(failure)
@@ -349,8 +351,9 @@ class Run:
         done = self._ledgers.setdefault(frozenset([*done.operations.items(), *done.bits_moved.items()]), done)
         residuals = solution.residuals[-1], solution.true_residuals[-1]
         condition, signs, notes = self.lanczos.condition, self.seen(), tuple(self.notes)
+        events, self.workshop.events = self.workshop.events, {}
         k += self.before
-        solution.history.append(Step(k, precision, *residuals, condition, signs, rejected, notes, done))
+        solution.history.append(Step(k, precision, *residuals, condition, signs, rejected, notes, events, done))
         self.signs, self.notes = {}, []
         self.progress(k, residuals[1])
 

@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 
 from ..emulator.ledger import Ledger
+from ..kernels.events import Events
 from .precision import CGPrecision, Signs
 
 
@@ -35,6 +36,7 @@ class Step:
     signs: dict[str, Signs]  #: by operation, what its results show; those that show nothing are left out
     rejected: bool  #: x is as it was before
     notes: tuple[str, ...]  #: what the safeguard did
+    events: dict[str, Events]  #: of the inner products, by operation, where they were observed; else empty
     ledger: Ledger  #: of this iteration, with what the safeguard did; steps that took the same share one
 
 

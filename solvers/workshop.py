@@ -17,6 +17,7 @@ from ..emulator.datapath import Datapath
 from ..emulator.formats import FloatFormat, Format
 from ..emulator.ledger import Ledger
 from ..emulator.names import scalar_format
+from ..kernels.events import Events
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from .precision import CGPrecision, Signs
@@ -72,7 +73,8 @@ class Units:
         what = "dot" if machine is self.dot else "residual"
         dp = machine.datapath
         first = self.loaded(what, machine, u, dp.a)
-        found = machine.dot(first, first if u is v and dp.a == dp.b else self.loaded(what, machine, v, dp.b))
+        second = first if u is v and dp.a == dp.b else self.loaded(what, machine, v, dp.b)
+        found = self.workshop.observed(what, machine, first, second)
         if not math.isfinite(found):
             self.workshop.sign(what, Signs.NONFINITE)
         elif u is v and found == 0.0 and u.values.any():
@@ -134,6 +136,8 @@ class Workshop:
         self.matrix = Store(sp.csr_matrix((1, 1)) if matrix is None else matrix)
         self.factors = factors
         self.ledger = Ledger() if ledger is None else ledger
+        self.observing = False
+        self.events: dict[str, Events] = {}  #: of inner products, by operation, since they were last taken
         self.signs: dict[str, Signs] = {}  #: what was seen since they were last taken
         self._where = seed, backend, threads
         self._machines: dict[tuple[int, Datapath], Machine] = {}
@@ -182,6 +186,14 @@ class Workshop:
             machine = Machine(datapath, backend, seed, self.ledger, threads, unit, on_inexact="quantize")
             self._machines[unit, datapath] = machine
         return machine
+
+    def observed(self, what: str, machine: Machine, u: Operand, v: Operand) -> float:
+        """u . v; while ``observing``, with its events, bit for bit the same."""
+        if not self.observing:
+            return machine.dot(u, v)
+        out, events = machine.observe(u[None, :], v[:, None])
+        self.events[what] = self.events[what] + events if what in self.events else events
+        return float(out[0, 0])
 
     # ---- what results show ---------------------------------------------------------------------------------
 

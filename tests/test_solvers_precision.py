@@ -93,6 +93,17 @@ def test_vectors_are_converted_where_precision_changes_and_counted() -> None:
     assert not math.isnan(solution.history[1].condition)
 
 
+def test_events_of_inner_products_are_in_the_history() -> None:
+    problem = poisson(6)
+    plain = cg(problem, "bf16", tol=1e-6, max_iterations=8)
+    seen = cg(problem, "bf16", tol=1e-6, max_iterations=8, observe_every=3)
+    assert np.array_equal(plain.x, seen.x) and plain.ledger == seen.ledger and plain.residuals == seen.residuals
+    assert [step.iteration for step in seen.history if step.events] == [1, 4, 7]
+    events = seen.history[0].events
+    assert set(events) == {"dot"} and events["dot"].additions == 2 * 36 and events["dot"].inexact > 0  # p.Ap and r.r
+    assert not any(step.events for step in plain.history)
+
+
 def test_no_random_bits_come_twice() -> None:
     first, second = CGPrecision.of("bf16@SR8"), CGPrecision.of("fp16@SR8")
     shop = Workshop(poisson(4).matrix)
