@@ -68,7 +68,7 @@ def cg(
     ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
     if safeguard is None or isinstance(safeguard, bool):
         safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
-    watch = None if safeguard is None else Watch(safeguard)
+    watch = None if safeguard is None else Watch(safeguard, ready.limit)
     run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
     run.observe_every = observe_every
     return run.solve(ready.limit, ready.patience)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..emulator.datapath import Datapath
@@ -56,7 +57,16 @@ class CGPrecision:
         """The datapath of the preconditioner's application."""
         return self.spmv if self.precondition is None else self.precondition
 
-    @property
+    @cached_property
+    def is_fp64(self) -> bool:
+        """Whether all of it is fp64: no other precision is more."""
+        paths = (self.spmv, self.dot, self.axpy, self.of_factors, self.residual or self.axpy)
+        formats = {self.scalars, self.storage, self.factors} - {None}
+        for dp in paths:
+            formats |= {dp.a, dp.b, dp.output, dp.product, *(fmt for fmt, _ in dp.accumulators)} - {None}
+        return formats == {scalar_format("fp64")}
+
+    @cached_property
     def roundoff(self) -> float:
         """The largest unit roundoff that a matrix-vector product meets, of the stored matrix to its result."""
         dp = self.spmv

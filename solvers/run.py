@@ -19,6 +19,8 @@ from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
 from .workshop import FP64, Units, Workshop, shifted
 
+_ENERGY_ERROR = 1e-10  #: of f(x), relative, by rounding: far more than fp64's
+
 
 class End(NamedTuple):
     """Why a solve ends, or why an iteration cannot be taken."""
@@ -42,6 +44,7 @@ class Run:
     square: float
     alpha: float
     r_before: Operand | None  #: of the last iteration, if it is needed
+    checked: tuple[Operand, float]  #: x at the last check, and f(x)
     anew: bool  #: whether p is to start anew
 
     def __init__(
@@ -63,9 +66,9 @@ class Run:
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
         self.lanczos = Lanczos()
-        self.b = Operand(scaling.right_hand_side(problem.rhs), FP64, None)
-        self.weights = None if scaling.weights is None else Operand(scaling.weights, FP64, None)
-        self.checked: tuple[Operand, float] | None = None  #: x at the last check, and f(x)
+        place = workshop.exact.axpy.backend.array
+        self.b = Operand(place(scaling.right_hand_side(problem.rhs)), FP64, None)
+        self.weights = None if scaling.weights is None else Operand(place(scaling.weights), FP64, None)
         self.signs: dict[str, Signs] = {}  #: of the iteration that is being done
         self.notes: list[str] = []
         self._marked = workshop.ledger.copy()
@@ -85,7 +88,7 @@ class Run:
         for k in range(1, limit + 1):
             if end is not None:
                 return self.end(end)
-            units, safe = self.workshop.units(precision), precision == SAFE
+            units, safe = self.workshop.units(precision), precision.is_fp64
             self.workshop.observing = self.observe_every > 0 and (k - 1) % self.observe_every == 0
             failure = self.iterate(units, k)
             if failure is not None and self.is_final(failure, safe):
@@ -115,6 +118,7 @@ class Run:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
         zeros = units.axpy.backend.xp.zeros(self.b.values.size)
         self.x = Operand(zeros, units.axpy.datapath.output, 0.0)
+        self.checked = self.x, 0.0
         self.r = units.loaded("residual", units.residual_axpy, self.b, units.residual_axpy.datapath.output)
         failure = self.measure(units, 0) or self.turn(units, 0, anew=True)
         return failure if failure is None or self.watch is None else self.recover(0, failure)
@@ -234,14 +238,18 @@ class Run:
     def turn_to(self, units: Units, k: int, now: CGPrecision, following: CGPrecision) -> End | None:
         """The new p, after a last look at r where precision is about to rise."""
         watch = self.watch
-        if watch is not None and following is not now and following.roundoff < now.roundoff and watch.is_worth:
-            end = self.check(k)
-            if end is not None:
-                return end
-        if watch is not None and watch.forces(k) and not watch.forces(k + 1):
-            self.remember()
+        if watch is not None:
+            rises = following.roundoff < now.roundoff and watch.is_worth
+            forced, next_forced = watch.forces(k), watch.forces(k + 1)
+            if rises or (next_forced and not forced and not self.anew and not now.is_fp64):
+                end = self.check(k)
+                if end is not None:
+                    return end
+                self.anew = True
+            elif forced and not next_forced:
+                self.remember()
         failure = self.turn(units, k, self.anew)
-        return failure if failure is None or self.is_final(failure, now == SAFE) else self.recover(k, failure)
+        return failure if failure is None or self.is_final(failure, now.is_fp64) else self.recover(k, failure)
 
     # ---- the safeguard -------------------------------------------------------------------------------------
 
@@ -255,20 +263,22 @@ class Run:
             return end
         claimed = recursive <= self.tol < self.recursive
         self.anew = self.recursive > watch.rules.apart * recursive
-        if not self.anew:
+        if self.fell():
+            self.anew, end = True, self.replace(k)
+        else:
             self.remember()
-        elif self.fell():
-            end = self.replace(k)
         if self.anew or claimed:
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
             watch.stepped_in = k
             if not watch.gained(self.recursive):
                 if unsafe:
+                    self.anew = True
                     self.notes.append(watch.rise(k))
                 elif claimed and watch.despairs:
                     return _gap(k, recursive, self.recursive)
         elif watch.stalls:
             watch.stepped_in = k
+            self.anew = True
             self.notes += [f"no progress for {watch.rules.stall} iterations", watch.rise(k)]
         return end
 
@@ -293,7 +303,7 @@ class Run:
 
     def fell(self) -> bool:
         """Whether f(x) has grown since the last check, and x is that of then."""
-        if self.checked is None or self.energy() <= self.checked[1]:
+        if self.energy() <= self.checked[1] + _ENERGY_ERROR * abs(self.checked[1]):
             return False
         self.x = self.checked[0]
         self.notes.append("x is that of the last check")

@@ -20,13 +20,15 @@ class Safeguard:
 
     * The true residual is computed in fp64, and counted, every ``check_every`` iterations of less than fp64, wherever
       precision rises, and wherever the recursive residual says that the solve is done. It replaces the recursive one
-      (residual replacement, van der Vorst & Ye 2000, doi:10.1137/S1064827599353865); if it is more than ``apart`` times
-      as large, p starts anew from it, and if also f(x) = x.Ax / 2 - b.x has grown since, x is that of the last check.
+      (residual replacement, van der Vorst & Ye 2000, doi:10.1137/S1064827599353865). Where precision rises, p starts
+      anew from it, as directions of less precision would slow down all that follow (Powell 1976,
+      doi:10.1007/BF01580677), and where it is more than ``apart`` times as large; if f(x) = x.Ax / 2 - b.x has grown
+      since the last check, by more than rounding errors explain, x is that of then.
     * An iteration that gives an infinity or a NaN, or p.Ap <= 0 or r.z <= 0, is rejected: x stays.
     * Precision rises to fp64 after a rejected iteration, after ``stall`` iterations of less than fp64 in which the
       residual's minimum was not multiplied by ``progress`` at least, and where a replaced residual is not ``gain``
-      times the one replaced before, or less: for ``rise`` iterations, and each time for twice as many as before, so
-      that in the end all are done in fp64.
+      times the one replaced before, or less: for ``rise`` iterations, and each time for twice as many as before; and
+      for good after that ``share`` of the iterations that there may be, so that fp64 has time to do it alone.
     """
 
     check_every: int = 25
@@ -35,6 +37,7 @@ class Safeguard:
     progress: float = 0.9
     gain: float = 0.5
     rise: int = 20
+    share: float = 0.25
     worth: int = 5  #: fewer iterations of less than fp64 are not worth a look where precision rises
     claims: int = 5  #: true residuals above tol in a row that a solve in fp64 takes for lower ones before it gives up
 
@@ -42,8 +45,9 @@ class Safeguard:
 class Watch:
     """What a safeguard remembers during a solve."""
 
-    def __init__(self, rules: Safeguard) -> None:
+    def __init__(self, rules: Safeguard, limit: int) -> None:
         self.rules = rules
+        self._last = int(rules.share * limit)  #: the last iteration that may be in less than fp64
         self.stepped_in: int | None = None  #: the iteration in which it last did
         self.unchecked = 0  #: iterations of less than fp64 since the true residual was known
         self._until = 0  #: the last iteration that precision is forced in
@@ -54,7 +58,7 @@ class Watch:
 
     def forces(self, iteration: int) -> bool:
         """Whether an iteration is done in fp64, whatever the policy says."""
-        return iteration <= self._until
+        return iteration <= self._until or iteration > self._last
 
     def rise(self, iteration: int) -> str:
         """Precision rises after an iteration; what to note of it."""

@@ -41,7 +41,7 @@ class Triangle:
     def solve(self, machine: Machine, r: Operand, stored: Format | None) -> Operand:
         """y in the machine's output format. T is read once, and so is each y_j, a level a call."""
         dp, xp = machine.datapath, machine.backend.xp
-        given = converted(machine, r, dp.a).values[self._order]
+        given = machine.backend.array(converted(machine, r, dp.a).values)[xp.asarray(self._order)]
         y = xp.zeros(given.size)
         read = y if dp.b == dp.output else xp.zeros(given.size)  # y as sparse products read it
         levels = self._levels_of(machine, stored) if self._store.size else []
@@ -58,7 +58,7 @@ class Triangle:
                 read[begin:end] = converted(machine, part, dp.b).values
             begin = end
         machine.ledger.move(-max(len(self._ends) - 2, 0) * y.size * dp.b.bits)  # each product was taken to read all y
-        return Operand(y[self._place], dp.output, None)
+        return Operand(y[xp.asarray(self._place)], dp.output, None)
 
     def _levels_of(self, machine: Machine, stored: Format | None) -> list[Rows]:
         """The rows of each level but the first, which has no entries."""

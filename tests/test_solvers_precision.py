@@ -189,6 +189,9 @@ def test_the_safeguard_brings_any_policy_to_the_tolerance() -> None:
         assert any(step.notes for step in guarded.history)
     alone = cg(problem, "bf16", tol=1e-8, patience=100)
     assert alone.status is not Status.CONVERGED and not any(step.notes for step in alone.history)
+    with_time = cg(problem, policies.Fixed("bf16"), tol=1e-8, max_iterations=100, safeguard=True)
+    assert with_time.status is Status.CONVERGED and all(step.precision == SAFE for step in with_time.history[25:])
+    assert policies.rung("fp64").is_fp64 and SAFE.is_fp64 and not CGPrecision.of("fp64", storage="fp32").is_fp64
     # looks at the true residual are counted
     eager = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4, safeguard=Safeguard(check_every=1))
     lazy = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4)

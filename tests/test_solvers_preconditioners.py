@@ -158,6 +158,12 @@ def test_low_precision_is_near_and_the_same_on_any_number_of_threads(datapath: s
     assert runs[0].iterations < cg(problem, "fp64").iterations
 
 
+def test_the_gpus_source_gives_the_same_bits() -> None:
+    given = {"preconditioner": "ic0", "scaled": True, "tol": 1e-6}
+    runs = [cg(poisson(5), CGPrecision.of("fp16@SR8", axpy="fp64"), backend=where, **given) for where in ("cpu", "cxx")]
+    assert np.array_equal(runs[0].x, runs[1].x) and runs[0].ledger == runs[1].ledger
+
+
 def test_bad_preconditioners_are_refused_in_a_sentence() -> None:
     for text, sentence in (
         ("ilu", "none of none, jacobi"),
