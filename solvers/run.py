@@ -248,6 +248,8 @@ class Run:
                 self.anew = True
             elif forced and not next_forced:
                 self.remember()
+        if self.anew:  # rounded into a format of less precision, p would not be z
+            units = self.workshop.units(following)
         failure = self.turn(units, k, self.anew)
         return failure if failure is None or self.is_final(failure, now.is_fp64) else self.recover(k, failure)
 
