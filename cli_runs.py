@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from .emulator.technology import Technology
 
 Backend = Annotated[str, typer.Option(help="cpu, gpu, or cxx (the GPU's source under the host's compiler).")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; they never change a bit.", min=1)]
+
+
+_NOTES = 8  #: that are printed of a solve
 
 
 def checked_technology(node: str) -> Technology:
@@ -33,6 +37,36 @@ def solve(
         str | None, typer.Option(help="Datapath of the residual's update and norm, as in fp64.")
     ] = None,
     scalars: Annotated[str | None, typer.Option(help="Format of alpha and beta as operands, as in fp64.")] = None,
+    precondition: Annotated[
+        str | None, typer.Option(help="Datapath of the preconditioner's application; default: as spmv.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Format that the matrix is stored in; default: spmv's first operand.")
+    ] = None,
+    factors: Annotated[
+        str | None, typer.Option(help="Format that the preconditioner is stored in; default: its first operand.")
+    ] = None,
+    preconditioner: Annotated[
+        str, typer.Option(help="none, jacobi, block-jacobi[:SIZE], ic0 or ssor[:OMEGA], built in fp64.")
+    ] = "none",
+    policy: Annotated[
+        str,
+        typer.Option(help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped or random."),
+    ] = "fixed",
+    scaled: Annotated[
+        bool, typer.Option("--scaled", help="Scale the diagonal by powers of two, and vectors into narrow formats.")
+    ] = False,
+    flexible: Annotated[bool, typer.Option("--flexible", help="Flexible CG, for what changes or is rough.")] = False,
+    safeguard: Annotated[
+        bool | None,
+        typer.Option(
+            "--safeguard/--no-safeguard", help="Raise precision where progress fails; default: unless it is fixed."
+        ),
+    ] = None,
+    refine: Annotated[
+        float | None,
+        typer.Option(help="Iterative refinement: solve corrections down to this residual, update in fp64; say 0.1."),
+    ] = None,
     tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||; b is a random unit vector.")] = 1e-8,
     max_iterations: Annotated[int | None, typer.Option(help="Default: 10 n, at most 20,000.", min=1)] = None,
     patience: Annotated[
@@ -49,9 +83,12 @@ def solve(
 ) -> None:
     """Solve A x = b by conjugate gradients on emulated arithmetic."""
     from .reports import experiments
-    from .solvers import cg, problems
+    from .solvers import cg, policies, preconditioners, problems
 
-    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars)
+    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, storage, factors)
+    chosen = policies.named(policy, precision, seed)
+    how = {"scaled": scaled, "flexible": flexible, "safeguard": safeguard}
+    wanted = preconditioners.Preconditioner.of(preconditioner)
     checked_technology(node)
     folder(out_dir)
     system = problems.load(problem, side, seed)
@@ -67,6 +104,10 @@ def solve(
             (seed, backend, threads),
             node,
             lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}"),
+            chosen,
+            refine,
+            preconditioner=wanted,
+            **how,
         )
     if solution.status is cg.Status.INDEFINITE:
         raise HalfulpError(f"{problem} cannot be solved by CG: {solution.detail}.")
@@ -79,11 +120,26 @@ def solve(
         out.print(f"  iterations     {solution.iterations}")
         where = f"iteration {solution.best}, the best" if solution.best < solution.iterations else "the last iteration"
         out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
+        print_steps(solution)
         print_energy(record.energy)
         if solution.best < solution.iterations:
             out.print(f"                 {joule(record.result['energy_to_best_pj'])} of it until that x was reached")
     if solution.status is not cg.Status.CONVERGED:
         raise typer.Exit(1)
+
+
+def print_steps(solution: Any) -> None:
+    """What a solve did besides iterating, if anything."""
+    counts = Counter(step.precision.spmv.name for step in solution.history)
+    if len(counts) > 1:
+        out.print(f"  products in    {', '.join(f'{name} {n}' for name, n in counts.most_common())}")
+    if solution.facts:
+        out.print(f"  preconditioner {', '.join(f'{what} {n:g}' for what, n in solution.facts.items())}")
+    noted = [(step.iteration, note) for step in solution.history for note in step.notes]
+    for iteration, note in noted[:_NOTES]:
+        out.print(f"  iteration {iteration:<5}{note}")
+    if len(noted) > _NOTES:
+        out.print(f"                 and {len(noted) - _NOTES} more notes: --json")
 
 
 def joule(picojoule: float) -> str:

@@ -81,7 +81,10 @@ class Ledger:
         return total
 
     def copy(self) -> Ledger:
-        return self + Ledger()
+        total = Ledger()
+        total.operations, total.bits_moved = Counter(self.operations), Counter(self.bits_moved)
+        total.ways = Counter(self.ways)
+        return total
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ledger) and self.operations == other.operations and self.bits_moved == other.bits_moved

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from ..models.data import Dataset
 from ..models.layers import Layer
 from ..models.precision import Clock, Static
 from ..models.training import Epoch, Recipe, Trainer, Training, accuracy, infer, parameters
-from ..solvers.cg import CGPrecision, Solution, cg
+from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, cg
+from ..solvers.policies import Fixed
 from ..solvers.problems import Problem
+from ..solvers.refinement import refine
+from ..solvers.safeguard import Safeguard
 from .record import Record, digest, finite, run_energy, unit_cost, versions
 
 #: (seed, back end, threads) of a run.
@@ -108,9 +113,20 @@ def solve(
     where: Where,
     node: str,
     progress: Callable[[int, float], None] = lambda iteration, residual: None,
+    policy: PrecisionPolicy | None = None,
+    inner_tol: float | None = None,
+    **how: Any,
 ) -> tuple[Record, Solution]:
-    """Solve a system by conjugate gradients."""
-    solution = cg(problem, precision, tol, max_iterations, patience, *where, progress)
+    """Solve a system by conjugate gradients, in one precision or by a policy, or by refinement around them.
+
+    inner_tol : of refinement; None: without it. how : what else ``cg`` takes, by name.
+    """
+    chosen = Fixed(precision) if policy is None else policy
+    limits = (tol, max_iterations, patience, *where, progress)
+    if inner_tol is None:
+        solution = cg(problem, chosen, *limits, **how)
+    else:
+        solution = refine(problem, chosen, *limits, inner_tol=inner_tol, **how)
     given = {
         "problem": problem.name,
         "problem_digest": digest(problem.matrix.data, problem.matrix.indices, problem.matrix.indptr, problem.rhs),
@@ -120,7 +136,14 @@ def solve(
         "max_iterations": max_iterations,
         "patience": patience,
         "precision": precision.describe(),
+        "policy": chosen.describe(),
+        "inner_tol": inner_tol,
+        **{"preconditioner": "none", "scaled": False, "flexible": False} | {name: _told(x) for name, x in how.items()},
     }
+    steps = solution.history
+    shown = [step.precision.describe() for step in steps]
+    kinds = [json.loads(text) for text in dict.fromkeys(map(_key, shown))]
+    places = {_key(kind): i for i, kind in enumerate(kinds)}
     result = {
         "status": solution.status.value,
         "detail": solution.detail,
@@ -130,10 +153,26 @@ def solve(
         "true_residual": finite(solution.true_residual),
         "residuals": [finite(r) for r in solution.residuals],
         "true_residuals": [finite(r) for r in solution.true_residuals],
+        "precisions": kinds,
+        "precision_of_steps": [places[_key(text)] for text in shown],
+        "steps_rejected": [step.iteration for step in steps if step.rejected],
+        "notes": [[step.iteration, note] for step in steps for note in step.notes],
+        "signs": [[step.iteration, what, str(sign)] for step in steps for what, sign in step.signs.items()],
+        "condition": finite(steps[-1].condition) if steps else None,
+        "preconditioner": solution.facts,
     }
     return _record(
         "cg", label, where[0], given, result, digest(solution.x), solution.ledger, node, precision.spmv
     ), solution
+
+
+def _key(description: dict[str, Any]) -> str:
+    return json.dumps(description, sort_keys=True)
+
+
+def _told(x: Any) -> Any:
+    """An option of a solve, JSON-able."""
+    return x if isinstance(x, bool | int | float | None) else asdict(x) if isinstance(x, Safeguard) else str(x)
 
 
 def _record(

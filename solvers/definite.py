@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 
 from ..emulator.errors import HalfulpError
-from .systems import norm
+from .norms import norm
 
 #: Up to this order definiteness is checked by a factorisation; beyond it CG finds out.
 DENSE = 2000

@@ -18,7 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
-from .systems import Problem, canonical, norm, unit_vector
+from .norms import norm
+from .systems import Problem, canonical, unit_vector
 
 Draws = np.random.Generator
 

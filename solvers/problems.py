@@ -7,7 +7,8 @@ from pathlib import Path
 from .definite import check_spd
 from .families import FAMILIES, named, poisson
 from .matrix_files import matrix_market
-from .systems import Problem, norm
+from .norms import norm
+from .systems import Problem
 
 __all__ = ["Problem", "check_spd", "load", "matrix_market", "norm", "poisson"]
 

@@ -100,6 +100,20 @@ def test_solve_prints_residual_next_to_energy(run, tmp_path: Path) -> None:
     assert record["kind"] == "cg" and record["energy"]["sources"] and record["ledger"]["operations"]
 
 
+def test_solve_takes_policies_preconditioners_and_refinement(run) -> None:
+    given = ["--side", "8", "--scaled", "--storage", "fp16", "--preconditioner", "jacobi", "--flexible", "--json"]
+    code, text, _ = run("solve", "poisson", "--policy", "stepped", *given)
+    told = json.loads(text)
+    assert code == 0 and told["input"]["policy"]["policy"] == "stepped" and told["input"]["scaled"] is True
+    assert told["input"]["preconditioner"] == "jacobi" and told["input"]["precision"]["storage"] == "e5m10"
+    used, steps = told["result"]["precisions"], told["result"]["precision_of_steps"]
+    assert len(steps) == told["result"]["iterations"] and set(steps) == set(range(len(used))) and len(used) > 1
+    code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "bf16", "--refine", "0.1")
+    assert code == 0 and "corrections" in text
+    code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "bf16", "--safeguard", "--preconditioner", "ic0")
+    assert code == 0 and "levels 15" in text and "fp64 for 20 iterations" in text and "products in" in text
+
+
 def test_a_solve_that_fails_exits_with_1(run) -> None:
     code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "bf16", "--tol", "1e-9", "--patience", "20")
     assert code == 1 and ("stagnated" in text or "residual gap" in text or "breakdown" in text)
@@ -187,6 +201,11 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["solve", "poisson", "--tol", "-1"], "between 0 and 1"),
         (["solve", "poisson", "--backend", "tpu"], "cpu, gpu or cxx"),
         (["solve", "."], "is a folder"),
+        (["solve", "--preconditioner", "ilu"], "jacobi, block-jacobi"),
+        (["solve", "--preconditioner", "ssor:3"], "between 0 and 2"),
+        (["solve", "--policy", "magic"], "fixed, rule, stepped, random"),
+        (["solve", "--storage", "fp17"], "fp16"),
+        (["solve", "--refine", "2", "--side", "4"], "between 0 and 1"),
         (["solve", "--seed", str(1 << 62)], str(1 << 62)),
         (["quantize", "--format", "fp16", "--roundng", "1"], "neither a number nor an option"),
         (["train", "--data", "nowhere"], "no directory"),

@@ -1,0 +1,129 @@
+"""Policies: which precision an iteration of conjugate gradients is done in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..emulator.errors import HalfulpError
+from .precision import CGPrecision, PrecisionPolicy, View
+
+#: The paper's formats (Chen 2025, arXiv 2504.14268), the cheapest first.
+LADDER = ("bf16", "fp16", "tf32", "fp32", "fp64")
+
+
+def rung(name: str) -> CGPrecision:
+    """The matrix-vector product, the preconditioner and p.Ap in one datapath; x, r, p, norms and scalars in fp64, whose
+    errors no later iteration would make good."""
+    return CGPrecision.of(name, name, "fp64", residual="fp64", scalars="fp64")
+
+
+class Fixed(PrecisionPolicy):
+    """The same precision in all iterations."""
+
+    changes = False
+
+    def __init__(self, precision: CGPrecision | str = "fp64") -> None:
+        self.precision = CGPrecision.of(precision) if isinstance(precision, str) else precision
+
+    def at(self, view: View) -> CGPrecision:
+        return self.precision
+
+    def describe(self) -> dict[str, Any]:
+        return {"policy": "fixed", "precision": self.precision.describe()}
+
+
+class Rule(PrecisionPolicy):
+    """The cheapest rung of a ladder whose errors the solve can bear: u kappa safety < tol / ||r_k||.
+
+    An error u ||A|| ||p|| in the product A p of iteration k moves r_k off the true residual by at most
+    u kappa ||r_k||, times a modest number, and that must stay below tol: products may be the less accurate the smaller
+    the residual already is (van den Eshof & Sleijpen 2004, section 4, doi:10.1137/S0895479802403459, after Bouras &
+    Frayssé 2005, doi:10.1137/S0895479801384743). kappa is the estimate from alpha and beta; before there is one, as in
+    the first iterations, and where no rung suffices, the last rung is taken.
+
+    Parameters
+    ----------
+    ladder : names of datapaths or precisions, the cheapest first. safety : how much is left to the modest number.
+    """
+
+    def __init__(self, ladder: Sequence[CGPrecision | str] = LADDER, safety: float = 10.0) -> None:
+        if not ladder:
+            raise HalfulpError("a ladder of precisions needs at least one.")
+        if not (math.isfinite(safety) and safety > 0.0):
+            raise HalfulpError(f"safety must be positive, not {safety}.")
+        self.ladder = [rung(step) if isinstance(step, str) else step for step in ladder]
+        self.safety = safety
+
+    def at(self, view: View) -> CGPrecision:
+        bearable = view.tol / max(view.residuals[-1], view.tol)
+        for step in self.ladder:
+            if step.roundoff * view.condition * self.safety < bearable:  # never, while the condition is NaN
+                return step
+        return self.ladder[-1]
+
+    def describe(self) -> dict[str, Any]:
+        return {"policy": "rule", "safety": self.safety, "ladder": [step.describe() for step in self.ladder]}
+
+
+class Stepped(PrecisionPolicy):
+    """Nested precisions: the first down to a residual, the second down to a lower one, and so on; the last to the end.
+
+    The safeguard replaces r by b - A x where precision rises, so that each step refines what those before it left.
+    """
+
+    def __init__(
+        self, steps: Sequence[tuple[CGPrecision | str, float]] = (("fp16", 1e-2), ("fp32", 1e-5), ("fp64", 0.0))
+    ) -> None:
+        bounds = [bound for _, bound in steps]
+        if not steps or bounds != sorted(bounds, reverse=True):
+            raise HalfulpError("stepped precisions need residuals that fall, a (precision, residual) each.")
+        self.steps = [(rung(step) if isinstance(step, str) else step, bound) for step, bound in steps]
+
+    def at(self, view: View) -> CGPrecision:
+        residual = view.residuals[-1]
+        return next((step for step, bound in self.steps if residual > bound), self.steps[-1][0])
+
+    def describe(self) -> dict[str, Any]:
+        return {"policy": "stepped", "steps": [[step.describe(), bound] for step, bound in self.steps]}
+
+
+class Random(PrecisionPolicy):
+    """A precision drawn for each iteration, all alike likely; the same for the same seed and iteration."""
+
+    def __init__(self, choices: Sequence[CGPrecision | str] = LADDER, seed: int = 0) -> None:
+        if not choices:
+            raise HalfulpError("a random policy needs at least one precision.")
+        self.choices = [rung(step) if isinstance(step, str) else step for step in choices]
+        self.seed = seed
+
+    def at(self, view: View) -> CGPrecision:
+        return self.choices[int(np.random.default_rng((self.seed, view.iteration)).integers(len(self.choices)))]
+
+    def describe(self) -> dict[str, Any]:
+        return {"policy": "random", "seed": self.seed, "choices": [step.describe() for step in self.choices]}
+
+
+NAMES = ("fixed", "rule", "stepped", "random")
+
+
+def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
+    """A policy by name, with its defaults; a fixed one is that precision.
+
+    Raises
+    ------
+    HalfulpError
+        There is none of that name.
+    """
+    makers: dict[str, Callable[[], PrecisionPolicy]] = {
+        "fixed": lambda: Fixed(precision),
+        "rule": Rule,
+        "stepped": Stepped,
+        "random": lambda: Random(seed=seed),
+    }
+    if name not in makers:
+        raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}.")
+    return makers[name]()

@@ -1,0 +1,133 @@
+"""The precision of an iteration of conjugate gradients, and what a policy that chooses it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ..emulator.datapath import Datapath
+from ..emulator.formats import FloatFormat, Format
+from ..emulator.names import scalar_format
+
+
+@dataclass(frozen=True)
+class CGPrecision:
+    """The datapath of each kind of operation, and the formats in which the matrix and its factors are stored."""
+
+    spmv: Datapath
+    dot: Datapath
+    axpy: Datapath
+    precondition: Datapath | None = None  #: of the preconditioner's application; None: as spmv
+    residual: Datapath | None = None  #: of the residual's update, norm and r.z; None: those of axpy and dot
+    scalars: Format | None = None  #: in which alpha and beta enter axpy (they are divided in fp64); None: axpy's ``a``
+    storage: Format | None = None  #: of the matrix; None: spmv's ``a``
+    factors: Format | None = None  #: of the preconditioner; None: precondition's ``a``
+
+    @classmethod
+    def of(
+        cls,
+        spmv: Datapath | str,
+        dot: Datapath | str | None = None,
+        axpy: Datapath | str | None = None,
+        residual: Datapath | str | None = None,
+        scalars: Format | str | None = None,
+        precondition: Datapath | str | None = None,
+        storage: Format | str | None = None,
+        factors: Format | str | None = None,
+    ) -> CGPrecision:
+        """Left out: ``dot`` and ``axpy`` are as ``spmv``; the others as the fields say."""
+        first = Datapath.parse(spmv)
+        return cls(
+            first,
+            first if dot is None else Datapath.parse(dot),
+            first if axpy is None else Datapath.parse(axpy),
+            None if precondition is None else Datapath.parse(precondition),
+            None if residual is None else Datapath.parse(residual),
+            *(None if given is None else scalar_format(given) for given in (scalars, storage, factors)),
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.spmv, self.dot, self.axpy, self.precondition, self.residual))
+
+    @property
+    def of_factors(self) -> Datapath:
+        """The datapath of the preconditioner's application."""
+        return self.spmv if self.precondition is None else self.precondition
+
+    @cached_property
+    def is_fp64(self) -> bool:
+        """Whether all of it is fp64: no other precision is more."""
+        paths = (self.spmv, self.dot, self.axpy, self.of_factors, self.residual or self.axpy)
+        formats = {self.scalars, self.storage, self.factors} - {None}
+        for dp in paths:
+            formats |= {dp.a, dp.b, dp.output, dp.product, *(fmt for fmt, _ in dp.accumulators)} - {None}
+        return formats == {scalar_format("fp64")}
+
+    @cached_property
+    def roundoff(self) -> float:
+        """The largest unit roundoff that a matrix-vector product meets, of the stored matrix to its result."""
+        dp = self.spmv
+        return max(map(unit_roundoff, (self.storage or dp.a, dp.a, dp.b, dp.accumulator, dp.output)))
+
+    def describe(self) -> dict[str, str | None]:
+        """By name, JSON-able; ``of(**describe())`` gives an equal one."""
+        paths = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual", "precondition")}
+        formats = {part: getattr(self, part) for part in ("scalars", "storage", "factors")}
+        named = {part: None if dp is None else dp.name for part, dp in paths.items()}
+        return named | {part: None if fmt is None else str(fmt) for part, fmt in formats.items()}
+
+
+def unit_roundoff(fmt: Any) -> float:
+    """2^-p of a float; of fixed point half its last bit, as if numbers were about 1; of blocks their elements'."""
+    element = getattr(fmt, "element", fmt)
+    if isinstance(element, FloatFormat):
+        return 2.0**-element.precision
+    return 2.0 ** -(getattr(element, "fraction_bits", element.precision - 1) + 1)
+
+
+class Signs(IntFlag):
+    """What the results of an operation show, at a glance: less than IEEE's flags, which every element has, and cheap.
+
+    An overflow shows as NONFINITE in formats with infinities or NaNs and as SATURATED in those without; underflow shows
+    only where nothing but zeros is left, or more zeros come out of a conversion than went into it.
+    """
+
+    NONE = 0
+    NONFINITE = 1  #: an infinity or a NaN
+    SATURATED = 2  #: a format's largest number, where it has neither
+    VANISHED = 4  #: zeros from numbers that were not
+
+    def __str__(self) -> str:
+        return "|".join(sign.name.lower() for sign in Signs if sign in self) or "-"  # type: ignore[union-attr]
+
+
+class View(NamedTuple):
+    """What a policy may look at before an iteration: what the solver knows by itself."""
+
+    iteration: int  #: 1, 2, ...
+    n: int
+    nnz: int
+    tol: float
+    residuals: Sequence[float]  #: recursive, relative to ||b||, so far; ``residuals[0]`` is 1
+    condition: float  #: estimate of the (scaled, preconditioned) matrix's, from alpha and beta so far; NaN before
+    scale: float  #: log2(largest / smallest) of the diagonal, before any scaling
+    events: Mapping[str, Signs]  #: by operation, of the last iteration; what saw nothing is left out
+    rejected: int  #: iterations since the safeguard stepped in; -1: it never did
+
+
+class PrecisionPolicy:
+    """Says before every iteration in which precision it is done."""
+
+    #: Whether the answer may change, so that a safeguard watches over it unless told otherwise.
+    changes = True
+
+    def at(self, view: View) -> CGPrecision:
+        """The precision of the iteration that comes next."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able; goes into the record."""
+        raise NotImplementedError
