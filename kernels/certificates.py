@@ -4,7 +4,7 @@ The operands' values are multiples of 2^qa and 2^qb, so that every product and e
 a multiple of 2^(qa + qb), and none is larger than K max|a| max|b|, or than the largest norm of a row of A times that of
 a column of B, which is N such units. Where binary32 or binary64 and the accumulator hold all multiples of that unit up
 to N, every step is exact in both, and in every rounding mode. What must hold is checked here, on exact integers,
-against the formats' largest magnitudes, or the data's own; norms with a millionth to spare.
+against the formats' largest magnitudes, or the data's own; norms with room for what they are rounded by.
 """
 
 from __future__ import annotations
@@ -103,17 +103,20 @@ def certificate_of_norms(datapath: Datapath, x: Operand, y: Operand) -> Certific
 
 def _norms(rows: np.ndarray, columns: np.ndarray) -> float:
     """The largest squared norm of a row times the largest of a column."""
-    return math.prod(float(np.square(v, dtype=np.float64).sum(axis=1).max()) for v in (rows, columns))
+    return math.prod(float(np.einsum("ij,ij->i", lines, lines).max()) for lines in (rows, columns))
 
 
 @lru_cache(maxsize=256)
 def _limit_of_norms(datapath: Datapath, length: int) -> tuple[Certificate, float]:
-    """The certificate of sums of as many units as binary32 holds, and what the squares of two norms may then multiply
-    to, less than a millionth of it, as their sums are rounded; 0 if there is none."""
-    most = 1 << BINARY32.precision
-    found = certificate(datapath, length, *_tops(datapath), most)
-    unit = exponents(datapath.a)[0] + exponents(datapath.b)[0]
-    return found, (most * 2.0**unit) ** 2 * (1 - 1e-6) if found.dtype == "float32" else 0.0
+    """The certificate of sums of as many units as binary32 holds, and what two squared norms may then multiply to; 0
+    if there is none. Norms may be added up in binary32, where no square is to be too small or too large, and each
+    square and addition adds at most 2^-24 of the sum: the limit is lower by twice as much."""
+    most, tops = 1 << BINARY32.precision, _tops(datapath)
+    found = certificate(datapath, length, *tops, most)
+    low_a, low_b = exponents(datapath.a)[0], exponents(datapath.b)[0]
+    if found.dtype != "float32" or min(low_a, low_b) < -60 or max(tops) > 2.0**50:
+        return found, 0.0
+    return found, (most * 2.0 ** (low_a + low_b)) ** 2 * max(1 - (length + 2) * 2.0**-22, 0.0)
 
 
 def _cuts(datapath: Datapath, largest_a: float, largest_b: float, n: int, unit: int) -> bool:

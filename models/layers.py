@@ -1,7 +1,8 @@
 """Layers, each with its forward and its backward pass. What is multiplied and added up runs on the layer's machines.
 
 Activations, and their gradients, are Operands: values with the format in which they are stored. ``forward`` keeps what
-``backward`` needs, as it is stored: each contraction converts for itself, with its own operand rounding. ``backward``
+``backward`` needs, as it is stored: each contraction converts for itself, with its own operand rounding, unless it is
+that of the one before. ``backward``
 takes the loss's gradient at the layer's output, leaves those of the weights in its parameters, and returns the one at
 its input. Functions that are no contractions (normalisation, GELU, softmax) are computed in binary64 outside of the
 datapath, on the host, and rounded once into the format that activations, or gradients, are stored in.
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..emulator.blocks import BlockFormat
+from ..emulator.datapath import Datapath
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from .arithmetic import Arithmetic, load
@@ -69,6 +72,11 @@ def _extended(x: Operand, machine: Machine) -> Any:
     return Operand(xp.hstack([rows.values, ones]), rows.fmt, None)
 
 
+def _alike(one: Datapath, other: Datapath) -> bool:
+    """Whether what their first operands hold is converted in the same way, and so once for both; blocks are not."""
+    return one.a == other.a and one.operand_rounding == other.operand_rounding and not isinstance(one.a, BlockFormat)
+
+
 def reshaped(x: Operand, *shape: int) -> Operand:
     return x.holding(x.values.reshape(shape))
 
@@ -100,9 +108,8 @@ class Linear(Layer):
         shape, rows = dy.shape, reshaped(dy, -1, dy.shape[-1])
         (x,) = self.saved
         m = machines.grad_weight
-        given, before = self._rows  # the same, unless they were converted, or would be in another way
-        same = x.fmt == m.datapath.a == before.a and m.datapath.operand_rounding == before.operand_rounding
-        given = given if same else _extended(x, m)
+        given, before = self._rows
+        given = given if _alike(m.datapath, before) else _extended(x, m)
         self.weight.gradient = m.matmul(given.T, load(rows, m, m.datapath.b), held=True)
         if self.is_first:
             return None
@@ -138,15 +145,16 @@ class Conv2d(Layer):
         """(N, channels, H, W) -> (N, outputs, H', W')."""
         m = run.at(self.name).forward
         given, weight = load(x, m, m.datapath.a), load(self.weight.value, m, m.datapath.b)
-        self.saved = (x,)
+        self.saved, self._given = (x,), (given, m.datapath)
         return m.conv2d(given, self._kernels(weight), self.stride, self.padding, bias=weight[:, -1], held=True)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
         machines = run.at(self.name)
         (x,) = self.saved
         m = machines.grad_weight
+        given, before = self._given
         self.weight.gradient = m.conv2d_grad_weight(
-            load(x, m, m.datapath.a),
+            given if _alike(m.datapath, before) else load(x, m, m.datapath.a),
             load(dy, m, m.datapath.b),
             (self.side, self.side),
             self.stride,

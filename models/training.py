@@ -16,7 +16,7 @@ from ..emulator.names import scalar_format
 from ..kernels.backends import lone_blas
 from ..kernels.operands import Operand
 from ..kernels.paths import FP64
-from .arithmetic import Arithmetic
+from .arithmetic import Arithmetic, rounded
 from .data import Dataset
 from .elementary import softmax_cross_entropy
 from .layers import Layer
@@ -145,8 +145,9 @@ def store(network: Layer, policy: Policy, clock: Clock, backend: Any = None) -> 
 
 def backward(network: Layer, error: np.ndarray, run: Arithmetic, shape: tuple[int, ...]) -> None:
     """Leaves the gradients of the loss, summed over samples, in the parameters. The loss's own, ``error``, comes from
-    outside of the datapath: binary64."""
-    network.backward(Operand(error.reshape(shape), FP64, None), run)
+    outside of the datapath, in binary64, and is rounded once into what the last layer's gradients are stored in."""
+    last = run.at(layer_names(network)[-1]).vector_gradient
+    network.backward(rounded(error.reshape(shape), last, FP64), run)
 
 
 def check_data(data: Dataset, recipe: Recipe) -> None:
@@ -181,7 +182,8 @@ class Trainer:
     Assumptions, all visible here: gradients are summed over the batch, so that narrow formats see large ones, and 1 /
     batch is in the step (of an optimiser that keeps nothing) or divides them in binary64; with ``Recipe.mean`` it
     divides the loss's gradient instead. It is that of whole batches also for a last, smaller one. The loss and its
-    gradient are computed in binary64 outside of the datapath. Inputs are stored as bytes (tokens of many letters as
+    gradient are computed in binary64 outside of the datapath, the gradient is rounded once into what the last layer's
+    are stored in. Inputs are stored as bytes (tokens of many letters as
     two), and converted into the first layer's operand format. Weights are rounded to nearest where the policy changes
     the format that they are stored in.
     """

@@ -17,7 +17,7 @@ from .record import Record
 
 #: Epochs and training inputs (None: all) of: --quick, by default (some minutes), and --full. Of digits; of more data.
 _LENGTHS = {
-    "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (3, None), (20, None))),
+    "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (2, None), (20, None))),
     "cnn": (((8, None), (15, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
     "cifar": (((1, 200), (4, None), (30, None)), ((1, 200), (2, 2000), (30, None))),
 }
@@ -56,7 +56,7 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
         raise HalfulpError("--full and --quick exclude each other.")
     many = len(data.train_x) >= _MANY
     length, limit = _LENGTHS[network][many][0 if quick else 2 if full else 1]
-    rows = tuple(row for row in gupta.ROWS if row.network == network and row.data in ("", "many" if many else "few"))
+    rows = tuple(row for row in gupta.ROWS if row.network == network)
     small = quick or (network == "cnn" and not many)
     options: dict[str, Any] = _SMALL[network] if small else {}
     return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)

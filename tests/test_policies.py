@@ -105,4 +105,4 @@ def test_conversions_into_blocks_are_counted() -> None:
     weights, inner = 65 * 8 + 9 * 8 + 9 * 10, 8 * 8 + 8 * 10
     assert rounds["forward"] == 96 * (64 + 8 + 8) + 3 * weights
     assert rounds["grad_weight"] == 96 * (64 + 8 + 8) + 96 * (8 + 8 + 10)
-    assert rounds["grad_input"] == 3 * inner + 96 * (8 + 10)
+    assert rounds["grad_input"] == 3 * inner + 96 * (8 + 10) + 96 * 10  # and the errors at the loss
