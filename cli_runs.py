@@ -29,7 +29,9 @@ def checked_technology(node: str) -> Technology:
 
 
 def solve(
-    problem: Annotated[str, typer.Argument(help="'poisson', a family as in jump:32, or a file (.mtx, .mtx.gz).")] = "poisson",
+    problem: Annotated[
+        str, typer.Argument(help="'poisson', a family as in jump:32, or a file (.mtx, .mtx.gz).")
+    ] = "poisson",
     spmv: Annotated[str, typer.Option(help="Datapath of the matrix-vector product.")] = "fp64",
     dot: Annotated[str | None, typer.Option(help="Datapath of inner products; default: as spmv.")] = None,
     axpy: Annotated[str | None, typer.Option(help="Datapath of vector updates; default: as spmv.")] = None,
