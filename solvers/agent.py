@@ -23,7 +23,7 @@ ASSUMPTIONS: dict[str, Any] = {
     # --- decisions
     "hold": 5,  # a decision stands for so many iterations, then until the state changes
     "hold_at_most": 25,  # or so many are over
-    "least_visits": 2,  # an action that was tried less often in a state is not taken; with none, the state is unvisited
+    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited
     # --- states
     "most_decades": 16,  # of the relative residual below 1, and of the condition number; more are the last bin
     "condition_decades": 2,  # in a bin of the condition number

@@ -81,6 +81,7 @@ class Episode(NamedTuple):
 
     problem: str
     fp64: float | None  #: cost of the same solve all in fp64; None: that did not converge, and nothing is learnt
+    first: tuple[Transition, ...]  #: of that solve, where the problem was new
     transitions: tuple[Transition, ...]
     reward: float  #: of all decisions
     cost: float  #: over that of fp64
@@ -98,16 +99,20 @@ def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, float | N
     draw = np.random.default_rng([lessons.seed, number, _PROBLEM])
     name = lessons.problems[int(draw.integers(len(lessons.problems)))]
     problem = _opened(name, lessons.seed)
-    fp64 = known[name] if name in known else _fp64(problem, lessons)
+    first: tuple[Transition, ...] = ()
+    if name in known:
+        fp64 = known[name]
+    else:
+        fp64, first = _fp64(agent, problem, lessons)
     if fp64 is None:
-        return Episode(name, None, (), 0.0, math.nan, False)
+        return Episode(name, None, (), (), 0.0, math.nan, False)
     rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
     policy = Explorer(agent, epsilon(agent, number), rng)
     solution = lessons.solve(problem, policy)
     transitions = transitions_of(policy.decisions, solution, lessons, fp64, agent.told)
     cost = lessons.cost.of(solution.ledger) / fp64
     reward = sum(t.reward for t in transitions)
-    return Episode(name, fp64, transitions, reward, cost, solution.status is Status.CONVERGED)
+    return Episode(name, fp64, first, transitions, reward, cost, solution.status is Status.CONVERGED)
 
 
 @lru_cache(maxsize=64)
@@ -115,9 +120,14 @@ def _opened(name: str, seed: int) -> Problem:
     return load(name, seed=seed)
 
 
-def _fp64(problem: Problem, lessons: Lessons) -> float | None:
-    solution = lessons.solve(problem, "fp64")
-    return lessons.cost.of(solution.ledger) if solution.status is Status.CONVERGED else None
+def _fp64(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
+    """The cost of a solve all in fp64, as an agent does it that knows nothing, and what is learnt from it."""
+    policy = QPolicy(Agent(agent.actions, agent.told))
+    solution = lessons.solve(problem, policy)
+    if solution.status is not Status.CONVERGED:
+        return None, ()
+    cost = lessons.cost.of(solution.ledger)
+    return cost, transitions_of(policy.decisions, solution, lessons, cost, agent.told)
 
 
 def transitions_of(
@@ -191,7 +201,9 @@ def train(
             done = agent.trained["episodes"]
             numbers = range(done, min(done + lessons.batch, episodes))
             for number, episode in zip(numbers, _played(pool, agent, lessons, numbers), strict=True):
-                agent.trained["fp64"][episode.problem] = episode.fp64
+                if episode.problem not in agent.trained["fp64"]:  # once, though all of a batch found it
+                    agent.trained["fp64"][episode.problem] = episode.fp64
+                    agent.learn(episode.first)
                 agent.learn(episode.transitions)
                 agent.trained["episodes"] = number + 1
                 progress(number + 1, episode)

@@ -69,9 +69,9 @@ def test_an_action_must_have_been_tried_often_enough() -> None:
     agent = Agent(TWO)
     agent.learn([Transition("a", 0, 9.0, None)])
     assert agent.best("a") is None and agent.best("elsewhere") is None
-    agent.learn([Transition("a", 1, 1.0, None)] * 2)
+    agent.learn([Transition("a", 1, 1.0, None)] * ASSUMPTIONS["least_visits"])
     assert agent.best("a") == 1
-    agent.learn([Transition("a", 0, 9.0, None)])
+    agent.learn([Transition("a", 0, 9.0, None)] * (ASSUMPTIONS["least_visits"] - 1))
     assert agent.best("a") == 0
 
 
@@ -98,7 +98,7 @@ def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
     assert solution.status is Status.CONVERGED and policy.coverage == 0.0
     assert all(step.precision.is_fp64 for step in solution.history)
     first = policy.decisions[0].state
-    agent.learn([Transition(first, 0, 1.0, None)] * 2)
+    agent.learn([Transition(first, 0, 1.0, None)] * ASSUMPTIONS["least_visits"])
     policy = QPolicy(agent)
     solution = cg(problem, policy, tol=1e-6)
     known = [not decision.fell_back for decision in policy.decisions]
@@ -159,7 +159,10 @@ def test_rewards_are_progress_minus_cost() -> None:
     assert episode.converged and episode.fp64 is not None
     assert episode.reward == pytest.approx(1.0 - 0.25 * episode.cost + ASSUMPTIONS["converged"])
     assert [t.following for t in episode.transitions[:-1]] == [t.state for t in episode.transitions[1:]]
-    assert episode == learning.play(agent, lessons, 3, {episode.problem: episode.fp64})
+    # all in fp64 costs 1, and the solve that told so is learnt from
+    assert sum(t.reward for t in episode.first) == pytest.approx(1.0 - 0.25 + ASSUMPTIONS["converged"])
+    assert {t.action for t in episode.first} == {1}
+    assert episode._replace(first=()) == learning.play(agent, lessons, 3, {episode.problem: episode.fp64})
     assert learning.play(agent, lessons, 3, {episode.problem: None}).transitions == ()
 
 
@@ -192,7 +195,7 @@ def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
     seen = tuple(f"random:60:density=0.1:beta=1:seed={seed}" for seed in range(4))
     actions = ("fp16/fp32;fp32;fp64", "fp64")
     lessons = Lessons(seen, tol=1e-6)
-    agent = train(lessons, 32, actions=actions, told={"explore_half": 4})
+    agent = train(lessons, 32, actions=actions, told={"explore_half": 16, "least_visits": 2})
     for name in ("random:70:density=0.1:beta=1:seed=9", "random:60:density=0.1:beta=1:seed=8"):
         problem, policy = load(name), QPolicy(agent)
         found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
