@@ -53,7 +53,10 @@ def solve(
     ] = "none",
     policy: Annotated[
         str,
-        typer.Option(help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped or random."),
+        typer.Option(
+            help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped, random; or an agent's"
+            " file (.json)."
+        ),
     ] = "fixed",
     scaled: Annotated[
         bool, typer.Option("--scaled", help="Scale the diagonal by powers of two, and vectors into narrow formats.")
@@ -76,6 +79,24 @@ def solve(
         typer.Option(help="Iterations without progress that count as stagnation; default 5 n, at least 1,000.", min=1),
     ] = None,
     side: Annotated[int, typer.Option(help="Points a side of the Poisson grid.")] = 32,
+    train_agent: Annotated[
+        Path | None,
+        typer.Option(help="Train an agent instead, on --train-on, and write it to this .json; gone on with, if there."),
+    ] = None,
+    episodes: Annotated[int | None, typer.Option(help="Solves to train on; default 500.", min=1)] = None,
+    train_on: Annotated[
+        list[str] | None,
+        typer.Option(help="A problem to train on, may be repeated; default: the training part of all families."),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="What an agent saves: energy (default), bits (moved) or time.")
+    ] = None,
+    cost_weight: Annotated[
+        float | None, typer.Option(help="What a whole solve in fp64 costs, where its progress counts 1; default 1.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="To train in; they change no bit. Default: one a core.", min=1)
+    ] = None,
     node: Node = "45nm",
     seed: Seed = 0,
     backend: Backend = "cpu",
@@ -84,9 +105,20 @@ def solve(
     as_json: Json = False,
 ) -> None:
     """Solve A x = b by conjugate gradients on emulated arithmetic."""
+    from . import cli_agent
     from .reports import experiments
     from .solvers import cg, policies, preconditioners, problems
+    from .solvers.agent import QPolicy
 
+    lessons = {"episodes": episodes, "train_on": train_on, "cost": cost, "cost_weight": cost_weight}
+    lessons |= {"processes": processes}
+    if train_agent is not None:
+        checked_technology(node)
+        how = {"tol": tol, "scaled": scaled, "preconditioner": preconditioner, "seed": seed}
+        return cli_agent.train(train_agent, node, lessons, how)
+    for option, value in lessons.items():
+        if value is not None:
+            raise HalfulpError(f"--{option.replace('_', '-')} belongs to --train-agent.")
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, storage, factors)
     chosen = policies.named(policy, precision, seed)
     how = {"scaled": scaled, "flexible": flexible, "safeguard": safeguard}
@@ -124,6 +156,21 @@ def solve(
         out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
         print_steps(solution)
         print_energy(record.energy)
+        if isinstance(chosen, QPolicy):
+            cli_agent.print_choices(chosen, solution, str(wanted) != "none")
+            alone = cg.cg(
+                system,
+                "fp64",
+                tol,
+                max_iterations,
+                patience,
+                seed,
+                backend,
+                threads,
+                preconditioner=wanted,
+                scaled=scaled,
+            )
+            cli_agent.print_beside(record.energy["total_pj"], alone, node)
         if solution.best < solution.iterations:
             out.print(f"                 {joule(record.result['energy_to_best_pj'])} of it until that x was reached")
     if solution.status is not cg.Status.CONVERGED:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..emulator.errors import HalfulpError
+from .agent import QPolicy
 from .precision import CGPrecision, PrecisionPolicy, View
 
 #: The paper's formats (Chen 2025, arXiv 2504.14268), the cheapest first.
@@ -111,13 +112,15 @@ NAMES = ("fixed", "rule", "stepped", "random")
 
 
 def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
-    """A policy by name, with its defaults; a fixed one is that precision.
+    """A policy by name, with its defaults; a fixed one is that precision; of an agent's file, which ends in .json.
 
     Raises
     ------
     HalfulpError
-        There is none of that name.
+        There is none of that name, or the file cannot be read.
     """
+    if name.lower().endswith(".json"):
+        return QPolicy.read(name)
     makers: dict[str, Callable[[], PrecisionPolicy]] = {
         "fixed": lambda: Fixed(precision),
         "rule": Rule,
@@ -125,5 +128,5 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
         "random": lambda: Random(seed=seed),
     }
     if name not in makers:
-        raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}.")
+        raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}, and no agent's file (.json).")
     return makers[name]()

@@ -38,6 +38,9 @@ def prepare(command: str, folder: Path) -> None:
     if "run/model.npz" in command:
         made = halfulp(["train", "lenet", "--limit", "96", "--epochs", "1", "--out", "run"], folder)
         assert made.returncode == 0, made.stderr
+    if "--policy agent.json" in command:
+        made = halfulp(["solve", "--train-agent", "agent.json", "--train-on", "poisson:5", "--episodes", "2"], folder)
+        assert made.returncode == 0, made.stderr
     if "captured.npz" in command:
         machine = hu.Machine("int8/int32")
         with machine.capture(4) as sample:

@@ -1,0 +1,77 @@
+"""``halfulp solve --train-agent``, and what is told of a solve whose precisions an agent chose."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import folder, out, progress
+from .emulator.errors import HalfulpError
+from .emulator.technology import Technology
+
+if TYPE_CHECKING:
+    from .solvers.agent import QPolicy
+    from .solvers.cg import Solution
+
+_EPISODES = 500
+_RECENT = 50  #: episodes that progress is told of
+
+
+def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> None:
+    """Trains an agent and says what it has learnt."""
+    from .solvers import learning, problems, splits
+    from .solvers.costs import Cost
+
+    episodes = given["episodes"] or _EPISODES
+    weight = 1.0 if given["cost_weight"] is None else given["cost_weight"]
+    if not 0.0 <= weight < float("inf"):
+        raise HalfulpError(f"--cost-weight must be 0 or more, not {weight}.")
+    if path.suffix.lower() != ".json":
+        raise HalfulpError(f"--train-agent writes a .json, not {path}.")
+    folder(path.parent, "--train-agent")
+    names = tuple(given["train_on"] or splits.split(how["seed"]).train)
+    for name in given["train_on"] or ():
+        problems.load(name, seed=how["seed"])  # refused now rather than in the middle
+    lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
+    recent: deque[learning.Episode] = deque(maxlen=_RECENT)
+    with progress() as bar:
+        task = bar.add_task("starting", total=episodes)
+
+        def show(done: int, episode: learning.Episode) -> None:
+            recent.append(episode)
+            told = [e for e in recent if e.fp64 is not None]
+            spent = sum(e.cost for e in told) / max(len(told), 1)
+            bar.update(task, description=f"{lessons.cost.kind} {spent:.2f} of fp64's", completed=done)
+
+        processes = given["processes"] or (os.cpu_count() or 1)
+        agent = learning.train(lessons, episodes, path, processes, told={"cost_weight": weight}, progress=show)
+    tried = sum(sum(row.visits) for row in agent.table.values())
+    out.print(f"{path}: {agent.trained['episodes']:,} episodes on {len(names)} problems, seed {lessons.seed}")
+    out.print(f"  states         {len(agent.table)} visited, {tried:,} decisions")
+    left_out = [name for name, cost in agent.trained["fp64"].items() if cost is None]
+    if left_out:
+        out.print(f"  left out       {', '.join(left_out)}: not solved in fp64 either")
+    out.print(f"  use it         halfulp solve NAME --policy {path}{' --scaled' if lessons.scaled else ''}")
+
+
+def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:
+    """How much of the way the agent knew, and how often each precision was chosen for each operation."""
+    fallen = sum(decision.fell_back for decision in policy.decisions)
+    known = f"{policy.coverage:.0%} of {len(policy.decisions)} decisions"
+    out.print(f"  coverage       {known}; in unvisited states, so in fp64: {fallen}")
+    steps = [step.precision for step in solution.history]
+    for part in ("spmv", "dot", "axpy", *(["of_factors"] if preconditioned else [])):
+        counts = Counter(getattr(precision, part).name for precision in steps)
+        told = ", ".join(f"{name} {n}" for name, n in counts.most_common())
+        out.print(f"  {part.replace('of_factors', 'precondition'):<15}{told}")
+
+
+def print_beside(energy_pj: float, alone: Solution, node: str) -> None:
+    """The energy beside that of the same solve all in fp64."""
+    fp64 = Technology(node).price(alone.ledger).total_pj
+    out.print(
+        f"  all in fp64    {alone.status.value} after {alone.iterations} iterations; the energy is"
+        f" {energy_pj / fp64:.1%} of that solve's"
+    )

@@ -1,0 +1,244 @@
+"""Training of an agent over named problems: episodes of exploring solves, in batches that processes share.
+
+All episodes of a batch ask the table as it was when the batch began, and are learnt from in their order, each drawn by
+(seed, episode): the agent is the same on any number of processes. Its file is written after each batch and holds all
+that there is to know, so that training which was killed goes on to the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..emulator.errors import HalfulpError
+from .agent import ACTIONS, Agent, Decision, QPolicy, Transition
+from .cg import Solution, Status, cg
+from .costs import Cost
+from .precision import CGPrecision, PrecisionPolicy
+from .problems import Problem, load
+from .solution import Step
+
+_DECISIONS, _PROBLEM = range(2)  #: what random numbers of an episode are for
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is trained on, and for what; the same lessons give the same agent."""
+
+    problems: tuple[str, ...]  #: names that ``problems.load`` opens
+    cost: Cost = field(default_factory=Cost)
+    tol: float = 1e-8
+    scaled: bool = True
+    preconditioner: str = "none"
+    seed: int = 0
+    batch: int = 16  #: episodes that ask the same table
+
+    def __post_init__(self) -> None:
+        if not self.problems:
+            raise HalfulpError("an agent needs problems to be trained on.")
+        if self.batch < 1 or self.seed < 0:
+            raise HalfulpError("a batch has at least one episode, and a seed is a whole number from 0 on.")
+
+    def solve(self, problem: Problem, policy: PrecisionPolicy | CGPrecision | str) -> Solution:
+        """As all episodes do it, on one thread."""
+        how: dict[str, Any] = {"preconditioner": self.preconditioner, "scaled": self.scaled}
+        return cg(problem, policy, self.tol, threads=1, **how)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self) | {"problems": list(self.problems)}
+
+
+class Explorer(QPolicy):
+    """The agent's policy, but for the share ``epsilon`` of decisions, which are drawn."""
+
+    def __init__(self, agent: Agent, epsilon: float, rng: np.random.Generator) -> None:
+        super().__init__(agent)
+        self.epsilon, self.rng = epsilon, rng
+
+    def _decide(self, iteration: int, state: str) -> Decision:
+        known = super()._decide(iteration, state)
+        explores, stays = self.rng.random(2)
+        drawn = int(self.rng.integers(len(self.agent.actions)))
+        if explores >= self.epsilon:
+            return known
+        if self.decisions and stays < self.agent.told["explore_stays"]:
+            drawn = self.decisions[-1].action
+        return Decision(iteration, state, drawn, False)
+
+
+class Episode(NamedTuple):
+    """What one brought."""
+
+    problem: str
+    fp64: float | None  #: cost of the same solve all in fp64; None: that did not converge, and nothing is learnt
+    first: tuple[Transition, ...]  #: of that solve, where the problem was new
+    transitions: tuple[Transition, ...]
+    reward: float  #: of all decisions
+    cost: float  #: over that of fp64
+    converged: bool
+
+
+def epsilon(agent: Agent, episode: int) -> float:
+    """The share of decisions that explore."""
+    told = agent.told
+    return told["explore_least"] + (1 - told["explore_least"]) / (1 + episode / told["explore_half"])
+
+
+def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, float | None]) -> Episode:
+    """Episode ``number``; ``known`` costs in fp64 are not found again."""
+    draw = np.random.default_rng([lessons.seed, number, _PROBLEM])
+    name = lessons.problems[int(draw.integers(len(lessons.problems)))]
+    problem = _opened(name, lessons.seed)
+    first: tuple[Transition, ...] = ()
+    if name in known:
+        fp64 = known[name]
+    else:
+        fp64, first = _fp64(agent, problem, lessons)
+    if fp64 is None:
+        return Episode(name, None, (), (), 0.0, math.nan, False)
+    rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
+    policy = Explorer(agent, epsilon(agent, number), rng)
+    solution = lessons.solve(problem, policy)
+    transitions = transitions_of(policy.decisions, solution, lessons, fp64, agent.told)
+    cost = lessons.cost.of(solution.ledger) / fp64
+    reward = sum(t.reward for t in transitions)
+    return Episode(name, fp64, first, transitions, reward, cost, solution.status is Status.CONVERGED)
+
+
+@lru_cache(maxsize=64)
+def _opened(name: str, seed: int) -> Problem:
+    return load(name, seed=seed)
+
+
+def _fp64(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
+    """The cost of a solve all in fp64, as an agent does it that knows nothing, and what is learnt from it."""
+    policy = QPolicy(Agent(agent.actions, agent.told))
+    solution = lessons.solve(problem, policy)
+    if solution.status is not Status.CONVERGED:
+        return None, ()
+    cost = lessons.cost.of(solution.ledger)
+    return cost, transitions_of(policy.decisions, solution, lessons, cost, agent.told)
+
+
+def transitions_of(
+    decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: float, told: dict[str, Any]
+) -> tuple[Transition, ...]:
+    """What each decision brought: of its iterations, and of those that the safeguard did on its account.
+
+    An iteration's reward is the progress of the true residual towards tol, as a share of all decades, minus
+    ``cost_weight`` times its cost, as a share of fp64's solve; the last one's has the terminal term added.
+    """
+    first = [decision.iteration for decision in decisions]
+    rewards = [0.0] * len(decisions)
+    costs: dict[int, float] = {}  # by ledger: steps alike share one
+    before, place = 1.0, 0
+    for step in solution.history:
+        while place + 1 < len(first) and first[place + 1] <= step.iteration:
+            place += 1
+        if id(step.ledger) not in costs:
+            costs[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64
+        cost = told["cost_weight"] * costs[id(step.ledger)]
+        rewards[place] += _progress(before, step, lessons.tol) - cost
+        before = step.true_residual
+    if rewards:
+        rewards[-1] += told["converged" if solution.status is Status.CONVERGED else "failed"]
+    following = [*(decision.state for decision in decisions[1:]), None]
+    return tuple(Transition(d.state, d.action, r, f) for d, r, f in zip(decisions, rewards, following, strict=False))
+
+
+def _progress(before: float, step: Step, tol: float) -> float:
+    """Decades won on the way from 1 to tol, over all of them; nothing is won below tol, nor lost above 1."""
+    low, high = (min(max(r, tol), 1.0) if math.isfinite(r) else 1.0 for r in (step.true_residual, before))
+    return math.log10(high / low) / -math.log10(tol)
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def train(
+    lessons: Lessons,
+    episodes: int,
+    path: Path | None = None,
+    workers: int = 1,
+    actions: Sequence[str] = ACTIONS,
+    told: dict[str, Any] | None = None,
+    progress: Callable[[int, Episode], None] = lambda done, episode: None,
+) -> Agent:
+    """Train an agent, or go on with the one in ``path``, which is written after each batch.
+
+    An agent goes on to more episodes than it was first given to the same bytes as in one go if ``episodes`` was a
+    multiple of the batch.
+
+    Parameters
+    ----------
+    workers : processes; they never change a bit. With more than one the caller's main module must be importable, as
+        for all processes that Python spawns.
+    told : other values of ``agent.ASSUMPTIONS``.
+
+    Raises
+    ------
+    HalfulpError
+        ``path`` is no agent, or one of other lessons.
+    """
+    if episodes < 1 or workers < 1:
+        raise HalfulpError("training needs at least one episode, and one process.")
+    agent = Agent(actions, told)
+    agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}}
+    if path is not None and path.exists():
+        agent = _resumed(path, agent)
+    with _pool(workers) as pool:
+        while agent.trained["episodes"] < episodes:
+            done = agent.trained["episodes"]
+            numbers = range(done, min(done + lessons.batch, episodes))
+            for number, episode in zip(numbers, _played(pool, agent, lessons, numbers), strict=True):
+                if episode.problem not in agent.trained["fp64"]:  # once, though all of a batch found it
+                    agent.trained["fp64"][episode.problem] = episode.fp64
+                    agent.learn(episode.first)
+                agent.learn(episode.transitions)
+                agent.trained["episodes"] = number + 1
+                progress(number + 1, episode)
+            if path is not None:
+                agent.write(path)
+    return agent
+
+
+def _played(pool: ProcessPoolExecutor | None, agent: Agent, lessons: Lessons, numbers: range) -> Iterable[Episode]:
+    """All of them are done with the table as it is now."""
+    known = dict(agent.trained["fp64"])
+    given = [(agent, lessons, number, known) for number in numbers]
+    if pool is None:
+        return [play(*each) for each in given]
+    return list(pool.map(play, *zip(*given, strict=True)))
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    if workers == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def _resumed(path: Path, wanted: Agent) -> Agent:
+    """The agent of a file, if it has the same lessons."""
+    found = Agent.read(path)
+    given, kept = wanted.trained["lessons"], found.trained.get("lessons")
+    if not isinstance(kept, dict) or not isinstance(found.trained.get("fp64"), dict):
+        raise HalfulpError(f"{path} is an agent whose training cannot be gone on with.")
+    different = [name for name in given if kept.get(name) != given[name]]
+    different += ["actions"] * (found.actions != wanted.actions)
+    different += [name for name in wanted.told if found.told.get(name) != wanted.told[name]]
+    if different:
+        raise HalfulpError(f"{path} is an agent of other lessons ({', '.join(different)} differ): train another file.")
+    return found

@@ -1,0 +1,254 @@
+"""Precisions that are learnt: states, the table, files, training on any number of processes, what it is good for."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import halfulp as hu
+import pytest
+from halfulp.solvers import learning, oracle, policies
+from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, state_of
+from halfulp.solvers.cg import Status, View, cg
+from halfulp.solvers.costs import Cost
+from halfulp.solvers.learning import Lessons, train
+from halfulp.solvers.norms import norm
+from halfulp.solvers.problems import load
+
+TWO = ("fp32;fp32;fp64", "fp64")
+TINY = Lessons(("poisson:4:seed=1", "random:20:density=0.1:beta=0.1:seed=2"), tol=1e-6, batch=2)
+
+
+def view(
+    residuals: list[float], condition: float = math.nan, scale: float = 0.0, rejected: int = -1, k: int = 1
+) -> View:
+    return View(k, 10, 30, 1e-8, residuals, condition, scale, {}, rejected)
+
+
+# ---- states and the table -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (view([1.0]), "1e-0 rests ? well calm"),
+        (view([1.0, 0.05]), "1e-1 fast ? well calm"),
+        (view([1.0] + [0.5] * 8, 999.0, 9.9), "1e-0 slow 1e2 well calm"),
+        (view([1e-3, 2e-3], 1e4, 10.0, 0), "1e-2 rises 1e4 badly raised"),
+        (view([1e-30], 1e40), "1e-16 rests 1e16 well calm"),
+        (view([3.0], 0.5), "1e-0 rests 1e0 well calm"),
+    ],
+)
+def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> None:
+    assert state_of(seen) == state
+
+
+def test_a_table_is_updated_as_by_hand() -> None:
+    agent = Agent(TWO, {"discount": 0.5})
+    episode = [Transition("a", 0, 0.25, "b"), Transition("b", 1, 1.0, None)]
+    agent.learn(episode)  # rate 1: Q(b, 1) = 1; Q(a, 0) = 0.25 + 0.5 * 1
+    assert agent.table["b"] == ([0.0, 1.0], [0, 1]) and agent.table["a"] == ([0.75, 0.0], [1, 0])
+    agent.learn([Transition("a", 0, -0.25, "b"), Transition("b", 1, 0.0, None)])
+    # rate 1/2: Q(b, 1) = 1 + (0 - 1) / 2; Q(a, 0) = 0.75 + (-0.25 + 0.5 * 0.5 - 0.75) / 2
+    assert agent.table["b"] == ([0.0, 0.5], [0, 2]) and agent.table["a"] == ([0.375, 0.0], [2, 0])
+    agent.learn([Transition("a", 1, 0.0, "b"), Transition("c", 0, -1.0, None)])
+    assert agent.table["a"].values[1] == 0.25  # the best of b, 0.5; not of what was never tried, as next
+    agent.learn([Transition("d", 1, 0.0, "c")])
+    assert agent.table["d"].values[1] == -0.5
+
+
+def test_rates_are_never_less_than_the_least() -> None:
+    agent = Agent(TWO, {"least_rate": 0.5})
+    for reward in (1.0, 0.0, 0.0, 8.0):
+        agent.learn([Transition("a", 1, reward, None)])
+    assert agent.table["a"].values == [0.0, 4.125]  # 1, 1/2, 1/4, (1/4 + 8) / 2
+
+
+def test_an_action_must_have_been_tried_often_enough() -> None:
+    agent = Agent(TWO)
+    agent.learn([Transition("a", 0, 9.0, None)])
+    assert agent.best("a") is None and agent.best("elsewhere") is None
+    agent.learn([Transition("a", 1, 1.0, None)] * ASSUMPTIONS["least_visits"])
+    assert agent.best("a") == 1
+    agent.learn([Transition("a", 0, 9.0, None)] * (ASSUMPTIONS["least_visits"] - 1))
+    assert agent.best("a") == 0
+
+
+def test_actions_are_tuples_with_residual_and_scalars_in_fp64() -> None:
+    given = action("bf16/fp32; fp32; fp64; fp16").describe()
+    assert [given[part] for part in ("spmv", "dot", "axpy", "precondition")] == [
+        hu.Datapath.parse(text).name for text in ("bf16/fp32", "fp32", "fp64", "fp16")
+    ]
+    assert given["residual"] == hu.Datapath.parse("fp64").name and given["scalars"] == str(hu.format("fp64"))
+    assert action(ACTIONS[-1]).is_fp64
+    with pytest.raises(hu.HalfulpError, match=r"is not spmv;dot;axpy;precondition"):
+        action("fp32;fp32;fp32;fp32;fp32")
+    with pytest.raises(hu.HalfulpError, match=r"last action must be fp64"):
+        Agent(["fp64", "fp32"])
+
+
+# ---- the policy -----------------------------------------------------------------------------------------------------
+
+
+def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
+    problem, agent = load("poisson:5:seed=1"), Agent(TWO)
+    policy = QPolicy(agent)
+    solution = cg(problem, policy, tol=1e-6)
+    assert solution.status is Status.CONVERGED and policy.coverage == 0.0
+    assert all(step.precision.is_fp64 for step in solution.history)
+    first = policy.decisions[0].state
+    agent.learn([Transition(first, 0, 1.0, None)] * ASSUMPTIONS["least_visits"])
+    policy = QPolicy(agent)
+    solution = cg(problem, policy, tol=1e-6)
+    known = [not decision.fell_back for decision in policy.decisions]
+    assert 0 < sum(known) < len(known) and policy.coverage == sum(known) / len(known)
+    assert policy.asked[False] + policy.asked[True] == len(solution.history)
+    assert solution.history[0].precision == action(TWO[0]) and policy.describe()["coverage"] == policy.coverage
+
+
+def test_decisions_stand_for_a_while() -> None:
+    policy = QPolicy(Agent(TWO))
+    falling = [10.0**-k for k in range(60)]
+    for k in range(1, 12):  # each iteration has a state of its own
+        policy.at(view(falling[:k], k=k))
+    for k in range(12, 60):  # and these have all the same
+        policy.at(view([1e-16] * 30, k=k))
+    starts = [decision.iteration for decision in policy.decisions]
+    hold, most = ASSUMPTIONS["hold"], ASSUMPTIONS["hold_at_most"]
+    assert starts == [1, 1 + hold, 1 + 2 * hold, 1 + 3 * hold, 1 + 3 * hold + most]
+    policy.at(view([1e-16] * 30, k=70))  # the safeguard had ten
+    assert policy.decisions[-1].iteration == 70
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_go_round_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    agent, path = Agent(TWO, {"hold": 7}), tmp_path / "agent.json"
+    agent.learn([Transition("1e-0 rests ? well calm", 0, 1 / 3, None)])
+    agent.trained = {"episodes": 1}
+    agent.write(path)
+    found = Agent.read(path)
+    assert found.to_json() == path.read_text() and found.told["hold"] == 7 and found.table == agent.table
+    assert isinstance(policies.named(str(path), action("fp64")), QPolicy)
+    whole = json.loads(path.read_text())
+    broken = {
+        r"is not JSON": path.read_text()[:-9],
+        r"is not the file of an agent": "[1]",
+        r"agent of schema 9": json.dumps(whole | {"schema": 9}),
+        r"damaged agent: 'table'": json.dumps({k: v for k, v in whole.items() if k != "table"}),
+        r"has not one value and one count": json.dumps(whole | {"table": {"a": [[0.0], [1]]}}),
+        r"a value that is no number": json.dumps(whole | {"table": {"a": [[math.inf, 0.0], [1, 0]]}}),
+        r"there is no|not a|unknown|known": json.dumps(whole | {"actions": ["fp999", "fp64"]}),
+    }
+    for message, text in broken.items():
+        path.write_text(text)
+        with pytest.raises(hu.HalfulpError, match=message):
+            policies.named(str(path), action("fp64"))
+    with pytest.raises(hu.HalfulpError, match=r"cannot be read"):
+        Agent.read(tmp_path / "none.json")
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def test_rewards_are_progress_minus_cost() -> None:
+    agent, lessons = Agent(TWO, {"cost_weight": 0.25}), TINY
+    episode = learning.play(agent, lessons, 3, {})
+    assert episode.converged and episode.fp64 is not None
+    assert episode.reward == pytest.approx(1.0 - 0.25 * episode.cost + ASSUMPTIONS["converged"])
+    assert [t.following for t in episode.transitions[:-1]] == [t.state for t in episode.transitions[1:]]
+    # all in fp64 costs 1, and the solve that told so is learnt from
+    assert sum(t.reward for t in episode.first) == pytest.approx(1.0 - 0.25 + ASSUMPTIONS["converged"])
+    assert {t.action for t in episode.first} == {1}
+    assert episode._replace(first=()) == learning.play(agent, lessons, 3, {episode.problem: episode.fp64})
+    assert learning.play(agent, lessons, 3, {episode.problem: None}).transitions == ()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_the_agent_is_the_same_on_two_processes_and_after_a_kill(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.json", "two.json", "killed.json")]
+    train(TINY, 6, paths[0])
+    train(TINY, 6, paths[1], workers=2)
+
+    def kill(done: int, episode: learning.Episode) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(TINY, 6, paths[2], progress=kill)
+    assert Agent.read(paths[2]).trained["episodes"] == 2
+    train(TINY, 6, paths[2])
+    first, *others = (path.read_bytes() for path in paths)
+    assert others == [first, first] and len(Agent.read(paths[0]).table) > 3
+    with pytest.raises(hu.HalfulpError, match=r"of other lessons \(tol, seed differ\)"):
+        train(Lessons(TINY.problems, tol=1e-4, batch=2, seed=1), 8, paths[0])
+    with pytest.raises(hu.HalfulpError, match=r"\(cost_weight differ\)"):
+        train(TINY, 8, paths[0], told={"cost_weight": 2.0})
+
+
+def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
+    seen = tuple(f"random:60:density=0.1:beta=1:seed={seed}" for seed in range(4))
+    actions = ("fp16/fp32;fp32;fp64", "fp64")
+    lessons = Lessons(seen, tol=1e-6)
+    agent = train(lessons, 32, actions=actions, told={"explore_half": 16, "least_visits": 2})
+    for name in ("random:70:density=0.1:beta=1:seed=9", "random:60:density=0.1:beta=1:seed=8"):
+        problem, policy = load(name), QPolicy(agent)
+        found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
+        assert found.status is fp64.status is Status.CONVERGED
+        assert norm(problem.rhs - problem.matrix @ found.x) <= 1e-6 * norm(problem.rhs)
+        assert policy.coverage > 0.5
+        assert lessons.cost.of(found.ledger) < 0.9 * lessons.cost.of(fp64.ledger)
+
+
+# ---- the oracle and costs -------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_takes_the_cheapest_that_converges() -> None:
+    problem, actions = load("random:40:density=0.1:beta=1:seed=1"), ("bf16", "fp32;fp32;fp64", "fp64")
+    trials = oracle.search(problem, actions, Cost("bits"), tol=1e-6, safeguard=False, max_iterations=200)
+    assert [trial.action for trial in trials] == list(actions)
+    rough, middle, fp64 = trials
+    assert not rough.converged and middle.converged and fp64.converged
+    assert oracle.best(trials) == middle and middle.cost < fp64.cost
+    assert oracle.best([rough]) is None
+    assert len(oracle.tuples(("fp32", "fp64"))) == 8 and oracle.tuples(("fp32", "fp64"))[1] == "fp32;fp32;fp64"
+
+
+def test_costs_by_hand() -> None:
+    ledger, fp32 = hu.Ledger(), hu.format("fp32")
+    ledger.count(hu.Operation("mul", fp32, fp32, None), 10)
+    ledger.count(hu.Operation("round", fp32, fp32, fp32), 99)
+    ledger.move(64, "sram")
+    assert Cost("bits").of(ledger) == 64.0
+    assert Cost("time").of(ledger) == 10 * 32 / 64  # more than the 64 bits / 64
+    assert Cost("energy").of(ledger) == hu.Technology("45nm").price(ledger).total_pj
+    with pytest.raises(hu.HalfulpError, match=r"a cost is energy, bits or time"):
+        Cost("money")
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_command_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["--train-on", "poisson:5", "--tol", "1e-4", "--processes", "1", "--scaled"]
+    code, out, _ = run("solve", "--train-agent", "agent.json", "--episodes", "4", *small)
+    assert code == 0 and "4 episodes on 1 problems" in out
+    code, out, _ = run("solve", "poisson", "--side", "6", "--policy", "agent.json", "--tol", "1e-4", "--scaled")
+    assert code == 0 and "coverage" in out and "axpy" in out and "of that solve's" in out
+    for arguments, message in (
+        (["--episodes", "4"], "--episodes belongs to --train-agent"),
+        (["--train-agent", "agent.txt"], "--train-agent writes a .json"),
+        (["--train-agent", "agent.json", "--cost", "money", *small], "a cost is energy"),
+        (["--train-agent", "agent.json", "--cost-weight", "-1", *small], "--cost-weight must be 0 or more"),
+        (["--train-agent", "agent.json", "--train-on", "poison:5"], "did you mean poisson"),
+        (["--train-agent", "agent.json", "--cost-weight", "2", *small], "(cost_weight differ)"),
+        (["--policy", "none.json"], "none.json cannot be read"),
+    ):
+        code, _, err = run("solve", *arguments)
+        assert code == 2 and message in " ".join(err.split()), err
