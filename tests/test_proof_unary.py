@@ -24,7 +24,7 @@ HOWS = [*EVERY, How("SR", 8)]
 CODES = np.arange(2**16, dtype=np.uint64)
 
 #: Which codes the definition goes through by default, for the i-th rounding.
-SHARES = [(how, slice(i, None, 8 * len(HOWS) + 1)) for i, how in enumerate(HOWS)]
+SHARES = [(how, slice(i, None, 16 * len(HOWS) + 1)) for i, how in enumerate(HOWS)]
 WHOLE = [(how, slice(None)) for how in HOWS]
 #: And the kernels: all codes, each with a third of the roundings.
 THIRDS = [(how, slice(i % 3, None, 3)) for i, how in enumerate(HOWS)]
