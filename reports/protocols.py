@@ -56,7 +56,7 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
         raise HalfulpError("--full and --quick exclude each other.")
     many = len(data.train_x) >= _MANY
     length, limit = _LENGTHS[network][many][0 if quick else 2 if full else 1]
-    rows = tuple(row for row in gupta.ROWS if row.network == network)
+    rows = tuple(row for row in gupta.ROWS if row.network == network and row.data in ("", "many" if many else "few"))
     small = quick or (network == "cnn" and not many)
     options: dict[str, Any] = _SMALL[network] if small else {}
     return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)
