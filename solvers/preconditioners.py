@@ -20,6 +20,7 @@ from ..kernels.machine import Machine
 from ..kernels.operands import Operand
 from .incomplete import incomplete_cholesky
 from .storage import Store, converted
+from .systems import positive_diagonal
 from .triangular import Triangle
 
 
@@ -123,13 +124,7 @@ class Preconditioner:
         """
         if self.kind == "none":
             return None
-        diagonal = matrix.diagonal()
-        if not (diagonal > 0.0).all():
-            row = int(np.flatnonzero(~(diagonal > 0.0))[0])
-            raise HalfulpError(
-                f"{self.kind} needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the"
-                " matrix is not positive definite."
-            )
+        diagonal = positive_diagonal(matrix, self.kind)
         if self.kind == "jacobi":
             return Diagonal(diagonal)
         if self.kind == "block-jacobi":

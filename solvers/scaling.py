@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
+from .systems import positive_diagonal
 
 
 def spread(matrix: sp.csr_matrix) -> float:
@@ -45,13 +46,7 @@ class Scaling:
         HalfulpError
             A diagonal entry is not positive, or a number would leave fp64's range.
         """
-        diagonal = matrix.diagonal()
-        if not (diagonal > 0.0).all():
-            row = int(np.flatnonzero(~(diagonal > 0.0))[0])
-            raise HalfulpError(
-                f"scaling needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the matrix"
-                " is not positive definite."
-            )
+        diagonal = positive_diagonal(matrix, "scaling")
         exponents = (-(np.frexp(diagonal)[1] >> 1)).astype(np.int32)
         rows = np.repeat(exponents, np.diff(matrix.indptr))
         rows += exponents[matrix.indices]

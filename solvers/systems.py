@@ -22,6 +22,18 @@ class Problem(NamedTuple):
     rhs: np.ndarray  #: (n,)
 
 
+def positive_diagonal(matrix: sp.csr_matrix, what: str) -> np.ndarray:
+    """(n,) The diagonal of a matrix, which ``what`` needs to be positive. Raises HalfulpError, with the row, if not."""
+    diagonal = matrix.diagonal()
+    if not (diagonal > 0.0).all():
+        row = int(np.flatnonzero(~(diagonal > 0.0))[0])
+        raise HalfulpError(
+            f"{what} needs a positive diagonal, but the entry of row {row + 1} is {diagonal[row]:.3g}: the matrix is"
+            " not positive definite."
+        )
+    return diagonal
+
+
 def unit_vector(n: int, seed: int) -> np.ndarray:
     """(n,) A random direction with ||b||_2 = 1, so that residuals are relative ones."""
     if seed < 0:
