@@ -25,7 +25,7 @@ from . import posits
 from .backends import Backend
 from .backends import backend as make_backend
 from .codecs import codec, codec32, has_codec
-from .compute import compute
+from .compute import compute, convert
 from .paths import FP32, FP64, Op, Way, way_of
 from .structs import GIVEN_DRAWS, Draws
 from .target import draws, fits_binary32, target
@@ -60,10 +60,7 @@ def run(
     if way.path is None:
         return _defined(way, operands, u, d, out, flags, backend)
     if way.light:
-        none = backend.array([0], np.uint8) if flags is None else flags
-        u, d = (backend.scratch("random", size, out.dtype), d) if u is None else (u, GIVEN_DRAWS)
-        backend.launch("convert", size, operands[0], out, none, int(flags is not None), u, d, t)
-        return out
+        return convert(backend, operands[0], t, d if u is None else GIVEN_DRAWS, out, flags, u)
     poles = None
     if way.poles_are_nan:
         x, y = operands

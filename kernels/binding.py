@@ -20,7 +20,7 @@ from ..emulator.random import Role, Source, source, stream
 from ..emulator.rounding import RNE, Rounding
 from .backends import backend as make_backend
 from .capture import Capture
-from .compute import compute
+from .compute import compute, convert
 from .contraction import plan
 from .events import Events
 from .observation import observe
@@ -29,7 +29,7 @@ from .paths import FP64, ONE, Op, convert_path, lone_path, mac_path
 from .products import Draw, multiply, way_of
 from .quantize import quantize
 from .structs import Draws
-from .target import draws, fits_binary32, target
+from .target import draws, fits_binary32, target, target32
 
 _NAMES = {Role.A: "the first operand", Role.B: "the second operand", Role.C: "the addend"}
 
@@ -76,6 +76,7 @@ class Binding:
                 target(operand, RNE)
         plan(dp, 1, False)  # refuses what kernels cannot add
         self._target, self._path = target(dp.output, dp.output_rounding), convert_path(dp.output, dp.output_rounding)
+        self._narrow = target32(dp.output, dp.output_rounding, False)  #: None: binary32 will not do
         for rounding in (dp.rounding, dp.output_rounding, dp.operand_rounding, dp.product_rounding):
             if rounding is not None and rounding.random_bits:
                 self.source.random_bits(self.seed, 0, 0, 0, rounding.random_bits)  # refuses more than it has
@@ -134,10 +135,15 @@ class Binding:
     def _convert(self, array: Any, fmt: Format, rounding: Rounding, role: Role) -> Any:
         if fmt == FP64:
             return array.astype(np.float64)
-        kind = self._kind(fmt, array)
-        t, path, out = target(fmt, rounding), convert_path(fmt, rounding), self.backend.xp.empty(array.size, kind)
-        given = (self.backend.array(array, kind).reshape(-1),)
-        return compute(self.backend, Op.CONVERT, given, t, path, self._draws(role), out).reshape(array.shape)
+        kind, drawn = self._kind(fmt, array), self._draws(role)
+        given, out = self.backend.array(array, kind).reshape(-1), self.backend.xp.empty(array.size, kind)
+        narrow = target32(fmt, rounding, False) if kind is np.float32 else None
+        if narrow:
+            convert(self.backend, given, narrow, drawn, out)
+        else:
+            t, path = target(fmt, rounding), convert_path(fmt, rounding)
+            compute(self.backend, Op.CONVERT, (given,), t, path, drawn, out)
+        return out.reshape(array.shape)
 
     def _elementwise(
         self,
@@ -195,12 +201,16 @@ class Binding:
         compact = held and isinstance(dp.output, FixedFormat) and dp.output != dp.accumulator
         size, kind = len(pairs) * each, self._kind(dp.output, x.values, y.values, compact=compact)
         out = self.backend.xp.empty(size, kind)
-        sums = out if out.dtype == np.float64 or dp.output == dp.accumulator else self.backend.scratch("sums", size)
         if observed:
             if len(pairs) > 1:
                 raise HalfulpError("observe takes two matrices, no stacks of them.")
+            sums = self.backend.scratch("sums", size)
             events = observe(dp, *pairs[0], sums, self.backend, self._draw())
             return self._finish(sums, out, outer), events
+        ways = [way_of(dp, left, right, self.backend) for left, right in pairs]
+        wide = np.float64 if any(way.sums == np.float64 for way in ways) else np.float32
+        direct = dp.output == dp.accumulator or out.dtype == wide == np.float64
+        sums = out if direct else self.backend.scratch("sums", size, wide)
 
         def finish(part: Any, place: int) -> None:
             if dp.output.has_negative_zero:
@@ -208,8 +218,7 @@ class Binding:
             self._finish(part, out[place : place + part.size], alone=True, first=place)
 
         finished, by_parts = False, dp.output != dp.accumulator and outer == 1.0 and len(pairs) == 1
-        for i, (left, right) in enumerate(pairs):
-            way = way_of(dp, left, right, self.backend)
+        for i, (way, (left, right)) in enumerate(zip(ways, pairs, strict=True)):
             self.ledger.ways[way.name] += left.values.size * right.values.shape[1]
             given = finish if by_parts else None
             finished = multiply(dp, left, right, sums, self.backend, self._draw(), way, first=i * each, finish=given)
@@ -229,6 +238,8 @@ class Binding:
                 out[...] = sums
             return out
         drawn = self._draws(Role.OUTPUT)
+        if how is Op.CONVERT and self._narrow and operands[0].dtype == out.dtype == np.float32:
+            return convert(self.backend, operands[0], self._narrow, drawn, out, alone=alone, first=first)
         return compute(self.backend, how, operands, self._target, path, drawn, out, alone=alone, first=first)
 
     def _room(self, sums: Any, *operands: Any) -> Any:

@@ -25,6 +25,7 @@ from ..emulator.rounding import Mode
 from .paths import BINARY32, BINARY64
 
 if TYPE_CHECKING:
+    from .backends import Backend
     from .operands import Operand
 
 _TYPES = {"float32": BINARY32, "float64": BINARY64}  #: of BLAS, the cheaper one first
@@ -90,20 +91,26 @@ def _tops(datapath: Datapath) -> tuple[float, float]:
     return a, b
 
 
-def certificate_of_norms(datapath: Datapath, x: Operand, y: Operand) -> Certificate | None:
+def certificate_of_norms(datapath: Datapath, x: Operand, y: Operand, backend: Backend) -> Certificate | None:
     """That of binary32 where one in binary64 holds for any numbers of the formats, by the norms of the rows of x,
     (M, K), and the columns of y, (K, N): by Cauchy and Schwarz a dot product, and each of its partial sums, is at most
     the product of two. None if they are too large; a few are looked at first."""
     found, limit = _limit_of_norms(datapath, x.values.shape[1])
     sides = x.values, y.values.T
-    if limit and all(_norms(*(lines[len(lines) // 2 :][:few] for lines in sides)) <= limit for few in (_FEW, None)):
-        return found
-    return None
+    few = [lines[len(lines) // 2 :][:_FEW] for lines in sides]
+    products = (math.prod(_largest_norm(lines, backend) for lines in given) for given in (few, sides))
+    return found if limit and all(product <= limit for product in products) else None
 
 
-def _norms(rows: np.ndarray, columns: np.ndarray) -> float:
-    """The largest squared norm of a row times the largest of a column."""
-    return math.prod(float(np.einsum("ij,ij->i", lines, lines).max()) for lines in (rows, columns))
+def _largest_norm(lines: np.ndarray, backend: Backend) -> float:
+    """The largest squared norm of a line."""
+    found: list[float] = []
+
+    def part(begin: int, end: int) -> None:
+        found.append(float(np.einsum("ij,ij->i", lines[begin:end], lines[begin:end]).max()))
+
+    backend.share(part, len(lines), lines.shape[1], grain=1)
+    return max(found)
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""One launch of ``elementwise.compute``: an operation on flat arrays, each element rounded once."""
+"""One launch of ``elementwise.convert``, or of ``compute``: an operation on flat arrays, each element rounded once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ from .backends import Backend
 from .elementwise import CHUNK
 from .paths import Op, Path
 from .structs import Draws, Target
+
+
+def convert(
+    backend: Backend,
+    x: Any,
+    t: Any,
+    drawn: Draws,
+    out: Any,
+    flags: Any = None,
+    u: Any = None,
+    alone: bool = False,
+    first: int = 0,
+) -> Any:
+    """``x`` rounded into ``out``, both flat, by the kernel of conversions alone; as ``compute``, which says what all
+    else is. t : a Target32 where both are of float32 and binary32 carriers will do."""
+    none = backend.array([0], np.uint8) if flags is None else flags
+    u = (backend.scratch("random", x.size, out.dtype) if t.random_bits else out) if u is None else u
+    args = (x, out, none, int(flags is not None), u, drawn, first, t)
+    if alone:
+        backend.run("convert", 0, x.size, *args)
+    else:
+        backend.launch("convert", x.size, *args, work=3 if t.random_bits else 1)
+    return out
 
 
 def compute(
@@ -50,6 +73,8 @@ def compute(
     u = (backend.scratch("random", size) if t.random_bits else scratch) if u is None else u
     raised = backend.scratch("no flags", 1, np.uint8) if flags is None else flags
     flagged = 0 if flags is None else 1 + int(signaling)
+    if op is Op.CONVERT and path is Path.ODD and backend.xp is np and np.may_share_memory(x, out):
+        path = Path.EXACT  # by way of scratch: loops that write to what they read do not vectorise
     args = (int(op), x, y, z, spread, out, raised, flagged, scratch, u, drawn, first, int(path), t)
     if alone:
         backend.run("compute", 0, size, *args)

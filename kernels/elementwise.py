@@ -194,10 +194,21 @@ def round_flag_chunk(n: i64, x: f64s, out: f64s, flags: i64s, u: f64s, t: Target
 
 
 @kernel
-def convert(begin: i64, end: i64, x: f64s, out: f64s, flags: i64s, flagged: i64, u: f64s, d: Draws, t: Target) -> None:
+def convert(
+    begin: i64,
+    end: i64,
+    x: f64s,
+    out: f64s,
+    flags: i64s,
+    flagged: i64,
+    u: f64s,
+    d: Draws,
+    first: i64,
+    t: Target,
+) -> None:
     """out[i] = x[i] rounded once into ``t``, on the float route, and its flags if ``flagged``.
 
-    A seed of GIVEN: u holds the random fractions.
+    A seed of GIVEN: u holds the random fractions. first : as of ``compute``.
     """
     start = begin
     while start < end:
@@ -205,7 +216,7 @@ def convert(begin: i64, end: i64, x: f64s, out: f64s, flags: i64s, flagged: i64,
         stop = start + n
         drawn = start if d.seed == GIVEN else begin
         if t.random_bits > 0 and d.seed != GIVEN:
-            draw_fractions(u[begin : begin + n], n, start, d, 0, t)
+            draw_fractions(u[begin : begin + n], n, first + start, d, 0, t)
         if flagged != 0:
             round_flag_chunk(n, x[start:stop], out[start:stop], flags[start:stop], u[drawn : drawn + n], t)
         else:

@@ -23,7 +23,7 @@ from .tiles import TILE_COLUMNS, TILE_ROWS
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _LOOKED = 16  #: products from which on it is worth to look at an operand's number again
-_FEW_ROWS = 32  #: of results, that a thread has at least where they are shared out for being finished while cached
+_FEW_ROWS = 64  #: of results, that a thread has at least where they are shared out for being finished while cached
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 #: Multiplications, and those for each number of the operands, from which on it is worth to add up their numbers.
 _SUMMED, _SUMMED_EACH = 1 << 22, 32
@@ -46,6 +46,11 @@ class Way(NamedTuple):
     certificate: Certificate
     plan: Plan | None = None
     slicing: Slicing | None = None
+
+    @property
+    def sums(self) -> Any:
+        """The type that it gives the accumulators' sums in."""
+        return np.dtype(self.certificate.dtype if self.engine == "blas" else np.float64)
 
     @property
     def name(self) -> str:
@@ -81,7 +86,7 @@ def way_of(datapath: Datapath, x: Operand, y: Operand, backend: Backend, columns
     if tops:  # these very numbers may be smaller
         found = certificate(datapath, length, *tops)
     if found.dtype == "float64" and not tops and columns is None and worth_a_look(x, y):
-        found = certificate_of_norms(datapath, x, y) or found
+        found = certificate_of_norms(datapath, x, y, backend) or found
     if found.dtype:
         return Way("blas", found)
     if tops and datapath.order == Exact() and all(map(math.isfinite, tops)) and not datapath.in_blocks:

@@ -293,7 +293,7 @@ def check_routes(seed, backend):
         alone = machine.array(np.empty(x.size))
         given = machine.array(np.zeros(x.size) if u is None else u)
         none = machine.array([0], np.uint8)
-        machine.launch("convert", x.size, machine.array(x), alone, none, 0, given, GIVEN_DRAWS, t)
+        machine.launch("convert", x.size, machine.array(x), alone, none, 0, given, GIVEN_DRAWS, 0, t)
         for values in (odd, machine.to_host(alone)):
             assert_same_bits(values, wide, lambda i: f"{context}: {float(x[i]).hex()}")
         if convert_path(fmt, rounding, flags=True) is Path.ODD:
