@@ -14,6 +14,7 @@ from .cli_runs import Backend, Threads, checked_technology, joule, print_energy,
 from .console import Json, Node, Seed, err, folder, out, print_json
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
+from .emulator.files import write_atomically
 
 if TYPE_CHECKING:
     from .models.data import Dataset
@@ -28,7 +29,7 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Folder for record.json and model.npz; gone on with, if there.")
+    Path | None, typer.Option("--out", help="Folder for records, models and tables; gone on with, if there.")
 ]
 
 
@@ -227,6 +228,7 @@ def _protocol(
 ) -> None:
     from .models import gupta
     from .reports import protocols
+    from .reports.table import to_csv
 
     if not as_json:
         out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
@@ -236,6 +238,8 @@ def _protocol(
             records.append(record)
             if not as_json:
                 out.print(protocols.line(record, plan.network))
+    if out_dir is not None:
+        write_atomically(out_dir / "results.csv", to_csv(protocols.table(records, plan.network)))
     if as_json:
         return print_json([json.loads(record.to_json()) for record in records])
     for what, taken in gupta.ASSUMPTIONS.items():

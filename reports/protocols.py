@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ..emulator.errors import HalfulpError
 from ..models import gupta
@@ -86,12 +88,46 @@ def _folder_name(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
 
 
+def _published(record: Record, network: str) -> str:
+    return next(row.says for row in gupta.ROWS if (row.network, row.label) == (network, record.label))
+
+
+def _error_percent(test_accuracy: float) -> float:
+    return 100 * (1 - test_accuracy)
+
+
+def table(records: Sequence[Record], network: str) -> pd.DataFrame:
+    """One row a scheme: test errors, of the last epoch and the least of all, beside what the paper says of it."""
+    rows = []
+    for record in records:
+        given, result = record.input, record.result
+        rows.append(
+            {
+                "network": network,
+                "scheme": record.label,
+                "published": _published(record, network),
+                "test_error_percent": _error_percent(result["test_accuracy"]),
+                "least_test_error_percent": min(_error_percent(epoch[3]) for epoch in result["epochs"]),
+                "loss": result["loss"],
+                "diverged": result["diverged"] or "",
+                "epochs": len(result["epochs"]),
+                "seed": record.seed,
+                "data": given["data"],
+                "train_inputs": given["train_inputs"],
+                "test_inputs": given["test_inputs"],
+                "energy_j": record.energy["total_pj"] * 1e-12,
+                "node": record.energy["node"],
+                "weights_digest": record.digest,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def line(record: Record, network: str) -> str:
     """A row for print: its test error beside what the paper says."""
-    says = next(row.says for row in gupta.ROWS if (row.network, row.label) == (network, record.label))
-    error = 100 * (1 - record.result["test_accuracy"])
+    error = _error_percent(record.result["test_accuracy"])
     loss = record.result["loss"]
     diverged = record.result["diverged"]
-    shown = "diverged" if diverged else f"loss {loss:.4f}"
-    where = f"; {diverged}" if diverged else ""
-    return f"  {record.label:<36} test error {error:6.2f} %   {shown:<14} published: {says}{where}"
+    shown, where = ("diverged", f"; {diverged}") if diverged else (f"loss {loss:.4f}", "")
+    said = f"published: {_published(record, network)}{where}"
+    return f"  {record.label:<36} test error {error:6.2f} %   {shown:<14} {said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import subprocess
@@ -177,6 +178,11 @@ def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
     assert code == 0 and text.count("test error") == 9 and "assumed, random bits" in text
     assert "28 x 28 units" in text and "peak 260.3 G-ops/s" in text
     assert len(list(tmp_path.glob("*/model.npz"))) == 9
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["published"] for row in rows] == [line.split("published: ")[1] for line in text.splitlines()[1:10]]
+    for row, line in zip(rows, text.splitlines()[1:], strict=False):
+        assert f"test error {float(row['test_error_percent']):6.2f} %" in line and row["epochs"] == "3"
+        assert float(row["least_test_error_percent"]) <= float(row["test_error_percent"])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.npz")}
     assert run(*given)[1] == text and before == {path: path.stat().st_mtime_ns for path in before}
 
