@@ -1,15 +1,8 @@
-"""Training: learning, counting, divergence, checkpoints, policies, and what each refuses."""
+"""Training: learning, counting, divergence, policies, and what each refuses."""
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import os
-import signal
-import struct
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,40 +10,16 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.kernels import backends
-from halfulp.models import checkpoint, policies
 from halfulp.models import data as datasets
+from halfulp.models import policies
 from halfulp.models.arithmetic import Arithmetic
-from halfulp.models.calibration import best_format, calibrated
 from halfulp.models.elementary import softmax_cross_entropy
-from halfulp.models.networks import Architecture
 from halfulp.models.optimisers import SGD, AdamW, Lion, Optimiser
-from halfulp.models.precision import Clock, Policy, Precision, Scheduled, Static
-from halfulp.models.training import Recipe, Trainer, accuracy, infer, train
+from halfulp.models.precision import Clock, Precision, Scheduled, Static
+from halfulp.models.training import Trainer, accuracy, train
+from training_cases import DIGITS, FP64, recipe, same, weights_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-FP64 = Precision.of("fp64", "fp64")
-DIGITS = datasets.digits()
-
-
-def recipe(
-    precision: Precision | Policy,
-    network: str = "mlp",
-    optimiser: Optimiser | None = None,
-    epochs: int = 1,
-    batch: int = 32,
-    seed: int = 0,
-    **options: object,
-) -> Recipe:
-    policy = Static(precision) if isinstance(precision, Precision) else precision
-    return Recipe(Architecture.of(network, **options), policy, optimiser or SGD(0.125), epochs, batch, seed)
-
-
-def weights_of(run: hu.models.training.Training) -> list[np.ndarray]:
-    return [np.asarray(p.value) for p in run.parameters.values()]
-
-
-def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_digits_learn_in_fp32_and_in_fp8_with_stochastic_rounding() -> None:
@@ -335,253 +304,6 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(make, said: str) -> Non
 
 
 # ---- checkpoints
-
-
-def whole(trainer: Trainer) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]], object, object]:
-    found = trainer.result
-    states = [p.state for p in found.parameters.values()]
-    buffers = [layer.buffers() for layer in found.network.walk()]
-    return weights_of(found), states, found.ledgers, (found.epochs, str(buffers))
-
-
-def made() -> Recipe:
-    policy = Scheduled(
-        ((1, Static(Precision.of("bf16@SR8", "bf16@SR8", "bf16"))), (3, Static(Precision.of("bf16/fp32", "fp32"))))
-    )
-    return recipe(policy, "resnet20", SGD(0.05, momentum=0.9, decay=0.9), epochs=4, width=2, depth=1)
-
-
-def test_a_run_resumed_after_any_epoch_ends_in_the_same_bits(tmp_path: Path) -> None:
-    data, path = DIGITS.first(96), tmp_path / checkpoint.NAME
-    through = Trainer(data, made())
-    through.finish()
-    for _ in range(4):  # a new trainer for each epoch
-        trainer = Trainer(data, made())
-        checkpoint.resume(trainer, path)
-        trainer.epoch()
-        checkpoint.save(trainer, path)
-    found, expected = whole(trainer), whole(through)
-    assert trainer.finished and same(found[0], expected[0]) and found[2:] == expected[2:]
-    assert all(np.array_equal(a[key], b[key]) for a, b in zip(found[1], expected[1], strict=True) for key in b)
-    assert trainer.result.stored_bits == through.result.stored_bits
-    network, meta = checkpoint.network_of(path, data)
-    again = infer(network, data, data.test_x, Arithmetic(made().policy.phases[1][1], training=False))  # type: ignore[attr-defined]
-    assert meta["network"] == "resnet20" and 0 < accuracy(again, data.test_y) <= 1
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "halfulp", "train", "--epochs", "12", "--limit", "320", "--momentum", "0.9"]
-    command += ["--forward", "bf16", "--update", "bf16", "--rounding", "SR8", "--learning-rate", "0.02"]
-    environment = os.environ | {"HALFULP_THREADS": "1"}
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    running = subprocess.Popen([*command, "--out", str(killed)], env=environment, stdout=subprocess.DEVNULL)
-    patience = time.monotonic() + 120
-    while not (killed / checkpoint.NAME).exists():
-        assert running.poll() is None and time.monotonic() < patience
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    found = subprocess.run(
-        [*command, "--out", str(killed)], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "of 12 epochs are done" in found.stdout
-    subprocess.run([*command, "--out", str(whole)], env=environment, capture_output=True, check=True)
-    assert (killed / "record.json").read_bytes() == (whole / "record.json").read_bytes()
-    metas, arrays = zip(*(checkpoint.read(path / checkpoint.NAME) for path in (killed, whole)), strict=True)
-    assert metas[0] == metas[1] and all(np.array_equal(arrays[0][key], arrays[1][key]) for key in arrays[1])
-
-
-def test_checkpoints_that_are_none_or_others_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / checkpoint.NAME
-    trainer = Trainer(DIGITS.first(64), recipe(FP64))
-    assert not checkpoint.resume(trainer, path)
-    trainer.epoch()
-    checkpoint.save(trainer, path)
-    for other, said in (
-        (recipe(FP64, batch=16), r"another run \(batch differ\)"),
-        (recipe(Precision.of("fp32", "fp64")), r"another run \(policy differ\)"),
-        (recipe(FP64, seed=1), r"another run \(seed differ\)"),
-    ):
-        with pytest.raises(hu.HalfulpError, match=said):
-            checkpoint.resume(Trainer(DIGITS.first(64), other), path)
-    with pytest.raises(hu.HalfulpError, match="data_sha256 differ"):
-        checkpoint.resume(Trainer(DIGITS.first(63), recipe(FP64)), path)
-    longer = Trainer(DIGITS.first(64), recipe(FP64, epochs=2))
-    assert checkpoint.resume(longer, path) and not longer.finished  # more epochs than were to be
-    longer.finish()
-    checkpoint.save(longer, path)
-    with pytest.raises(hu.HalfulpError, match="has done 2 epochs, more than the 1"):
-        checkpoint.resume(Trainer(DIGITS.first(64), recipe(FP64)), path)
-    with pytest.raises(hu.HalfulpError, match="data_sha256 differ"):
-        checkpoint.resume(Trainer(DIGITS.first(64)._replace(levels=4.0), recipe(FP64, epochs=2)), path)
-    written, (meta, arrays) = path.read_bytes(), checkpoint.read(path)
-    for place in range(0, len(written), 41):  # a bit that is turned is found, or in what nobody reads
-        path.write_bytes(written[:place] + bytes([written[place] ^ 0x10]) + written[place + 1 :])
-        try:
-            found = checkpoint.read(path)
-        except hu.HalfulpError:
-            continue
-        assert found[0] == meta and all(np.array_equal(found[1][name], arrays[name]) for name in arrays)
-    path.write_bytes(written[:-200])
-    with pytest.raises(hu.HalfulpError, match="cut off"):
-        checkpoint.read(path)
-    with pytest.raises(hu.HalfulpError, match="cannot be read"):
-        checkpoint.read(tmp_path / "nowhere.npz")
-
-
-def test_a_run_whose_policy_goes_by_its_length_is_not_made_longer(tmp_path: Path) -> None:
-    trainer, path = Trainer(DIGITS.first(64), recipe(policies.Cyclic())), tmp_path / checkpoint.NAME
-    trainer.epoch()
-    checkpoint.save(trainer, path)
-    with pytest.raises(hu.HalfulpError, match=r"another run \(epochs differ\)"):
-        checkpoint.resume(Trainer(DIGITS.first(64), recipe(policies.Cyclic(), epochs=2)), path)
-
-
-def test_a_ledger_is_restored_from_its_state() -> None:
-    for text in ("fp8_e4m3/fp16:fused4", "mxfp4/fp32", "q4.4/q8.8/q4.4@RNE/SR4", "posit8/fp16"):
-        machine = hu.Machine(text, on_inexact="quantize")
-        machine.matmul(np.ones((2, 32)), np.ones((32, 3)))
-        other = hu.Ledger()
-        other.restore(machine.ledger.state())
-        assert other == machine.ledger
-
-
-# ---- inference in another precision
-
-
-@pytest.mark.parametrize("place", [0, 63])
-def test_calibration_looks_at_every_input(place: int) -> None:
-    x = np.zeros((8, 64), np.uint8)
-    x[:, place] = 200
-    data = DIGITS._replace(train_x=x, levels=1.0)
-    network = Architecture.of("mlp", hidden=()).build(data, 0)
-    (precision,) = calibrated(network, data, x, 8).layers.values()
-    assert str(precision.forward.a) == "q9.-1"
-
-
-def test_calibration_leaves_biases_their_one() -> None:
-    x = np.full((8, 64), 12, np.uint8)
-    data = DIGITS._replace(train_x=x, levels=240.0)  # inputs of 0.05
-    network = Architecture.of("mlp", hidden=()).build(data, 0)
-    (precision,) = calibrated(network, data, x, 8).layers.values()
-    assert precision.forward.a.max_finite > 0.99  # type: ignore[union-attr]
-
-
-def test_calibration_finds_formats_that_lose_little() -> None:
-    values = np.random.default_rng(0).normal(0, 0.05, 4000)
-    fmt = best_format(values, 8)
-    assert fmt.bits == 8 and fmt.max_finite < 0.26  # bits are not spent on what is not there
-    assert best_format(np.array([100.0, -3.0]), 16).max_finite >= 100 and best_format(np.zeros(3), 4).bits == 4
-    run = train(DIGITS, recipe(Precision.of("fp32", "fp32"), epochs=6))
-    found = {}
-    for word in (8, 4, 2):
-        policy = calibrated(run.network, DIGITS, DIGITS.train_x[:200], word)
-        logits = infer(run.network, DIGITS, DIGITS.test_x, Arithmetic(policy, training=False))
-        found[word] = accuracy(logits, DIGITS.test_y)
-        assert set(policy.layers) == {"fc1", "fc2"}
-    assert found[8] > run.test_accuracy - 0.01 and found[8] >= found[4] > found[2]
-    with pytest.raises(hu.HalfulpError, match="2 to 16 bits"):
-        calibrated(run.network, DIGITS, DIGITS.train_x[:2], 1)
-
-
-# ---- data
-
-
-def write_idx(path: Path, array: np.ndarray, packed: bool) -> None:
-    raw = (
-        b"\0\0\x08"
-        + bytes([array.ndim])
-        + struct.pack(f">{array.ndim}I", *array.shape)
-        + array.astype(np.uint8).tobytes()
-    )
-    path.write_bytes(gzip.compress(raw) if packed else raw)
-
-
-@pytest.fixture
-def idx_folder(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for stem, count in (("train", 12), ("t10k", 5)):
-        write_idx(tmp_path / f"{stem}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 4, 4)), True)
-        write_idx(tmp_path / f"{stem}-labels-idx1-ubyte", np.arange(count) % 3, False)
-    return tmp_path
-
-
-def test_idx_files_packed_or_not(idx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = datasets.load(idx_folder)
-    assert (
-        data.train_x.shape == (12, 16)
-        and data.test_y.tolist() == [0, 1, 2, 0, 1]
-        and (data.shape, data.levels, data.classes) == ((1, 4, 4), 255.0, 3)
-    )
-    assert data.inputs(data.train_x).max() == data.train_x.max() / 255
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(idx_folder))
-    assert datasets.load().name == idx_folder.name
-    monkeypatch.delenv(datasets.DATA_VARIABLE)
-    assert datasets.load().name == "digits"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("train-images-idx3-ubyte.gz", b"not gzip", "cannot read"),
-        ("train-labels-idx1-ubyte", b"\0\0\x09\x01\0\0\0\x01\0", "not an IDX file"),
-        ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x05\0", "header"),
-        ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0", "ends inside"),
-        ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01\0", "do not belong together"),
-        ("train-labels-idx1-ubyte", None, "lacks train-labels"),
-    ],
-)
-def test_damaged_idx_data_is_refused_in_a_sentence(
-    idx_folder: Path, name: str, content: bytes | None, sentence: str
-) -> None:
-    if content is None:
-        os.remove(idx_folder / name)
-    else:
-        (idx_folder / name).write_bytes(content)
-    with pytest.raises(hu.HalfulpError, match=sentence):
-        datasets.load(idx_folder)
-
-
-def cifar(folder: Path, name: str, records: int, label: int | None = None, cut: int = 0) -> None:
-    rng = np.random.default_rng(records)
-    raw = rng.integers(0, 256, (records, 3073)).astype(np.uint8)
-    raw[:, 0] = np.arange(records) % 10 if label is None else label
-    (folder / name).write_bytes(raw.tobytes()[: -cut or None])
-
-
-def test_cifar_batches(tmp_path: Path) -> None:
-    cifar(tmp_path, "data_batch_1.bin", 20)
-    cifar(tmp_path, "data_batch_2.bin", 10)
-    cifar(tmp_path, "test_batch.bin", 10)
-    data = datasets.load(tmp_path)
-    assert data.shape == (3, 32, 32) and data.train_x.shape == (30, 3072) and data.train_y[:3].tolist() == [0, 1, 2]
-    run = train(data, recipe(Precision.of("bf16/fp32", "fp32"), "cifar", SGD(0.01), batch=10, channels=4))
-    assert not run.diverged and run.ledgers["forward"].n_mul > 0
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [({"label": 10}, "has a label 10; CIFAR-10's are 0...9"), ({"cut": 5}, "not one record of 3073 bytes")],
-)
-def test_damaged_cifar_batches_are_refused(tmp_path: Path, options: dict[str, int], said: str) -> None:
-    cifar(tmp_path, "test_batch.bin", 4)
-    with pytest.raises(hu.HalfulpError, match="lacks data_batch_1"):
-        datasets.load(tmp_path)
-    cifar(tmp_path, "data_batch_1.bin", 4, **options)
-    with pytest.raises(hu.HalfulpError, match=said):
-        datasets.load(tmp_path)
-
-
-def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_path: Path) -> None:
-    write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.array([0, 1, 2, 7, 0]), False)
-    with pytest.raises(hu.HalfulpError, match=r"a test label is 7, but training's are 0\.\.\.2"):
-        datasets.load(idx_folder)
-    write_idx(idx_folder / "train-labels-idx1-ubyte", np.array([0, 1, 2, 9] * 3), False)
-    with pytest.raises(hu.HalfulpError, match=r"training labels go up to 9, but none is 3\."):
-        datasets.load(idx_folder)
-    (tmp_path / "short.txt").write_text("too short")
-    with pytest.raises(hu.HalfulpError, match="too few"):
-        datasets.load(tmp_path / "short.txt")
 
 
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="needs the MNIST files under ../shared/data")
