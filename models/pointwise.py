@@ -170,7 +170,7 @@ class _Normalise(Layer):
 
 class BatchNorm(_Normalise):
     """Each channel normalised over the batch (Ioffe, Szegedy 2015, arXiv 1502.03167): (N, C) or (N, C, H, W). Inference
-    uses means that follow the batches' with weight 0.1."""
+    uses means and, unbiased, variances (their algorithm 2) that follow the batches' with weight 0.1."""
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -193,8 +193,10 @@ class BatchNorm(_Normalise):
         if not run.training:
             return self.mean.reshape(shape), self.variance.reshape(shape)
         mean, variance = super()._statistics(x, run)
+        count = x.size // len(self.mean)
+        unbiased = variance.ravel() * (count / max(count - 1, 1))
         self.mean += 0.1 * (mean.ravel() - self.mean)
-        self.variance += 0.1 * (variance.ravel() - self.variance)
+        self.variance += 0.1 * (unbiased - self.variance)
         return mean, variance
 
 
