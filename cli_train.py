@@ -14,7 +14,6 @@ from .cli_runs import Backend, Threads, checked_technology, joule, print_energy,
 from .console import Json, Node, Seed, err, folder, out, print_json
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
-from .emulator.files import write_atomically
 
 if TYPE_CHECKING:
     from .models.data import Dataset
@@ -228,7 +227,6 @@ def _protocol(
 ) -> None:
     from .models import gupta
     from .reports import protocols
-    from .reports.table import to_csv
 
     if not as_json:
         out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
@@ -239,7 +237,7 @@ def _protocol(
             if not as_json:
                 out.print(protocols.line(record, plan.network))
     if out_dir is not None:
-        write_atomically(out_dir / "results.csv", to_csv(protocols.table(records, plan.network)))
+        protocols.write(records, plan.network, out_dir)
     if as_json:
         return print_json([json.loads(record.to_json()) for record in records])
     for what, taken in gupta.ASSUMPTIONS.items():

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from ..emulator import names
@@ -276,6 +276,30 @@ def cg_residuals(records: Sequence[Record]) -> Figure:
     axes.set_title(f"Conjugate gradients on {solves[0].input['problem']}", loc="left", fontsize=11)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, frameon=False)
     return figure
+
+
+def learning(records: Sequence[Record], title: str) -> Figure:
+    """Test errors of runs of training, epoch by epoch: of floats in black, rounded to nearest dashed."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+        axes = figure.add_subplot()
+        hues = iter([hue for name, hue in HUES.items() if name not in ("fp32", "fp64")] * len(records))
+        for record in records:
+            epochs = record.result["epochs"]
+            style = "--" if record.label.startswith("RN") else "-"
+            hue = HUES["fp32"] if record.label == "float" else next(hues)
+            errors = [100 * (1 - epoch[3]) for epoch in epochs]
+            axes.plot([epoch[0] for epoch in epochs], errors, style, color=hue, lw=1.5, label=record.label)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator([100 * error for error in (*ERROR_TICKS, 0.015)]))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("test error")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        return figure
 
 
 def draw(records: Sequence[Record], table: pd.DataFrame) -> dict[str, tuple[str, bytes, str]]:

@@ -11,11 +11,13 @@ from typing import Any
 import pandas as pd
 
 from ..emulator.errors import HalfulpError
+from ..emulator.files import write_atomically
 from ..models import gupta
 from ..models.data import Dataset
 from ..models.training import Recipe
-from . import experiments
+from . import experiments, figures
 from .record import Record
+from .table import to_csv
 
 #: Epochs and training inputs (None: all) of: --quick, by default (some minutes), and --full. Of digits; of more data.
 _LENGTHS = {
@@ -121,6 +123,16 @@ def table(records: Sequence[Record], network: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def write(records: Sequence[Record], network: str, folder: Path) -> None:
+    """``results.csv``, and the test errors of all epochs as ``errors.svg`` and ``errors.png``."""
+    of = records[0].input
+    title = f"Gupta et al. 2015, {network}: {of['data']}, {of['train_inputs']:,} training inputs"
+    svg, png = figures.rendered(figures.learning(records, title))
+    write_atomically(folder / "errors.svg", svg)
+    write_atomically(folder / "errors.png", png)
+    write_atomically(folder / "results.csv", to_csv(table(records, network)))
 
 
 def line(record: Record, network: str) -> str:

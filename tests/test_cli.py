@@ -183,6 +183,7 @@ def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
     for row, line in zip(rows, text.splitlines()[1:], strict=False):
         assert f"test error {float(row['test_error_percent']):6.2f} %" in line and row["epochs"] == "3"
         assert float(row["least_test_error_percent"]) <= float(row["test_error_percent"])
+    assert (tmp_path / "errors.png").stat().st_size > 10_000 and "</svg>" in (tmp_path / "errors.svg").read_text()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.npz")}
     assert run(*given)[1] == text and before == {path: path.stat().st_mtime_ns for path in before}
 
