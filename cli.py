@@ -250,8 +250,8 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             err.print(
-                "interrupted; a report, a study, or the table of a library, goes on when the same command is given again,"
-                " other work starts anew.",
+                "interrupted; a report, a study, or the table of a library, goes on when the same command is given"
+                " again, other work starts anew.",
                 soft_wrap=True,
             )
         raise

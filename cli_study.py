@@ -15,10 +15,11 @@ from .cli_runs import checked_technology
 from .console import Node, Seed, folder, out, progress, table
 from .emulator.errors import HalfulpError
 
-_EPISODES, _QUICK_EPISODES = 500, 8
-#: ``--quick``: a few small systems of each seed, to train on and to test on.
-_QUICK_TRAIN = ("random:40:density=0.1:seed=1{}", "poisson:6:seed=1{}", "jump:6:seed=1{}")
-_QUICK_TEST = ("random:50:density=0.1:seed=2{}", "poisson:8:seed=2{}", "graph:40:seed=2{}")
+_SEEDS, _EPISODES = 5, 500
+#: ``--quick``: what the options are by default, and a few small systems of each seed to train and to test on.
+_QUICK_SEEDS, _QUICK_EPISODES = 2, 8
+_QUICK_TRAIN = ("random:30:density=0.1:beta=1:seed=1{}", "poisson:5:seed=1{}")
+_QUICK_TEST = ("random:40:density=0.1:beta=1:seed=2{}", "graph:30:beta=1:seed=2{}")
 
 
 class Plan(NamedTuple):
@@ -40,8 +41,8 @@ def solve_study(
     ] = None,
     largest: Annotated[int, typer.Option(help="Files of more unknowns are left out.", min=1)] = 5000,
     seeds: Annotated[
-        int, typer.Option(help="Splits, each with an agent trained on it; of --agent: theirs.", min=1)
-    ] = 5,
+        int | None, typer.Option(help="Splits, each with an agent trained on it; default 5; of --agent: theirs.", min=1)
+    ] = None,
     per_family: Annotated[int, typer.Option(help="Systems of a family that a seed is tested on, at most.", min=1)] = 4,
     episodes: Annotated[
         int | None, typer.Option(help="Solves that an agent is trained on; default 500.", min=1)
@@ -90,7 +91,7 @@ def solve_study(
     folder(out_dir)
     workers = processes or (1 if quick else os.cpu_count() or 1)
     how: dict[str, Any] = {"tol": tol, "preconditioner": preconditioner}
-    numbers = _seeds_of(agent) if agent else list(range(seed, seed + seeds))
+    numbers = _seeds_of(agent) if agent else list(range(seed, seed + (seeds or (_QUICK_SEEDS if quick else _SEEDS))))
     plans = {number: _quick(number) if quick else _plan(number, matrices, largest) for number in numbers}
     given = episodes or (_QUICK_EPISODES if quick else _EPISODES)
     files = tuple(agent or _trained(plans, weights, priced, given, workers, out_dir, how))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ..emulator.datapath import Datapath
-from .figures import STYLE, rendered
+from .figures import STYLE, label_points, rendered
 from .record import Record
 from .solver_study import AGENT, ORACLE, REFERENCE
 from .solver_table import CONVERGED, heat, main_agent, order
@@ -87,31 +87,26 @@ def beside_oracle(rows: pd.DataFrame) -> Figure:
 def trade_off(table: pd.DataFrame) -> Figure:
     """Median energy against median iterations and time, over all fp64's; agents by their cost weight are joined."""
     figure = Figure(figsize=(7.6, 5.0), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    shown = table[(table["solved"] > 0)]
-    xs = {left: shown["iterations_median"], right: 1.0 - shown["time_saving_median"]}
-    energy = 1.0 - shown["energy_saving_median"]
-    for axes, x in xs.items():
-        agents = shown["policy"].str.startswith(AGENT)
-        line = shown[agents].assign(x=x[agents], y=energy[agents])
-        line = line.assign(weight=[float(name.rsplit(" ", 1)[1]) for name in line["policy"]]).sort_values("weight")
-        axes.plot(line["x"], line["y"], "-o", color=AGENT_HUE, ms=6, lw=1.2, zorder=3)
-        for _, row in line.iterrows():
-            _name(axes, row["x"], row["y"], f"{row['weight']:g}", AGENT_HUE)
-        for name, place, height in zip(shown["policy"], x, energy, strict=True):
-            if not name.startswith(AGENT):
-                axes.plot(place, height, "s", ms=5, color=hue(name))
-                _name(axes, place, height, name, "#333333")
-        axes.margins(x=0.2, y=0.1)
-    left.set_xlabel("iterations over all fp64's")
-    right.set_xlabel("time over all fp64's, by the time model")
-    left.set_ylabel("energy over all fp64's")
+    several = figure.subplots(1, 2, sharey=True)
+    shown = table[table["solved"] > 0]
+    energy, names = 1.0 - shown["energy_saving_median"], shown["policy"]
+    agents = names[names.str.startswith(AGENT)]
+    agents = agents.loc[sorted(agents.index, key=lambda i: float(agents[i].rsplit(" ", 1)[1]))]
+    places = (
+        (shown["iterations_median"], "iterations over all fp64's"),
+        (1.0 - shown["time_saving_median"], "time over all fp64's, by the time model"),
+    )
+    for axes, (x, label) in zip(several, places, strict=True):
+        axes.plot(x[agents.index], energy[agents.index], "-", color=AGENT_HUE, lw=1.2)
+        for i, name in names.items():
+            axes.plot(x[i], energy[i], "o" if name.startswith(AGENT) else "s", ms=5, color=hue(name))
+        axes.margins(x=0.3, y=0.1)
+        axes.set_xlabel(label)
+    several[0].set_ylabel("energy over all fp64's")
     figure.suptitle("Medians; agents (blue) by their cost weight", x=0.01, ha="left", fontsize=11)
+    for axes, (x, _) in zip(several, places, strict=True):
+        label_points(figure, axes, list(zip(x, energy, names.str.replace(f"{AGENT}, cost ", ""), strict=True)))
     return figure
-
-
-def _name(axes, x: float, y: float, text: str, color: str) -> None:
-    axes.annotate(text, (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=color)
 
 
 def choices(records: Sequence[Record], label: str) -> Figure:
@@ -125,9 +120,10 @@ def choices(records: Sequence[Record], label: str) -> Figure:
         axes.imshow(table.to_numpy(), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
         for (row, column), share in np.ndenumerate(table.to_numpy()):
             color = "#ffffff" if share > 0.6 else "#333333"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=color)
-        axes.set_yticks(range(len(table)), table.index)
-        axes.set_xticks(range(table.shape[1]), table.columns)
+            shown = f"{100 * share:.0f}" if share >= 0.005 else ""
+            axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=color)
+        axes.set_yticks(range(len(table)), table.index.str.removesuffix("@RNE"))
+        axes.set_xticks(range(table.shape[1]), table.columns.str.replace("1e-0", "1"))
         axes.grid(visible=False)
         axes.set_title(part, loc="left", fontsize=10)
     several[-1].set_xlabel("decade of the residual before the iteration: from this down to a tenth of it")
