@@ -93,7 +93,7 @@ def _clusters(places: np.ndarray, reach: float) -> list[list[int]]:
     return clusters
 
 
-def label_points(figure: Figure, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
+def _label_points(figure: Figure, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
     """Write the points' names beside them: points that coincide share a label, and each label takes the place
     around its point where it covers least; a line leads to it where it is not next to its point."""
     canvas = FigureCanvasAgg(figure)
@@ -196,7 +196,7 @@ def _scatter(table: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, ti
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - v):g} %"))
     _families(axes, table)
-    label_points(
+    _label_points(
         figure,
         axes,
         [(row[x], height, row["datapath"]) for (_, row), height in zip(table.iterrows(), heights, strict=True)],

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ..emulator.datapath import Datapath
-from .figures import STYLE, label_points, rendered
+from .figures import STYLE, rendered
 from .record import Record
 from .solver_study import AGENT, ORACLE, REFERENCE
 from .solver_table import CONVERGED, heat, main_agent, order
 
 #: Of Okabe & Ito's colour-blind safe palette.
 AGENT_HUE, ORACLE_HUE, OTHER_HUE, FAMILY_HUE = "#0072B2", "#D55E00", "#777777", "#009E73"
+_MARKS = "osD^vP*X<>ph"
 GOAL_SAVING, GOAL_SHARE, GOAL_MORE = 0.4, 0.8, 0.05  #: of the agent: median, of the oracle's saving, most more energy
 
 
@@ -86,7 +87,7 @@ def beside_oracle(rows: pd.DataFrame) -> Figure:
 
 def trade_off(table: pd.DataFrame) -> Figure:
     """Median energy against median iterations and time, over all fp64's; agents by their cost weight are joined."""
-    figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+    figure = Figure(figsize=(7.6, 5.4), layout="constrained")
     several = figure.subplots(1, 2, sharey=True)
     shown = table[table["solved"] > 0]
     energy, names = 1.0 - shown["energy_saving_median"], shown["policy"]
@@ -98,14 +99,18 @@ def trade_off(table: pd.DataFrame) -> Figure:
     )
     for axes, (x, label) in zip(several, places, strict=True):
         axes.plot(x[agents.index], energy[agents.index], "-", color=AGENT_HUE, lw=1.2)
-        for i, name in names.items():
-            axes.plot(x[i], energy[i], "o" if name.startswith(AGENT) else "s", ms=5, color=hue(name))
-        axes.margins(x=0.3, y=0.1)
+        for place, (i, name) in enumerate(names.items()):
+            mark = _MARKS[place % len(_MARKS)]
+            axes.plot(x[i], energy[i], mark, ms=7, mfc="none", mec=hue(name), mew=1.6, ls="", label=name)
+        axes.margins(0.1)
         axes.set_xlabel(label)
     several[0].set_ylabel("energy over all fp64's")
-    figure.suptitle("Medians; agents (blue) by their cost weight", x=0.01, ha="left", fontsize=11)
-    for axes, (x, _) in zip(several, places, strict=True):
-        label_points(figure, axes, list(zip(x, energy, names.str.replace(f"{AGENT}, cost ", ""), strict=True)))
+    figure.suptitle(
+        "Medians over systems; agents (blue) are joined by their cost weight", x=0.01, ha="left", fontsize=11
+    )
+    figure.legend(
+        *several[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
     return figure
 
 
