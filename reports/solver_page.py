@@ -85,7 +85,11 @@ def _said(r: Record) -> str:
 
 
 def _parts(precision: dict[str, str | None]) -> str:
-    names = {part: precision[part] for part in ("spmv", "dot", "axpy", "residual", "storage") if precision.get(part)}
-    if len(set(names.values())) == 1:
+    names = {
+        part: precision[part]
+        for part in ("spmv", "dot", "axpy", "residual", "storage", "buckets")
+        if precision.get(part)
+    }
+    if len(set(names.values())) == 1:  # all of it
         return str(precision["spmv"]).removesuffix("@RNE")
     return ", ".join(f"{part} {str(name).removesuffix('@RNE')}" for part, name in names.items())

@@ -20,7 +20,7 @@ from ..emulator.files import write_atomically
 from ..solvers.agent import ACTIONS, Agent, QPolicy, action
 from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status
 from ..solvers.costs import KINDS, Cost
-from ..solvers.policies import Fixed, Random, Rule, Stepped
+from ..solvers.policies import ADAPTIVE, Fixed, Random, Rule, Stepped
 from ..solvers.problems import Problem, load
 from ..solvers.splits import family_of, unseen
 from . import experiments
@@ -65,6 +65,8 @@ def contenders(seed: int, agents: Iterable[QPolicy] = (), actions: Sequence[str]
         Contender("rule", Rule()),
         Contender("stepped fp16, fp32, fp64", Stepped()),
         Contender("refinement, fp16 inside", Fixed(INNER), inner_tol=1e-2),
+        Contender("adaptive spmv, by magnitude", Fixed(ADAPTIVE)),
+        Contender("shared exponents, gse32", Fixed(CGPrecision.of("fp64", storage="gse32"))),
         Contender("random", Random(seed=seed)),
         *(Contender(FIXED + text, Fixed(action(text))) for text in actions if not action(text).is_fp64),
     )
