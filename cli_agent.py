@@ -22,6 +22,7 @@ _RECENT = 50  #: episodes that progress is told of
 def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> None:
     """Trains an agent and says what it has learnt."""
     from .solvers import learning, problems, splits
+    from .solvers.agent import ACTIONS, action
     from .solvers.costs import Cost
 
     episodes = given["episodes"] or _EPISODES
@@ -31,7 +32,11 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     if path.suffix.lower() != ".json":
         raise HalfulpError(f"--train-agent writes a .json, not {path}.")
     folder(path.parent, "--train-agent")
-    names = tuple(given["train_on"] or splits.split(how["seed"]).train)
+    if given["train_on"] and given["matrices"]:
+        raise HalfulpError("--train-on names what is trained on, --matrices where to look for it: give one of them.")
+    names = tuple(given["train_on"] or splits.split(how["seed"], folder=given["matrices"]).train)
+    actions = tuple(given["action"] or ACTIONS)
+    actions += () if action(actions[-1]).is_fp64 else ("fp64",)
     for name in given["train_on"] or ():
         problems.load(name, seed=how["seed"])  # refused now rather than in the middle
     lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
@@ -46,7 +51,7 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
             bar.update(task, description=f"{lessons.cost.kind} {spent:.2f} of fp64's", completed=done)
 
         processes = given["processes"] or (os.cpu_count() or 1)
-        agent = learning.train(lessons, episodes, path, processes, told={"cost_weight": weight}, progress=show)
+        agent = learning.train(lessons, episodes, path, processes, actions, {"cost_weight": weight}, show)
     tried = sum(sum(row.visits) for row in agent.table.values())
     out.print(f"{path}: {agent.trained['episodes']:,} episodes on {len(names)} problems, seed {lessons.seed}")
     out.print(f"  states         {len(agent.table)} visited, {tried:,} decisions")

@@ -122,7 +122,9 @@ def choices(records: Sequence[Record], label: str) -> Figure:
     several = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (part, table) in zip(several, tables.items(), strict=True):
         table = table.loc[sorted(table.index, key=lambda name: (Datapath.parse(name).a.bits, name))]  # type: ignore[union-attr]
-        axes.imshow(table.to_numpy(), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+        edges = (np.arange(n + 1) - 0.5 for n in reversed(table.shape))
+        axes.pcolormesh(*edges, table.to_numpy(), cmap="Blues", vmin=0.0, vmax=1.0)
+        axes.invert_yaxis()
         for (row, column), share in np.ndenumerate(table.to_numpy()):
             color = "#ffffff" if share > 0.6 else "#333333"
             shown = f"{100 * share:.0f}" if share >= 0.005 else ""

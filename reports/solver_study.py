@@ -32,7 +32,6 @@ REFERENCE, ORACLE = "all fp64", "oracle"
 AGENT, FIXED = "agent", "fixed "
 _NOTES = 6  #: of the safeguard's, that a record keeps
 _DECADES = 16
-_EVENTS = ("additions", "inexact", "overflow", "saturation", "underflow", "swamped")
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,16 @@ def run(job: Job) -> Record:
         contender.label, problem, precision, *limits, where, study.cost.node, policy=policy,
         inner_tol=contender.inner_tol, **how,
     )  # fmt: skip
-    kept = ("status", "detail", "iterations", "best_iteration", "true_residual", "condition", "preconditioner")
+    kept = (
+        "status",
+        "detail",
+        "iterations",
+        "best_iteration",
+        "true_residual",
+        "condition",
+        "preconditioner",
+        "events",
+    )
     result = {name: record.result[name] for name in kept} | _summary(record, solution, study.cost.node)
     if isinstance(policy, QPolicy):
         result |= {"decisions": len(policy.decisions), "fell_back": sum(d.fell_back for d in policy.decisions)}
@@ -228,7 +236,6 @@ def _summary(record: Record, solution: Solution, node: str) -> dict[str, Any]:
         "notes": notes[:_NOTES],
         "notes_in_all": len(notes),
         "signs": dict(sorted(Counter(f"{what} {sign}" for _, what, sign in signs).items())),
-        "events": events(solution),
     }
 
 
@@ -253,15 +260,6 @@ def _decade(residual: float) -> str:
         if residual > 10.0 ** -(decade + 1):
             return f"1e-{decade}"
     return f"1e-{_DECADES}"
-
-
-def events(solution: Solution) -> dict[str, dict[str, int]]:
-    """Of inner products that were observed: how often what happened, by operation."""
-    found: dict[str, Counter[str]] = {}
-    for step in solution.history:
-        for what, seen in step.events.items():
-            found.setdefault(what, Counter()).update({name: getattr(seen, name) for name in _EVENTS})
-    return {what: dict(n) for what, n in sorted(found.items())}
 
 
 def _policy(described: dict[str, Any]) -> dict[str, Any]:
