@@ -128,7 +128,7 @@ def solve(
     from .solvers import cg, policies, preconditioners, problems
     from .solvers.agent import QPolicy
 
-    lessons = {"episodes": episodes, "train_on": train_on, "cost": cost, "cost_weight": cost_weight}
+    lessons: dict[str, Any] = {"episodes": episodes, "train_on": train_on, "cost": cost, "cost_weight": cost_weight}
     lessons |= {"processes": processes, "matrices": matrices, "action": action}
     if train_agent is not None:
         checked_technology(node)

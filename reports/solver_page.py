@@ -11,6 +11,7 @@ from ..emulator.files import write_atomically
 from . import solver_figures, solver_table
 from .page import template
 from .record import Record
+from .solver_study import FIXED
 
 _HURT = 200  #: rows of the page's table of solves that low precision did not pay in; all are in solves.csv
 
@@ -38,6 +39,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         policies=table.to_dict("records"),
         families=families.to_dict("records"),
         family_columns=[name for name in families if name not in ("unseen", "family", "systems")],
+        systems=solver_table.by_system(rows).to_dict("records"),
         hurt=hurt[:_HURT].to_dict("records"),
         hurt_in_all=len(hurt),
         hurt_by_policy=hurt["policy"].value_counts().to_dict(),
@@ -50,6 +52,8 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         seeds=sorted({r.seed for r in records}),
         agents=agents,
         contenders=_described(records),
+        fixed=list(dict.fromkeys(r.label[len(FIXED) :] for r in records if r.label.startswith(FIXED))),
+        safeguard=next((r.input["safeguard"] for r in records if r.input["safeguard"]), {}),
         sources=sorted({source for r in records for source in r.energy["sources"]}),
         bases=sorted({r.energy["basis"] for r in records}),
         command=command,
@@ -65,10 +69,10 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
 
 
 def _described(records: Sequence[Record]) -> dict[str, str]:
-    """What each contender without an agent is: its precisions."""
+    """What each contender is that is no agent and no fixed precision of the oracle's: its precisions."""
     found = {}
     for r in records:
-        if r.label not in found and not r.label.startswith(solver_table.AGENT):
+        if r.label not in found and not r.label.startswith((solver_table.AGENT, FIXED)):
             found[r.label] = _said(r)
     return found
 
@@ -90,6 +94,6 @@ def _parts(precision: dict[str, str | None]) -> str:
         for part in ("spmv", "dot", "axpy", "residual", "storage", "buckets")
         if precision.get(part)
     }
-    if len(set(names.values())) == 1:  # all of it
+    if len(set(names.values())) == 1:
         return str(precision["spmv"]).removesuffix("@RNE")
     return ", ".join(f"{part} {str(name).removesuffix('@RNE')}" for part, name in names.items())

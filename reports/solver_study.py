@@ -22,6 +22,7 @@ from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status
 from ..solvers.costs import KINDS, Cost
 from ..solvers.policies import ADAPTIVE, Fixed, Random, Rule, Stepped
 from ..solvers.problems import Problem, load
+from ..solvers.safeguard import Safeguard
 from ..solvers.splits import family_of, unseen
 from . import experiments
 from .record import Record, versions
@@ -32,6 +33,8 @@ REFERENCE, ORACLE = "all fp64", "oracle"
 AGENT, FIXED = "agent", "fixed "
 _NOTES = 6  #: of the safeguard's, that a record keeps
 _DECADES = 16
+#: Of a solve's record, what is kept as it is.
+_KEPT = "status detail iterations best_iteration true_residual condition preconditioner events".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -195,34 +198,18 @@ def run(job: Job) -> Record:
     policy, problem = copy.deepcopy(contender.policy), _opened(job.system, job.seed)
     precision = policy.precision if isinstance(policy, Fixed) else CGPrecision.of("fp64")
     how: dict[str, Any] = {"preconditioner": study.preconditioner, "scaled": study.scaled}
-    how["safeguard"] = contender.safeguard
-    if contender.inner_tol is None:
-        how["observe_every"] = study.observe_every
+    how |= {"safeguard": contender.safeguard, "policy": policy, "inner_tol": contender.inner_tol}
+    how |= {"observe_every": study.observe_every} if contender.inner_tol is None else {}  # refinement does not
     limits, where = (study.tol, study.max_iterations, None), (job.seed, "cpu", 1)
-    record, solution = experiments.solve(
-        contender.label, problem, precision, *limits, where, study.cost.node, policy=policy,
-        inner_tol=contender.inner_tol, **how,
-    )  # fmt: skip
-    kept = (
-        "status",
-        "detail",
-        "iterations",
-        "best_iteration",
-        "true_residual",
-        "condition",
-        "preconditioner",
-        "events",
-    )
-    result = {name: record.result[name] for name in kept} | _summary(record, solution, study.cost.node)
+    record, solution = experiments.solve(contender.label, problem, precision, *limits, where, study.cost.node, **how)
+    result = {name: record.result[name] for name in _KEPT} | _summary(record, solution, study.cost.node)
     if isinstance(policy, QPolicy):
         result |= {"decisions": len(policy.decisions), "fell_back": sum(d.fell_back for d in policy.decisions)}
     known = [name for agent in study.policies(job.seed) for name in _lessons(agent.agent).get("problems", ())]
-    told = {
-        "system": job.system,
-        "family": family_of(job.system),
-        "unseen": unseen(job.system, known) if known else "-",
-    }
-    told |= {"policy": _policy(record.input["policy"]), "safeguard": contender.safeguard, "cost": study.cost.kind}
+    told: dict[str, Any] = {"system": job.system, "family": family_of(job.system), "cost": study.cost.kind}
+    told |= {"unseen": unseen(job.system, known) if known else "-"}
+    told |= {"safeguard": asdict(Safeguard()) if contender.safeguard else None}
+    told |= {"policy": _policy(record.input["policy"]), "observe_every": study.observe_every}
     return replace(record, input=record.input | told, result=result)
 
 

@@ -154,6 +154,26 @@ def by_family(rows: pd.DataFrame) -> pd.DataFrame:
     return table[["systems", *(name for name in order(rows) if name != REFERENCE and name in table)]].reset_index()
 
 
+def by_system(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per system that all fp64 solves: that solve, and ratios to it of the agent, the oracle and the rule."""
+    rows = _solvable(rows).set_index(["seed", "system"])
+    first = rows[rows["policy"] == REFERENCE]
+    table = first[["family", "unseen", "n", "nnz", "iterations", "energy_pj"]].copy()
+    for name, shown in ((main_agent(rows), "agent"), (ORACLE, "oracle"), ("rule", "rule")):
+        own = rows[rows["policy"] == name]
+        for column in (
+            "status",
+            "energy_ratio",
+            "bits_ratio",
+            "time_ratio",
+            "iterations_ratio",
+            "decisions",
+            "fell_back",
+        ):
+            table[f"{shown}_{column}"] = own[column]
+    return table.reset_index()
+
+
 def hurt(rows: pd.DataFrame, more_energy: float = 1.05, more_iterations: float = 2.0) -> pd.DataFrame:
     """Solves in which low precision did not pay, the worst first: those that did not converge though all fp64 did, or
     took more than so many times its energy, or its iterations."""
@@ -198,7 +218,7 @@ def headline(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     fell = f"; {row['fell_back']:.0%} of its decisions fell back to fp64" if name else ""
     return (
         f"On systems unseen in training the {who} solves {row['solved']} of the {row['systems']} that all fp64 solves,"
-        f" saving {saved:.0%} of its energy in the median ({worst:.0%} at worst{beside}), over {seeds}"
+        f" on {1 - saved:.0%} of its energy in the median ({1 - worst:.0%} at worst{beside}), over {seeds}"
         f" seed{'s' * (seeds > 1)}{fell}."
     )
 

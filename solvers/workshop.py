@@ -59,8 +59,8 @@ class Units:
 
     @property
     def all(self) -> list[Machine]:
-        made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner)
-        made += tuple(machine for machine, _ in self.parts)
+        parts = (machine for machine, _ in self.parts)
+        made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner, *parts)
         return [machine for machine in made if machine is not None]
 
     def product(self, p: Operand) -> Operand:
