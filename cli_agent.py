@@ -34,10 +34,11 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     folder(path.parent, "--train-agent")
     if given["train_on"] and given["matrices"]:
         raise HalfulpError("--train-on names what is trained on, --matrices where to look for it: give one of them.")
-    names = tuple(given["train_on"] or splits.split(how["seed"], folder=given["matrices"]).train)
+    named = [name for given_name in given["train_on"] or () for name in _files(given_name)]
+    names = tuple(named or splits.split(how["seed"], folder=given["matrices"]).train)
     actions = tuple(given["action"] or ACTIONS)
     actions += () if action(actions[-1]).is_fp64 else ("fp64",)
-    for name in given["train_on"] or ():
+    for name in named:
         problems.load(name, seed=how["seed"])  # refused now rather than in the middle
     lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
     recent: deque[learning.Episode] = deque(maxlen=_RECENT)
@@ -59,6 +60,18 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     if left_out:
         out.print(f"  left out       {', '.join(left_out)}: not solved in fp64 either")
     out.print(f"  use it         halfulp solve NAME --policy {path}{' --scaled' if lessons.scaled else ''}")
+
+
+def _files(name: str) -> list[str]:
+    """The Matrix Market files of a folder; another name by itself."""
+    from .solvers import splits
+
+    if not Path(name).is_dir():
+        return [name]
+    found = [str(file) for files in splits.groups(name).values() for file in files]
+    if not found:
+        raise HalfulpError(f"--train-on {name}: there is no Matrix Market file (.mtx, .mtx.gz) in this folder.")
+    return found
 
 
 def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:

@@ -90,7 +90,10 @@ def solve(
     episodes: Annotated[int | None, typer.Option(help="Solves to train on; default 500.", min=1)] = None,
     train_on: Annotated[
         list[str] | None,
-        typer.Option(help="A problem to train on, may be repeated; default: the training part of all families."),
+        typer.Option(
+            help="A problem to train on, or a folder of matrices; may be repeated. Default: the training part of all"
+            " families."
+        ),
     ] = None,
     matrices: Annotated[
         Path | None,

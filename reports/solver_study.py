@@ -112,7 +112,7 @@ class SolverStudy:
 
     def policies(self, seed: int) -> list[QPolicy]:
         """The agents of a seed, each a policy."""
-        read = [QPolicy(agent, path.name) for path, agent in map(_agent, self.agents)]
+        read = [QPolicy(_agent(path, path.stat().st_mtime_ns), path.name) for path in self.agents]
         return [policy for policy in read if _lessons(policy.agent).get("seed") == seed]
 
     def contenders(self, seed: int) -> tuple[Contender, ...]:
@@ -264,8 +264,8 @@ def _opened(system: str, seed: int) -> Problem:
 
 
 @lru_cache(maxsize=256)
-def _agent(path: Path) -> tuple[Path, Agent]:
-    return path, Agent.read(path)
+def _agent(path: Path, written: int) -> Agent:
+    return Agent.read(path)
 
 
 def _lessons(agent: Agent) -> dict[str, Any]:
