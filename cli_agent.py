@@ -22,6 +22,7 @@ _RECENT = 50  #: episodes that progress is told of
 def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> None:
     """Trains an agent and says what it has learnt."""
     from .solvers import learning, problems, splits
+    from .solvers.agent import ACTIONS, action
     from .solvers.costs import Cost
 
     episodes = given["episodes"] or _EPISODES
@@ -31,8 +32,13 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     if path.suffix.lower() != ".json":
         raise HalfulpError(f"--train-agent writes a .json, not {path}.")
     folder(path.parent, "--train-agent")
-    names = tuple(given["train_on"] or splits.split(how["seed"]).train)
-    for name in given["train_on"] or ():
+    if given["train_on"] and given["matrices"]:
+        raise HalfulpError("--train-on names what is trained on, --matrices where to look for it: give one of them.")
+    named = [name for given_name in given["train_on"] or () for name in _files(given_name)]
+    names = tuple(named or splits.split(how["seed"], folder=given["matrices"]).train)
+    actions = tuple(given["action"] or ACTIONS)
+    actions += () if action(actions[-1]).is_fp64 else ("fp64",)
+    for name in named:
         problems.load(name, seed=how["seed"])  # refused now rather than in the middle
     lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
     recent: deque[learning.Episode] = deque(maxlen=_RECENT)
@@ -46,7 +52,7 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
             bar.update(task, description=f"{lessons.cost.kind} {spent:.2f} of fp64's", completed=done)
 
         processes = given["processes"] or (os.cpu_count() or 1)
-        agent = learning.train(lessons, episodes, path, processes, told={"cost_weight": weight}, progress=show)
+        agent = learning.train(lessons, episodes, path, processes, actions, {"cost_weight": weight}, show)
     tried = sum(sum(row.visits) for row in agent.table.values())
     out.print(f"{path}: {agent.trained['episodes']:,} episodes on {len(names)} problems, seed {lessons.seed}")
     out.print(f"  states         {len(agent.table)} visited, {tried:,} decisions")
@@ -54,6 +60,18 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     if left_out:
         out.print(f"  left out       {', '.join(left_out)}: not solved in fp64 either")
     out.print(f"  use it         halfulp solve NAME --policy {path}{' --scaled' if lessons.scaled else ''}")
+
+
+def _files(name: str) -> list[str]:
+    """The Matrix Market files of a folder; another name by itself."""
+    from .solvers import splits
+
+    if not Path(name).is_dir():
+        return [name]
+    found = [str(file) for files in splits.groups(name).values() for file in files]
+    if not found:
+        raise HalfulpError(f"--train-on {name}: there is no Matrix Market file (.mtx, .mtx.gz) in this folder.")
+    return found
 
 
 def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:

@@ -43,7 +43,11 @@ def solve(
         str | None, typer.Option(help="Datapath of the preconditioner's application; default: as spmv.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Format that the matrix is stored in; default: spmv's first operand.")
+        str | None,
+        typer.Option(
+            help="Format that the matrix is stored in, or gse<bits>, whose numbers share exponents; default: spmv's"
+            " first operand."
+        ),
     ] = None,
     factors: Annotated[
         str | None, typer.Option(help="Format that the preconditioner is stored in; default: its first operand.")
@@ -54,8 +58,8 @@ def solve(
     policy: Annotated[
         str,
         typer.Option(
-            help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped, random; or an agent's"
-            " file (.json)."
+            help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped, random, adaptive (by"
+            " magnitude of the matrix's entries); or an agent's file (.json)."
         ),
     ] = "fixed",
     scaled: Annotated[
@@ -86,7 +90,21 @@ def solve(
     episodes: Annotated[int | None, typer.Option(help="Solves to train on; default 500.", min=1)] = None,
     train_on: Annotated[
         list[str] | None,
-        typer.Option(help="A problem to train on, may be repeated; default: the training part of all families."),
+        typer.Option(
+            help="A problem to train on, or a folder of matrices; may be repeated. Default: the training part of all"
+            " families."
+        ),
+    ] = None,
+    matrices: Annotated[
+        Path | None,
+        typer.Option(help="A folder of Matrix Market files; the training part of these is trained on, too."),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A precision that an agent may choose, SPMV;DOT;AXPY;PRECONDITION; may be repeated, the cheapest"
+            " first. The last is fp64, and added where it is not."
+        ),
     ] = None,
     cost: Annotated[
         str | None, typer.Option(help="What an agent saves: energy (default), bits (moved) or time.")
@@ -102,6 +120,9 @@ def solve(
     backend: Backend = "cpu",
     threads: Threads = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json.")] = None,
+    observe_every: Annotated[
+        int, typer.Option(help="Count events in inner products in one of so many iterations, slowly; 0: none.", min=0)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Solve A x = b by conjugate gradients on emulated arithmetic."""
@@ -110,8 +131,8 @@ def solve(
     from .solvers import cg, policies, preconditioners, problems
     from .solvers.agent import QPolicy
 
-    lessons = {"episodes": episodes, "train_on": train_on, "cost": cost, "cost_weight": cost_weight}
-    lessons |= {"processes": processes}
+    lessons: dict[str, Any] = {"episodes": episodes, "train_on": train_on, "cost": cost, "cost_weight": cost_weight}
+    lessons |= {"processes": processes, "matrices": matrices, "action": action}
     if train_agent is not None:
         checked_technology(node)
         how = {"tol": tol, "scaled": scaled, "preconditioner": preconditioner, "seed": seed}
@@ -122,6 +143,9 @@ def solve(
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, storage, factors)
     chosen = policies.named(policy, precision, seed)
     how = {"scaled": scaled, "flexible": flexible, "safeguard": safeguard}
+    if observe_every and refine is not None:
+        raise HalfulpError("--observe-every belongs to solves without --refine.")
+    how |= {"observe_every": observe_every} if observe_every else {}
     wanted = preconditioners.Preconditioner.of(preconditioner)
     checked_technology(node)
     folder(out_dir)
@@ -155,6 +179,7 @@ def solve(
         where = f"iteration {solution.best}, the best" if solution.best < solution.iterations else "the last iteration"
         out.print(f"  true residual  {solution.true_residual:.3e}   ||b - A x|| / ||b|| in fp64, x from {where}")
         print_steps(solution)
+        print_events(record)
         print_energy(record.energy)
         if isinstance(chosen, QPolicy):
             cli_agent.print_choices(chosen, solution, str(wanted) != "none")
@@ -189,6 +214,13 @@ def print_steps(solution: Any) -> None:
         out.print(f"  iteration {iteration:<5}{note}")
     if len(noted) > _NOTES:
         out.print(f"                 and {len(noted) - _NOTES} more notes: --json")
+
+
+def print_events(record: Any) -> None:
+    """What went on in inner products, if any were observed."""
+    for what, counts in record.result["events"].items():
+        told = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
+        out.print(f"  events         {what}: {told}")
 
 
 def joule(picojoule: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,9 @@ from ..solvers.problems import Problem
 from ..solvers.refinement import refine
 from ..solvers.safeguard import Safeguard
 from .record import Record, digest, finite, run_energy, unit_cost, versions
+
+#: Of inner products, what records count.
+EVENTS = ("additions", "inexact", "overflow", "saturation", "underflow", "swamped")
 
 #: (seed, back end, threads) of a run.
 Where = tuple[int, str, int | None]
@@ -158,12 +162,22 @@ def solve(
         "steps_rejected": [step.iteration for step in steps if step.rejected],
         "notes": [[step.iteration, note] for step in steps for note in step.notes],
         "signs": [[step.iteration, what, str(sign)] for step in steps for what, sign in step.signs.items()],
+        "events": events(solution),
         "condition": finite(steps[-1].condition) if steps else None,
         "preconditioner": solution.facts,
     }
     return _record(
         "cg", label, where[0], given, result, digest(solution.x), solution.ledger, node, precision.spmv
     ), solution
+
+
+def events(solution: Solution) -> dict[str, dict[str, int]]:
+    """Of inner products, where they were observed: how often what happened, by operation."""
+    found: dict[str, Counter[str]] = {}
+    for step in solution.history:
+        for what, seen in step.events.items():
+            found.setdefault(what, Counter()).update({name: getattr(seen, name) for name in EVENTS})
+    return {what: dict(n) for what, n in sorted(found.items())}
 
 
 def _key(description: dict[str, Any]) -> str:

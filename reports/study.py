@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from ..emulator.datapath import Datapath
@@ -75,6 +75,14 @@ SETUPS = (
 )
 
 
+@cache
+def code_digest(*folders: str) -> str:
+    """SHA-256 of the sources in these folders of ours."""
+    root = Path(__file__).parents[1]
+    sources = sorted(path for folder in folders for path in (root / folder).iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 @dataclass(frozen=True)
 class Study:
     """What to run. Equal studies give equal records, bit for bit, on any number of threads."""
@@ -110,10 +118,7 @@ class Study:
     def fingerprint(self) -> str:
         """Of everything that decides the records; threads do not."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "threads"}
-        root = Path(__file__).parents[1]
-        folders = ("emulator", "kernels", "models", "solvers", "reports")
-        sources = sorted(path for folder in folders for path in (root / folder).iterdir() if path.is_file())
-        code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+        code = code_digest("emulator", "kernels", "models", "solvers", "reports")
         return hashlib.sha256(json.dumps([parts, versions(), code], default=str).encode()).hexdigest()[:16]
 
     @cached_property

@@ -22,6 +22,10 @@ def rung(name: str) -> CGPrecision:
     return CGPrecision.of(name, name, "fp64", residual="fp64", scalars="fp64")
 
 
+#: Adaptive precision as a fixed one: products as accurate as fp32's, of the matrix as a whole.
+ADAPTIVE = CGPrecision.of("fp64", buckets="6e-8;fp64;fp32;bf16/fp32")
+
+
 class Fixed(PrecisionPolicy):
     """The same precision in all iterations."""
 
@@ -108,7 +112,7 @@ class Random(PrecisionPolicy):
         return {"policy": "random", "seed": self.seed, "choices": [step.describe() for step in self.choices]}
 
 
-NAMES = ("fixed", "rule", "stepped", "random")
+NAMES = ("fixed", "rule", "stepped", "random", "adaptive")
 
 
 def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
@@ -126,6 +130,7 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
         "rule": Rule,
         "stepped": Stepped,
         "random": lambda: Random(seed=seed),
+        "adaptive": lambda: Fixed(ADAPTIVE),
     }
     if name not in makers:
         raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}, and no agent's file (.json).")

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..emulator.datapath import Datapath
-from ..emulator.formats import FloatFormat, Format
+from ..emulator.formats import Format
 from ..emulator.names import scalar_format
+from .magnitude import Buckets, GroupShared, unit_roundoff
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class CGPrecision:
     precondition: Datapath | None = None  #: of the preconditioner's application; None: as spmv
     residual: Datapath | None = None  #: of the residual's update, norm and r.z; None: those of axpy and dot
     scalars: Format | None = None  #: in which alpha and beta enter axpy (they are divided in fp64); None: axpy's ``a``
-    storage: Format | None = None  #: of the matrix; None: spmv's ``a``
+    storage: Format | GroupShared | None = None  #: of the matrix; None: spmv's ``a``
     factors: Format | None = None  #: of the preconditioner; None: precondition's ``a``
+    buckets: Buckets | None = None  #: the matrix in parts, by magnitude; None: in one, on spmv's datapath
 
     @classmethod
     def of(
@@ -35,8 +37,9 @@ class CGPrecision:
         residual: Datapath | str | None = None,
         scalars: Format | str | None = None,
         precondition: Datapath | str | None = None,
-        storage: Format | str | None = None,
+        storage: Format | GroupShared | str | None = None,
         factors: Format | str | None = None,
+        buckets: Buckets | str | None = None,
     ) -> CGPrecision:
         """Left out: ``dot`` and ``axpy`` are as ``spmv``; the others as the fields say."""
         first = Datapath.parse(spmv)
@@ -46,7 +49,10 @@ class CGPrecision:
             first if axpy is None else Datapath.parse(axpy),
             None if precondition is None else Datapath.parse(precondition),
             None if residual is None else Datapath.parse(residual),
-            *(None if given is None else scalar_format(given) for given in (scalars, storage, factors)),
+            None if scalars is None else scalar_format(scalars),
+            _storage(storage),
+            None if factors is None else scalar_format(factors),
+            Buckets.parse(buckets) if isinstance(buckets, str) else buckets,
         )
 
     def __hash__(self) -> int:
@@ -60,7 +66,8 @@ class CGPrecision:
     @cached_property
     def is_fp64(self) -> bool:
         """Whether all of it is fp64: no other precision is more."""
-        paths = (self.spmv, self.dot, self.axpy, self.of_factors, self.residual or self.axpy)
+        parts = () if self.buckets is None else self.buckets.datapaths
+        paths = (self.spmv, self.dot, self.axpy, self.of_factors, self.residual or self.axpy, *parts)
         formats = {self.scalars, self.storage, self.factors} - {None}
         for dp in paths:
             formats |= {dp.a, dp.b, dp.output, dp.product, *(fmt for fmt, _ in dp.accumulators)} - {None}
@@ -70,22 +77,23 @@ class CGPrecision:
     def roundoff(self) -> float:
         """The largest unit roundoff that a matrix-vector product meets, of the stored matrix to its result."""
         dp = self.spmv
-        return max(map(unit_roundoff, (self.storage or dp.a, dp.a, dp.b, dp.accumulator, dp.output)))
+        own = max(map(unit_roundoff, (self.storage or dp.a, dp.a, dp.b, dp.accumulator, dp.output)))
+        return own if self.buckets is None else max(own, self.buckets.epsilon)
 
     def describe(self) -> dict[str, str | None]:
         """By name, JSON-able; ``of(**describe())`` gives an equal one."""
         paths = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual", "precondition")}
         formats = {part: getattr(self, part) for part in ("scalars", "storage", "factors")}
         named = {part: None if dp is None else dp.name for part, dp in paths.items()}
-        return named | {part: None if fmt is None else str(fmt) for part, fmt in formats.items()}
+        named |= {part: None if fmt is None else str(fmt) for part, fmt in formats.items()}
+        return named | {"buckets": None if self.buckets is None else self.buckets.name}
 
 
-def unit_roundoff(fmt: Any) -> float:
-    """2^-p of a float; of fixed point half its last bit, as if numbers were about 1; of blocks their elements'."""
-    element = getattr(fmt, "element", fmt)
-    if isinstance(element, FloatFormat):
-        return 2.0**-element.precision
-    return 2.0 ** -(getattr(element, "fraction_bits", element.precision - 1) + 1)
+def _storage(given: Format | GroupShared | str | None) -> Format | GroupShared | None:
+    if given is None or isinstance(given, GroupShared):
+        return given
+    shared = GroupShared.parse(given) if isinstance(given, str) else None
+    return scalar_format(given) if shared is None else shared
 
 
 class Signs(IntFlag):

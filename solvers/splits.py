@@ -25,16 +25,37 @@ class Split(NamedTuple):
 
 
 def groups(folder: str | Path) -> dict[str, list[Path]]:
-    """The Matrix Market files of a folder by family: the first word of their names (bcsstk01: bcsstk; 662_bus: bus)."""
+    """The Matrix Market files of a folder by :func:`family_of` (bcsstk01: bcsstk; 662_bus: bus)."""
     path = Path(folder)
     if not path.is_dir():
         raise HalfulpError(f"{path} is not a folder of Matrix Market files.")
     found: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()):
         if file.name.endswith((".mtx", ".mtx.gz")):
-            word = re.search("[A-Za-z]+", file.name.partition(".mtx")[0])
-            found.setdefault(word[0].lower() if word else file.name, []).append(file)
+            found.setdefault(family_of(file.name), []).append(file)
     return found
+
+
+def family_of(name: str) -> str:
+    """That of a system by its name, as in jump:32, or of a Matrix Market file: the first word of its own name."""
+    own = Path(name).name
+    if ".mtx" not in own:
+        return own.partition(":")[0].strip().lower()
+    word = re.search("[A-Za-z]+", own.partition(".mtx")[0])
+    return word[0].lower() if word else own
+
+
+def unseen(name: str, seen: Sequence[str]) -> str | None:
+    """How a system is new to who knows those ``seen``: by "family", by "matrix", or, None, not at all."""
+    if _matrix(name) in map(_matrix, seen):
+        return None
+    return "matrix" if family_of(name) in map(family_of, seen) else "family"
+
+
+def _matrix(name: str) -> str:
+    """What tells a system's matrix: seeds do not where only sizes tell matrices apart."""
+    kind = FAMILIES.get(family_of(name))
+    return Path(name).name if kind is None or kind.seeded else re.sub(":seed=[0-9]+", "", name)
 
 
 def split(

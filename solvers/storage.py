@@ -10,6 +10,7 @@ from ..emulator.formats import Format
 from ..emulator.ledger import Operation
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
+from .magnitude import GroupShared
 
 
 class Store:
@@ -22,9 +23,9 @@ class Store:
     def __init__(self, numbers: Any) -> None:
         self._numbers = numbers
         self.size = int(numbers.nnz) if hasattr(numbers, "nnz") else int(np.size(numbers))
-        self._kept: dict[tuple[Format, Format], Any] = {}  #: by (stored, read) format; those equal have one array
+        self._kept: dict[tuple[Any, Format], Any] = {}  #: by (stored, read) format; those equal have one array
 
-    def read(self, machine: Machine, stored: Format | None) -> Any:
+    def read(self, machine: Machine, stored: Format | GroupShared | None) -> Any:
         """An operand in the machine's format ``a``, of what is stored in ``stored`` (None: in that).
 
         Whatever works on it counts it as read in ``a``; what that is too much or too little is moved here.
@@ -33,15 +34,20 @@ class Store:
         stored = needed if stored is None else stored
         found = self._kept.get((stored, needed))
         if found is None:
-            if (stored, stored) not in self._kept:
-                self._kept[stored, stored] = machine.hold(self._numbers, stored)
-            found = self._kept[stored, stored]
+            if isinstance(stored, GroupShared):
+                found = self._numbers.copy()
+                found.data = stored.rounded(found.data)
+            else:
+                if (stored, stored) not in self._kept:
+                    self._kept[stored, stored] = machine.hold(self._numbers, stored)
+                found = self._kept[stored, stored]
             if stored != needed:
                 found = machine.hold(found, needed)
                 if not rounding.random_bits:
                     self._kept[stored, needed] = found
         if stored != needed:
-            machine.ledger.count(Operation("round", stored, stored, needed, rounding), self.size)
+            number = stored.element if isinstance(stored, GroupShared) else stored
+            machine.ledger.count(Operation("round", number, number, needed, rounding), self.size)
             machine.ledger.move(self.size * (stored.bits - needed.bits))
         return found
 

@@ -55,18 +55,33 @@ class Units:
     residual_dot: Machine
     residual_axpy: Machine
     preconditioner: Machine | None  #: None without one
+    parts: tuple[tuple[Machine, Store], ...] = ()  #: of a matrix in ``Buckets``
 
     @property
     def all(self) -> list[Machine]:
-        made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner)
+        parts = (machine for machine, _ in self.parts)
+        made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner, *parts)
         return [machine for machine in made if machine is not None]
 
     def product(self, p: Operand) -> Operand:
         """A p."""
+        if self.parts:
+            return self.seen("spmv", self._sum_of_parts(p), p)
         machine = self.spmv
         matrix = self.workshop.matrix.read(machine, self.precision.storage)
         given = self.loaded("spmv", machine, p, machine.datapath.b)
         return self.seen("spmv", machine.spmv(matrix, given, held=True), p)
+
+    def _sum_of_parts(self, p: Operand) -> Operand:
+        """A_1 p + A_2 p + ..., each on its machine, added up on ``spmv``'s."""
+        total = None
+        for machine, part in self.parts:
+            given = self.loaded("spmv", machine, p, machine.datapath.b)
+            product = machine.spmv(part.read(machine, None), given, held=True)
+            product = self.loaded("spmv", self.spmv, product, self.spmv.datapath.b)
+            total = product if total is None else self.spmv.add(total, product, held=True)
+        assert total is not None
+        return total
 
     def inner(self, machine: Machine, u: Operand, v: Operand) -> float:
         """u . v."""
@@ -133,7 +148,8 @@ class Workshop:
         shifts: bool = False,
     ) -> None:
         self.shifts = shifts
-        self.matrix = Store(sp.csr_matrix((1, 1)) if matrix is None else matrix)
+        self._matrix = sp.csr_matrix((1, 1)) if matrix is None else matrix
+        self.matrix = Store(self._matrix)
         self.factors = factors
         self.ledger = Ledger() if ledger is None else ledger
         self.observing = False
@@ -176,7 +192,9 @@ class Workshop:
         axpy = self._machine(_AXPY, update)
         residual = None if precision.residual is None else self._machine(_RESIDUAL, precision.residual)
         applied = self._machine(_PRECONDITION, precision.of_factors) if self.factors is not None else None
-        return Units(precision, self, spmv, dot, axpy, residual or dot, residual or axpy, applied)
+        split = () if precision.buckets is None else precision.buckets.split(self._matrix)
+        parts = tuple((self._machine(_SPMV, datapath), Store(part)) for datapath, part in split)
+        return Units(precision, self, spmv, dot, axpy, residual or dot, residual or axpy, applied, parts)
 
     def _machine(self, unit: int, datapath: Datapath) -> Machine:
         machine = self._machines.get((unit, datapath))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import halfulp as hu
 import pytest
-from halfulp.solvers import learning, oracle, policies
+from halfulp.solvers import learning, oracle, policies, splits
 from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, state_of
 from halfulp.solvers.cg import Status, View, cg
 from halfulp.solvers.costs import Cost
@@ -249,6 +249,35 @@ def test_command_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["--train-agent", "agent.json", "--train-on", "poison:5"], "did you mean poisson"),
         (["--train-agent", "agent.json", "--cost-weight", "2", *small], "(cost_weight differ)"),
         (["--policy", "none.json"], "none.json cannot be read"),
+        (["--action", "fp32"], "--action belongs to --train-agent"),
+        (["--train-agent", "new.json", "--matrices", ".", *small], "give one of them"),
+        (["--train-agent", "new.json", "--train-on", "."], "no Matrix Market file"),
+        (["--train-agent", "new.json", "--action", "fp32;;;;", *small], "is not spmv;dot;axpy;precondition"),
     ):
         code, _, err = run("solve", *arguments)
         assert code == 2 and message in " ".join(err.split()), err
+
+
+def test_an_agent_is_trained_on_a_folder_with_actions_of_ones_own(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    rows = [f"{i} {i} 2" for i in range(1, 9)] + [f"{i + 1} {i} -0.5" for i in range(1, 8)]
+    banner = f"%%MatrixMarket matrix coordinate real symmetric\n8 8 {len(rows)}\n"
+    (tmp_path / "mine" / "chain1.mtx").write_text(banner + "\n".join(rows) + "\n")
+    given = ["--episodes", "1", "--processes", "1", "--action", "bf16/fp32;fp32;fp64", "--tol", "1e-3"]
+    code, out, _ = run("solve", "--train-agent", "agent.json", "--train-on", "mine", *given)
+    assert code == 0 and "1 episodes on 1 problems" in out
+    agent = Agent.read("agent.json")
+    assert agent.actions == ("bf16/fp32;fp32;fp64", "fp64")
+    assert agent.trained["lessons"]["problems"] == [str(Path("mine") / "chain1.mtx")]
+    assert "mine/chain1.mtx" in splits.split(0, folder="mine", held_out=["random"]).train
+
+
+def test_events_of_inner_products_are_told(run) -> None:
+    code, out, _ = run("solve", "poisson", "--side", "4", "--spmv", "fp32", "--dot", "fp16", "--tol", "1e-2",
+                       "--observe-every", "2", "--no-safeguard")  # fmt: skip
+    assert "events         dot: additions" in out and code in (0, 1)
+    code, _, err = run("solve", "poisson", "--side", "4", "--refine", "0.1", "--observe-every", "2")
+    assert code == 2 and "--observe-every belongs to solves without --refine" in err

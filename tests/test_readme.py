@@ -69,8 +69,8 @@ def test_command(command: str, tmp_path: Path) -> None:
 
 def test_there_are_commands_for_every_sub_command() -> None:
     help_text = halfulp(["--help"], ROOT.parent).stdout
-    shown = {name for command in COMMANDS for name in re.findall(r"halfulp (\w+)", command)}
-    listed = set(re.findall(r"^[ │]*(\w+)  +[A-Z]", help_text, re.M)) & {
+    shown = {name for command in COMMANDS for name in re.findall(r"halfulp ([\w-]+)", command)}
+    listed = set(re.findall(r"^[ │]*([\w-]+)  +[A-Z]", help_text, re.M)) & {
         "formats",
         "quantize",
         "cost",
@@ -81,11 +81,12 @@ def test_there_are_commands_for_every_sub_command() -> None:
         "train",
         "infer",
         "solve",
+        "solve-study",
         "report",
         "bench",
         "doctor",
     }
-    assert listed == shown and len(listed) == 13
+    assert listed == shown and len(listed) == 14
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "python"])
