@@ -30,7 +30,7 @@ ASSUMPTIONS: dict[str, Any] = {
     "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
     # --- states
     "most_decades": 16,  # of the relative residual below 1; more are the last bin
-    "residual_decades": 2,  # in a bin of the relative residual
+    "residual_decades": 4,  # in a bin of the relative residual
     "trend_window": 8,  # iterations over which the residual's fall is measured
     "trend_decades": 0.01,  # an iteration: falling; less: resting
     "room": [1.0, 2.0, 4.0, 8.0],  # bounds of n / sqrt(condition number): where CG ends after about n iterations rather
@@ -82,7 +82,7 @@ def action(text: str) -> CGPrecision:
 
 
 def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``residual trend room size scaling safeguard``, as in ``1e-2 falls 4+ large well
+    """The bin of what a policy sees: ``residual trend room size scaling safeguard``, as in ``1e-4 falls 4+ large well
     calm``.
 
     Decades are those of the lower end; room, n / sqrt(condition number), is ``?`` before there is an estimate;

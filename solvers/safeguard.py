@@ -20,7 +20,7 @@ class Safeguard:
 
     * Updates are reliable: x is the sum of what it was at the last check, in fp64, and of what it has gained since, in
       the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r; directions go on
-      as they are (van der Vorst & Ye 2000, section 4, doi:10.1137/S1064827599353865; Clark et al. 2010, section 4.3,
+      as they are (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
       doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
       the last one, after ``check_every`` iterations of less than fp64, wherever precision rises, and wherever the
       recursive residual says that the solve is done.

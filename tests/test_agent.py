@@ -36,7 +36,7 @@ def view(
         (view([1.0]), "1e-0 rests ? tiny well calm"),
         (view([1.0, 0.05]), "1e-0 falls ? tiny well calm"),
         (view([1.0] + [0.5] * 8, 25.0, 9.9), "1e-0 falls 2+ tiny well calm"),
-        (view([1e-3, 2e-3], 1e4, 10.0, 0), "1e-2 rests none tiny badly raised"),
+        (view([1e-3, 2e-3], 1e4, 10.0, 0), "1e-0 rests none tiny badly raised"),
         (view([1e-30], 1e40), "1e-16 rests none tiny well calm"),
         (view([3.0], 0.5)._replace(n=50), "1e-0 rests 8+ large well calm"),
     ],
