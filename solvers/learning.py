@@ -133,7 +133,8 @@ def _opened(name: str, seed: int) -> Problem:
 
 def _tried(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
     """The cost of a solve all in fp64, and what is learnt from it and from solves all in each other action."""
-    cost, learnt = 0.0, []
+    cost = 0.0
+    learnt: list[Transition] = []
     for number in reversed(range(len(agent.actions))):
         policy = Constant(agent, number)
         solution = lessons.solve(problem, policy)

@@ -144,10 +144,10 @@ class Run:
         if self.overflowed or not math.isfinite(curvature):
             return End(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
         if curvature <= 0.0:
-            p = self.host(self.p)
-            end = lost(self.scaling.matrix, p, curvature, k)
+            direction = self.host(self.p)
+            end = lost(self.scaling.matrix, direction, curvature, k)
             if end.status is Status.INDEFINITE:
-                self.solution.direction = self.scaling.solution(p)
+                self.solution.direction = self.scaling.solution(direction)
             return end
         lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
         alpha, x, r, square = lowered * math.ldexp(1.0, -shift), self.x, self.r, self.square
