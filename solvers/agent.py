@@ -43,6 +43,8 @@ ASSUMPTIONS: dict[str, Any] = {
     "failed": -1.0,
     # --- learning
     "discount": 1.0,  # a solve ends, and its cost is a sum
+    "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose
+    # states are met many times in a solve: their averages, added up, promise more than there is
     "least_rate": 0.05,  # the rate is 1 / visits, and never less
     "explore_least": 0.05,  # epsilon = explore_least + (1 - explore_least) / (1 + episode / explore_half)
     "explore_half": 100,
@@ -63,7 +65,11 @@ ACTIONS = (
 )
 
 SCHEMA = 2
-SOURCES = ["X. Chen 2025, arXiv 2504.14268", "Watkins & Dayan 1992, doi:10.1007/BF00992698"]
+SOURCES = [
+    "X. Chen 2025, arXiv 2504.14268",
+    "Watkins & Dayan 1992, doi:10.1007/BF00992698",
+    "Peng & Williams 1996, doi:10.1007/BF00114731",
+]
 
 
 def action(text: str) -> CGPrecision:
@@ -162,17 +168,22 @@ class Agent:
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
 
-        Q(s, a) += rate (reward + discount max Q(s', .) - Q(s, a)), over the actions that were tried in s'.
+        Q(s, a) += rate (G - Q(s, a)) with G = reward + discount ((1 - trace) max Q(s', .) + trace G'), over the actions
+        that were tried in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731).
         """
+        told, gained = self.told, 0.0
         for state, chosen, reward, following in reversed(transitions):
             ahead = 0.0
-            if following is not None and (row := self.table.get(following)) is not None:
+            if following is None:
+                gained = 0.0
+            elif (row := self.table.get(following)) is not None:
                 ahead = max((q for q, n in zip(*row, strict=True) if n), default=0.0)
+            gained = reward + told["discount"] * ((1.0 - told["trace"]) * ahead + told["trace"] * gained)
             count = len(self.actions)
             values, visits = self.table.setdefault(state, Row([0.0] * count, [0] * count))
             visits[chosen] += 1
-            rate = max(1.0 / visits[chosen], self.told["least_rate"])
-            values[chosen] += rate * (reward + self.told["discount"] * ahead - values[chosen])
+            rate = max(1.0 / visits[chosen], told["least_rate"])
+            values[chosen] += rate * (gained - values[chosen])
 
     # ---- files ----------------------------------------------------------------------------------------------
 

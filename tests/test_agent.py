@@ -46,7 +46,7 @@ def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> Non
 
 
 def test_a_table_is_updated_as_by_hand() -> None:
-    agent = Agent(TWO, {"discount": 0.5})
+    agent = Agent(TWO, {"discount": 0.5, "trace": 0.0})
     episode = [Transition("a", 0, 0.25, "b"), Transition("b", 1, 1.0, None)]
     agent.learn(episode)  # rate 1: Q(b, 1) = 1; Q(a, 0) = 0.25 + 0.5 * 1
     assert agent.table["b"] == ([0.0, 1.0], [0, 1]) and agent.table["a"] == ([0.75, 0.0], [1, 0])
@@ -57,6 +57,14 @@ def test_a_table_is_updated_as_by_hand() -> None:
     assert agent.table["a"].values[1] == 0.25  # the best of b, 0.5; not of what was never tried, as next
     agent.learn([Transition("d", 1, 0.0, "c")])
     assert agent.table["d"].values[1] == -0.5
+
+
+def test_a_trace_takes_what_follows_from_the_solve() -> None:
+    agent = Agent(TWO, {"trace": 0.5})
+    agent.learn([Transition("b", 0, 4.0, None)])
+    agent.learn([Transition("a", 0, 0.25, "b"), Transition("b", 1, 1.0, None)])
+    # G(b) = 1; G(a) = 0.25 + 0.5 max(4, 1) + 0.5 G(b)
+    assert agent.table["b"] == ([4.0, 1.0], [1, 1]) and agent.table["a"].values == [2.75, 0.0]
 
 
 def test_rates_are_never_less_than_the_least() -> None:
