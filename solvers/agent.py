@@ -26,7 +26,8 @@ ASSUMPTIONS: dict[str, Any] = {
     # --- decisions
     "hold": 5,  # a decision stands for so many iterations, then until the state changes
     "hold_at_most": 25,  # or so many are over
-    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited
+    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited,
+    # and looked at without what stands behind its bar; if that is unvisited, too, all is fp64
     "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
     # --- states
     "most_decades": 16,  # of the relative residual below 1; more are the last bin
@@ -88,8 +89,8 @@ def action(text: str) -> CGPrecision:
 
 
 def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``residual trend room size scaling safeguard``, as in ``1e-4 falls 4+ large well
-    calm``.
+    """The bin of what a policy sees: ``room size | safeguard residual trend scaling``, as in ``4+ large | calm 1e-4
+    falls well``; what stands before the bar is enough for a decision where the whole is unvisited.
 
     Decades are those of the lower end; room, n / sqrt(condition number), is ``?`` before there is an estimate;
     ``raised`` says that the safeguard has stepped in before.
@@ -103,7 +104,12 @@ def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
     size = "tiny" if view.n < told["tiny"] else "large"
     scaling = "badly" if view.scale >= told["badly_scaled_log2"] else "well"
     safeguard = "calm" if view.rejected < 0 else "raised"
-    return f"{residual} {_trend(view.residuals, told)} {room} {size} {scaling} {safeguard}"
+    return f"{room} {size} | {safeguard} {residual} {_trend(view.residuals, told)} {scaling}"
+
+
+def coarse(state: str) -> str:
+    """A state without what stands behind the bar."""
+    return state.partition(" | ")[0]
 
 
 def _trend(residuals: Sequence[float], told: dict[str, Any]) -> str:
@@ -155,15 +161,16 @@ class Agent:
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
 
     def best(self, state: str) -> int | None:
-        """The action of most value among those tried often enough, if it is better than fp64 by the margin; None: the
-        state is unvisited."""
-        row = self.table.get(state)
-        if row is None:
-            return None
-        values, safe = list(row.values), len(self.actions) - 1
-        values[safe] += self.told["margin"]
-        known = [i for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
-        return max(known, key=lambda i: (values[i], i)) if known else None
+        """The action of most value among those tried often enough, in the state or else in the coarse one, if it is
+        better than fp64 by the margin; None: both are unvisited."""
+        safe = len(self.actions) - 1
+        for key in (state, coarse(state)):
+            if (row := self.table.get(key)) is None:
+                continue
+            known = [i for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
+            if known:
+                return max(known, key=lambda i, q=row.values: (q[i] + self.told["margin"] * (i == safe), i))
+        return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
@@ -180,10 +187,11 @@ class Agent:
                 ahead = max((q for q, n in zip(*row, strict=True) if n), default=0.0)
             gained = reward + told["discount"] * ((1.0 - told["trace"]) * ahead + told["trace"] * gained)
             count = len(self.actions)
-            values, visits = self.table.setdefault(state, Row([0.0] * count, [0] * count))
-            visits[chosen] += 1
-            rate = max(1.0 / visits[chosen], told["least_rate"])
-            values[chosen] += rate * (gained - values[chosen])
+            for key in {state: None, coarse(state): None}:
+                values, visits = self.table.setdefault(key, Row([0.0] * count, [0] * count))
+                visits[chosen] += 1
+                rate = max(1.0 / visits[chosen], told["least_rate"])
+                values[chosen] += rate * (gained - values[chosen])
 
     # ---- files ----------------------------------------------------------------------------------------------
 
@@ -269,7 +277,7 @@ class QPolicy(PrecisionPolicy):
     def at(self, view: View) -> CGPrecision:
         """A state is what is seen, and which action came before in this solve: directions remember their precision."""
         before = self.decisions[-1].action if self._goes_on(view.iteration) else "-"
-        state = f"{state_of(view, self.agent.told)} after {before}"
+        state = f"after {before} {state_of(view, self.agent.told)}"
         if not self._stands(view.iteration, state):
             self.decisions.append(self._decide(view.iteration, state))
         self._last = view.iteration

@@ -9,7 +9,7 @@ from pathlib import Path
 import halfulp as hu
 import pytest
 from halfulp.solvers import learning, oracle, policies
-from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, state_of
+from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, coarse, state_of
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
 from halfulp.solvers.learning import Lessons, train
@@ -33,12 +33,12 @@ def view(
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
-        (view([1.0]), "1e-0 rests ? tiny well calm"),
-        (view([1.0, 0.05]), "1e-0 falls ? tiny well calm"),
-        (view([1.0] + [0.5] * 8, 25.0, 9.9), "1e-0 falls 2+ tiny well calm"),
-        (view([1e-3, 2e-3], 1e4, 10.0, 0), "1e-0 rests none tiny badly raised"),
-        (view([1e-30], 1e40), "1e-16 rests none tiny well calm"),
-        (view([3.0], 0.5)._replace(n=50), "1e-0 rests 8+ large well calm"),
+        (view([1.0]), "? tiny | calm 1e-0 rests well"),
+        (view([1.0, 0.05]), "? tiny | calm 1e-0 falls well"),
+        (view([1.0] + [0.5] * 8, 25.0, 9.9), "2+ tiny | calm 1e-0 falls well"),
+        (view([1e-3, 2e-3], 1e4, 10.0, 0), "none tiny | raised 1e-0 rests badly"),
+        (view([1e-30], 1e40), "none tiny | calm 1e-16 rests well"),
+        (view([3.0], 0.5)._replace(n=50), "8+ large | calm 1e-0 rests well"),
     ],
 )
 def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> None:
@@ -82,6 +82,13 @@ def test_an_action_must_have_been_tried_often_enough() -> None:
     assert agent.best("a") == 1
     agent.learn([Transition("a", 0, 9.0, None)] * (ASSUMPTIONS["least_visits"] - 1))
     assert agent.best("a") == 0
+
+
+def test_an_unvisited_state_is_looked_at_coarsely() -> None:
+    agent = Agent(TWO, {"least_visits": 2})
+    agent.learn([Transition("4+ | calm", 0, 1.0, None), Transition("4+ | raised", 0, 0.0, None)])
+    assert agent.table["4+"] == ([0.5, 0.0], [2, 0]) and coarse("4+ | calm") == "4+" == coarse("4+")
+    assert agent.best("4+ | calm") == agent.best("4+ | elsewhere") == 0 and agent.best("2+ | calm") is None
 
 
 def test_an_action_must_be_better_than_fp64_by_a_margin() -> None:
