@@ -268,6 +268,7 @@ class QPolicy(PrecisionPolicy):
         self.decisions: list[Decision] = []  #: of all solves so far
         self.asked = Counter[bool]()  #: iterations by whether their decision fell back
         self._last = 0  #: the iteration that was asked for last
+        self._floor = 0  #: the lowest action of this solve from now on
 
     @classmethod
     def read(cls, path: str | Path) -> QPolicy:
@@ -275,11 +276,20 @@ class QPolicy(PrecisionPolicy):
         return cls(Agent.read(path), str(path))
 
     def at(self, view: View) -> CGPrecision:
-        """A state is what is seen, and which action came before in this solve: directions remember their precision."""
-        before = self.decisions[-1].action if self._goes_on(view.iteration) else "-"
+        """A state is what is seen, and which action came before in this solve: directions remember their precision.
+
+        Where precision has risen, it does not fall again in this solve: each rise costs all directions.
+        """
+        before: int | str = self.decisions[-1].action if self._goes_on(view.iteration) else "-"
         state = f"after {before} {state_of(view, self.agent.told)}"
+        if before == "-":
+            self._floor = 0
         if not self._stands(view.iteration, state):
-            self.decisions.append(self._decide(view.iteration, state))
+            decision = self._decide(view.iteration, state)
+            decision = decision._replace(action=max(decision.action, self._floor))
+            if before != "-" and decision.action > int(before):
+                self._floor = decision.action
+            self.decisions.append(decision)
         self._last = view.iteration
         last = self.decisions[-1]
         self.asked[last.fell_back] += 1

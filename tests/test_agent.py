@@ -149,6 +149,19 @@ def test_decisions_stand_for_a_while() -> None:
     assert policy.decisions[-1].iteration == 70
 
 
+def test_precision_that_has_risen_does_not_fall_again() -> None:
+    agent = Agent(TWO, {"least_visits": 1, "hold": 1, "hold_at_most": 1})
+    for state, chosen in (("after - 8+ large", 0), ("after 0 8+ large", 0), ("after 0 none large", 1)):
+        agent.learn([Transition(state, chosen, 1.0, None)])
+    agent.learn([Transition("after 1 8+ large", 0, 1.0, None)])
+    policy, taken = QPolicy(agent), []
+    for conditions in ((1.0, 1.0, 1e9, 1.0), (1.0, 1.0)):  # two solves
+        for k, condition in enumerate(conditions, 1):
+            precision = policy.at(view([1.0] * k, condition, k=k)._replace(n=100))
+            taken.append(agent.precisions.index(precision))
+    assert taken == [0, 0, 1, 1, 0, 0]
+
+
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
