@@ -20,15 +20,23 @@ from .precision import CGPrecision, PrecisionPolicy, View
 
 #: What the paper leaves open: every number and choice of ours is here, and goes into an agent's file.
 ASSUMPTIONS: dict[str, Any] = {
+    # --- precisions: the paper keeps residual and scalars in fp64. Here inner products are added up in fp64, alpha and
+    # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r, p and what x has
+    # gained are stored in an action's format, as most of the energy is that of moving vectors and the matrix
     # --- decisions
     "hold": 5,  # a decision stands for so many iterations, then until the state changes
     "hold_at_most": 25,  # or so many are over
-    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited
+    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited,
+    # and looked at without what stands behind its bar; if that is unvisited, too, all is fp64
+    "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
     # --- states
-    "most_decades": 16,  # of the relative residual below 1, and of the condition number; more are the last bin
-    "condition_decades": 2,  # in a bin of the condition number
+    "most_decades": 16,  # of the relative residual below 1; more are the last bin
+    "residual_decades": 4,  # in a bin of the relative residual
     "trend_window": 8,  # iterations over which the residual's fall is measured
-    "trend_decades": [0.1, 0.01, -0.01],  # an iteration: falling fast, slowly, resting; less: rising
+    "trend_decades": 0.01,  # an iteration: falling; less: resting
+    "room": [1.0, 2.0, 4.0, 8.0],  # bounds of n / sqrt(condition number): where CG ends after about n iterations rather
+    # than after sqrt(condition number), it owes that to directions which stay conjugate, in less precision not for long
+    "tiny": 50,  # systems of fewer unknowns
     "badly_scaled_log2": 10.0,  # the diagonal's spread from which a matrix is badly scaled
     # --- rewards; progress is 1 from the first residual to tol, cost is 1 for the same solve all in fp64
     "cost_weight": 1.0,
@@ -36,64 +44,79 @@ ASSUMPTIONS: dict[str, Any] = {
     "failed": -1.0,
     # --- learning
     "discount": 1.0,  # a solve ends, and its cost is a sum
+    "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose
+    # states are met many times in a solve: their averages, added up, promise more than there is
     "least_rate": 0.05,  # the rate is 1 / visits, and never less
     "explore_least": 0.05,  # epsilon = explore_least + (1 - explore_least) / (1 + episode / explore_half)
     "explore_half": 100,
-    "explore_stays": 0.75,  # an exploring decision keeps to the one before, by this chance: alternating precisions
+    "explore_stays": 0.9,  # an exploring decision keeps to the one before, by this chance: alternating precisions
     # cost CG its conjugate directions, and would say little of what either does
 }
 
-#: The order in which an action's text, ``spmv;dot;axpy;precondition``, names datapaths.
+#: The order in which an action's text, ``spmv;dot;axpy;precondition;residual``, names datapaths.
 PARTS = ("spmv", "dot", "axpy", "precondition")
+OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first; narrow products add up in fp32, as matrix units do, and only the first rounds x and p below fp64.
+#: Cheapest first: 32 and 40 bits, and fp64. (Products in bf16, fp16 or tf32 saved less: with vectors in fp32 they took
+#: more iterations than the narrower matrix made good, and vectors in less than 32 bits were seldom enough for 1e-8.)
 ACTIONS = (
-    "bf16/fp32;fp32;fp32;bf16/fp32",
-    "bf16/fp32;fp32;fp64;bf16/fp32",
-    "fp16/fp32;fp32;fp64;fp16/fp32",
-    "tf32/fp32;fp32;fp64;tf32/fp32",
-    "fp32;fp32;fp64;fp32",
+    "fp32;fp32/fp64;fp32;fp32;own",
+    "e8m31;e8m31/fp64;e8m31;e8m31;own",
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 1
-SOURCES = ["X. Chen 2025, arXiv 2504.14268", "Watkins & Dayan 1992, doi:10.1007/BF00992698"]
+SCHEMA = 2
+SOURCES = [
+    "X. Chen 2025, arXiv 2504.14268",
+    "Watkins & Dayan 1992, doi:10.1007/BF00992698",
+    "Peng & Williams 1996, doi:10.1007/BF00114731",
+]
 
 
 def action(text: str) -> CGPrecision:
-    """``spmv;dot;axpy;precondition``; the residual and scalars are in fp64, as the paper has them."""
+    """``spmv;dot;axpy;precondition``; the residual and scalars are in fp64, as the paper has them. With a fifth part,
+    ``own``, the residual is updated and measured by axpy's and dot's datapaths, too, whose formats scalars enter in."""
     parts = [part.strip() for part in text.split(";")]
+    own = len(parts) == len(PARTS) + 1 and parts[-1] == OWN
+    parts = parts[:-1] if own else parts
     if not 1 <= len(parts) <= len(PARTS):
-        raise HalfulpError(f"{text!r} is not spmv;dot;axpy;precondition, as in 'bf16/fp32;fp32;fp64;fp32'.")
+        raise HalfulpError(f"{text!r} is not spmv;dot;axpy;precondition[;own], as in 'bf16/fp32;fp32;fp64;fp32'.")
     given = dict(zip(PARTS, parts, strict=False))
-    return CGPrecision.of(**given, residual="fp64", scalars="fp64")
+    return CGPrecision.of(**given) if own else CGPrecision.of(**given, residual="fp64", scalars="fp64")
 
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 
 def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``residual trend condition scaling safeguard``, as in ``1e-3 slow 1e4 well calm``.
+    """The bin of what a policy sees: ``room size | safeguard residual trend scaling``, as in ``4+ large | calm 1e-4
+    falls well``; what stands before the bar is enough for a decision where the whole is unvisited.
 
-    Decades are those of the lower end; the condition number is ``?`` before there is an estimate; ``raised`` says that
-    the safeguard has stepped in before.
+    Decades are those of the lower end; room, n / sqrt(condition number), is ``?`` before there is an estimate;
+    ``raised`` says that the safeguard has stepped in before.
     """
-    most, step = told["most_decades"], told["condition_decades"]
-    residual = f"1e-{min(math.floor(max(-_log10(view.residuals[-1]), 0.0)), most)}"
-    condition = "?"
+    most, step = told["most_decades"], told["residual_decades"]
+    residual = f"1e-{min(math.floor(max(-_log10(view.residuals[-1]), 0.0) / step) * step, most)}"
+    room = "?"
     if not math.isnan(view.condition):
-        condition = f"1e{min(math.floor(_log10(max(view.condition, 1.0)) / step) * step, most)}"
+        ratio = view.n / math.sqrt(max(view.condition, 1.0))
+        room = next((f"{bound:g}+" for bound in reversed(told["room"]) if ratio >= bound), "none")
+    size = "tiny" if view.n < told["tiny"] else "large"
     scaling = "badly" if view.scale >= told["badly_scaled_log2"] else "well"
     safeguard = "calm" if view.rejected < 0 else "raised"
-    return f"{residual} {_trend(view.residuals, told)} {condition} {scaling} {safeguard}"
+    return f"{room} {size} | {safeguard} {residual} {_trend(view.residuals, told)} {scaling}"
+
+
+def coarse(state: str) -> str:
+    """A state without what stands behind the bar."""
+    return state.partition(" | ")[0]
 
 
 def _trend(residuals: Sequence[float], told: dict[str, Any]) -> str:
     k = len(residuals) - 1
     first = max(0, k - told["trend_window"])
     fall = (_log10(residuals[first]) - _log10(residuals[k])) / max(k - first, 1)
-    names = ("fast", "slow", "rests")
-    return next((name for name, least in zip(names, told["trend_decades"], strict=True) if fall >= least), "rises")
+    return "falls" if fall >= told["trend_decades"] else "rests"
 
 
 def _log10(x: float) -> float:
@@ -138,27 +161,37 @@ class Agent:
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
 
     def best(self, state: str) -> int | None:
-        """The action of most value among those tried often enough; None: the state is unvisited."""
-        row = self.table.get(state)
-        if row is None:
-            return None
-        known = [i for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
-        return max(known, key=lambda i: (row.values[i], i)) if known else None
+        """The action of most value among those tried often enough, in the state or else in the coarse one, if it is
+        better than fp64 by the margin; None: both are unvisited."""
+        safe = len(self.actions) - 1
+        for key in (state, coarse(state)):
+            if (row := self.table.get(key)) is None:
+                continue
+            known = [i for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
+            if known:
+                return max(known, key=lambda i, q=row.values: (q[i] + self.told["margin"] * (i == safe), i))
+        return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
 
-        Q(s, a) += rate (reward + discount max Q(s', .) - Q(s, a)), over the actions that were tried in s'.
+        Q(s, a) += rate (G - Q(s, a)) with G = reward + discount ((1 - trace) max Q(s', .) + trace G'), over the actions
+        that were tried in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731).
         """
+        told, gained = self.told, 0.0
         for state, chosen, reward, following in reversed(transitions):
             ahead = 0.0
-            if following is not None and (row := self.table.get(following)) is not None:
+            if following is None:
+                gained = 0.0
+            elif (row := self.table.get(following)) is not None:
                 ahead = max((q for q, n in zip(*row, strict=True) if n), default=0.0)
+            gained = reward + told["discount"] * ((1.0 - told["trace"]) * ahead + told["trace"] * gained)
             count = len(self.actions)
-            values, visits = self.table.setdefault(state, Row([0.0] * count, [0] * count))
-            visits[chosen] += 1
-            rate = max(1.0 / visits[chosen], self.told["least_rate"])
-            values[chosen] += rate * (reward + self.told["discount"] * ahead - values[chosen])
+            for key in {state: None, coarse(state): None}:
+                values, visits = self.table.setdefault(key, Row([0.0] * count, [0] * count))
+                visits[chosen] += 1
+                rate = max(1.0 / visits[chosen], told["least_rate"])
+                values[chosen] += rate * (gained - values[chosen])
 
     # ---- files ----------------------------------------------------------------------------------------------
 
@@ -235,6 +268,7 @@ class QPolicy(PrecisionPolicy):
         self.decisions: list[Decision] = []  #: of all solves so far
         self.asked = Counter[bool]()  #: iterations by whether their decision fell back
         self._last = 0  #: the iteration that was asked for last
+        self._floor = 0  #: the lowest action of this solve from now on
 
     @classmethod
     def read(cls, path: str | Path) -> QPolicy:
@@ -242,13 +276,28 @@ class QPolicy(PrecisionPolicy):
         return cls(Agent.read(path), str(path))
 
     def at(self, view: View) -> CGPrecision:
-        state = state_of(view, self.agent.told)
+        """A state is what is seen, and which action came before in this solve: directions remember their precision.
+
+        Where precision has risen, it does not fall again in this solve: each rise costs all directions.
+        """
+        before: int | str = self.decisions[-1].action if self._goes_on(view.iteration) else "-"
+        state = f"after {before} {state_of(view, self.agent.told)}"
+        if before == "-":
+            self._floor = 0
         if not self._stands(view.iteration, state):
-            self.decisions.append(self._decide(view.iteration, state))
+            decision = self._decide(view.iteration, state)
+            decision = decision._replace(action=max(decision.action, self._floor))
+            if before != "-" and decision.action > int(before):
+                self._floor = decision.action
+            self.decisions.append(decision)
         self._last = view.iteration
         last = self.decisions[-1]
         self.asked[last.fell_back] += 1
         return self.agent.precisions[last.action]
+
+    def _goes_on(self, iteration: int) -> bool:
+        """Whether this solve has had decisions."""
+        return bool(self.decisions) and iteration > self._last
 
     def _stands(self, iteration: int, state: str) -> bool:
         """Whether the last decision still holds: not after iterations that the safeguard did, nor in a new solve."""

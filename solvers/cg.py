@@ -54,7 +54,8 @@ def cg(
     precision : of all iterations, or a policy that is asked before each.
     tol : on the relative recursive residual ||b - A x||_2 / ||b||_2, as in SciPy, of the system as given, scaled or
         not. CONVERGED says that it holds for the true residual, in fp64, too.
-    max_iterations : default 10 n, at most 20,000.
+    max_iterations : default 10 n, at most 20,000; with a safeguard half as many more, which leaves that many for
+        fp64 alone.
     patience : iterations without a new least true residual after which the solve is called stagnated; default
         5 n, at least 1,000, because the residuals of CG on an ill-conditioned matrix rest for long before they fall.
     preconditioner : ``preconditioners.Preconditioner``, or its text.
@@ -68,10 +69,13 @@ def cg(
     ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
     if safeguard is None or isinstance(safeguard, bool):
         safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
-    watch = None if safeguard is None else Watch(safeguard, ready.limit)
+    limit = ready.limit
+    if safeguard is not None and max_iterations is None:
+        limit += limit // 2
+    watch = None if safeguard is None else Watch(safeguard, limit)
     run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
     run.observe_every = observe_every
-    return run.solve(ready.limit, ready.patience)
+    return run.solve(limit, ready.patience)
 
 
 class Ready(NamedTuple):

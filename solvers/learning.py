@@ -76,12 +76,23 @@ class Explorer(QPolicy):
         return Decision(iteration, state, drawn, False)
 
 
+class Constant(QPolicy):
+    """One action from first to last."""
+
+    def __init__(self, agent: Agent, action: int) -> None:
+        super().__init__(agent)
+        self.action = action
+
+    def _decide(self, iteration: int, state: str) -> Decision:
+        return Decision(iteration, state, self.action, False)
+
+
 class Episode(NamedTuple):
     """What one brought."""
 
     problem: str
     fp64: float | None  #: cost of the same solve all in fp64; None: that did not converge, and nothing is learnt
-    first: tuple[Transition, ...]  #: of that solve, where the problem was new
+    first: tuple[Transition, ...]  #: of solves in each action, where the problem was new
     transitions: tuple[Transition, ...]
     reward: float  #: of all decisions
     cost: float  #: over that of fp64
@@ -103,7 +114,7 @@ def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, float | N
     if name in known:
         fp64 = known[name]
     else:
-        fp64, first = _fp64(agent, problem, lessons)
+        fp64, first = _tried(agent, problem, lessons)
     if fp64 is None:
         return Episode(name, None, (), (), 0.0, math.nan, False)
     rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
@@ -120,14 +131,19 @@ def _opened(name: str, seed: int) -> Problem:
     return load(name, seed=seed)
 
 
-def _fp64(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
-    """The cost of a solve all in fp64, as an agent does it that knows nothing, and what is learnt from it."""
-    policy = QPolicy(Agent(agent.actions, agent.told))
-    solution = lessons.solve(problem, policy)
-    if solution.status is not Status.CONVERGED:
-        return None, ()
-    cost = lessons.cost.of(solution.ledger)
-    return cost, transitions_of(policy.decisions, solution, lessons, cost, agent.told)
+def _tried(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
+    """The cost of a solve all in fp64, and what is learnt from it and from solves all in each other action."""
+    cost = 0.0
+    learnt: list[Transition] = []
+    for number in reversed(range(len(agent.actions))):
+        policy = Constant(agent, number)
+        solution = lessons.solve(problem, policy)
+        if not learnt:
+            if solution.status is not Status.CONVERGED:
+                return None, ()
+            cost = lessons.cost.of(solution.ledger)
+        learnt += transitions_of(policy.decisions, solution, lessons, cost, agent.told)
+    return cost, tuple(learnt)
 
 
 def transitions_of(

@@ -16,12 +16,13 @@ from ..emulator.errors import HalfulpError
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
 from .cg import prepare
+from .endings import End
 from .norms import norm
 from .policies import Fixed
 from .precision import CGPrecision, PrecisionPolicy
 from .preconditioners import Preconditioner
 from .problems import Problem
-from .run import End, Run
+from .run import Run
 from .safeguard import SAFE
 from .solution import Solution, Status
 from .workshop import FP64

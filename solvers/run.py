@@ -4,47 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
+from ..emulator.formats import FloatFormat
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
+from .endings import End, after, gap, lost
 from .lanczos import Lanczos
-from .norms import inner, norm
-from .precision import CGPrecision, PrecisionPolicy, Signs, View
+from .norms import norm
+from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
 from .problems import Problem
 from .safeguard import SAFE, Watch
 from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
+from .storage import Store
 from .workshop import FP64, Units, Workshop, shifted
 
 _ENERGY_ERROR = 1e-10  #: of f(x), relative, by rounding: far more than fp64's
 
 
-class End(NamedTuple):
-    """Why a solve ends, or why an iteration cannot be taken."""
-
-    status: Status
-    detail: str
-
-
 class Run:
     """One solve under way: x, r, p, rho = r.z, and what is known about them.
 
+    With a safeguard ``x`` is what has been gained since ``base``, an x in fp64; without one ``base`` stays None.
     ``square`` is ||r||^2 of the system as it was given; ``alpha`` the last step's length. Vectors are replaced, never
     written into: what was once x stays what it was.
     """
 
+    base: Operand | None = None
     x: Operand
     r: Operand
     p: Operand
-    best: Operand  #: the x of least true residual
+    best: tuple[Operand | None, Operand]  #: the base and x of least true residual
     rho: float
     square: float
     alpha: float
     r_before: Operand | None  #: of the last iteration, if it is needed
-    checked: tuple[Operand, float]  #: x at the last check, and f(x)
+    checked: tuple[Operand | None, float]  #: the base of the last check, and f of it
     anew: bool  #: whether p is to start anew
 
     def __init__(
@@ -68,7 +65,7 @@ class Run:
         self.lanczos = Lanczos()
         place = workshop.exact.axpy.backend.array
         self.b = Operand(place(scaling.right_hand_side(problem.rhs)), FP64, None)
-        self.weights = None if scaling.weights is None else Operand(place(scaling.weights), FP64, None)
+        self.weights = None if scaling.weights is None else Store(place(scaling.weights))
         self.signs: dict[str, Signs] = {}  #: of the iteration that is being done
         self.notes: list[str] = []
         self._marked = workshop.ledger.copy()
@@ -100,7 +97,8 @@ class Run:
                 following = self.precision(k + 1) if k < limit else precision
                 end = self.turn_to(units, k, precision, following) if failure is None else None
             self.record(k, precision, failure is not None)
-            if end is None and k - solution.best >= patience:
+            since = max(solution.best, -1 if self.watch is None else self.watch.stepped_in or 0)
+            if end is None and k - since >= patience:
                 end = End(Status.STAGNATED, f"no progress since iteration {solution.best}")
             precision = following
         return self.end(end or End(Status.MAX_ITERATIONS, f"not within {limit} iterations"))
@@ -118,7 +116,7 @@ class Run:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
         zeros = units.axpy.backend.xp.zeros(self.b.values.size)
         self.x = Operand(zeros, units.axpy.datapath.output, 0.0)
-        self.checked = self.x, 0.0
+        self.checked = None, 0.0
         self.r = units.loaded("residual", units.residual_axpy, self.b, units.residual_axpy.datapath.output)
         failure = self.measure(units, 0) or self.turn(units, 0, anew=True)
         return failure if failure is None or self.watch is None else self.recover(0, failure)
@@ -127,7 +125,7 @@ class Run:
         solution = self.solution
         solution.status, solution.detail = end
         if solution.best:
-            solution.x = self.lift(self.host(self.best))
+            solution.x = self.lift(self.whole(*self.best))
         return solution
 
     def is_final(self, failure: End, safe: bool) -> bool:
@@ -146,7 +144,11 @@ class Run:
         if self.overflowed or not math.isfinite(curvature):
             return End(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
         if curvature <= 0.0:
-            return self.lost(curvature, k)
+            direction = self.host(self.p)
+            end = lost(self.scaling.matrix, direction, curvature, k)
+            if end.status is Status.INDEFINITE:
+                self.solution.direction = self.scaling.solution(direction)
+            return end
         lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
         alpha, x, r, square = lowered * math.ldexp(1.0, -shift), self.x, self.r, self.square
         self.x = units.update(units.axpy, alpha, self.p, x)
@@ -159,40 +161,25 @@ class Run:
         return None
 
     def measure(self, units: Units, k: int) -> End | None:
-        """||r||^2. Of a scaled system's r that of the given one, in fp64: n multiplications and a dot more."""
+        """||r||^2. Of a scaled system's r that of the given one: n multiplications and a dot more, in r's precision, or
+        in fp64 where that is less than binary32's."""
         if self.weights is None:
             self.square = units.inner(units.residual_dot, self.r, self.r)
         else:
-            exact = self.workshop.exact
-            r = exact.axpy.mul(self.weights, exact.loaded("residual", exact.axpy, self.r, FP64), held=True)
-            self.square = exact.inner(exact.dot, r, r)
+            units = units if _is_enough(units) else self.workshop.exact
+            machine = units.residual_axpy
+            r = units.loaded("residual", machine, self.r, machine.datapath.b)
+            r = machine.mul(self.weights.read(machine, None), r, held=True)
+            self.square = units.inner(units.residual_dot, r, r)
         if self.overflowed or not math.isfinite(self.square):
-            what = f"an axpy or r.r overflowed in iteration {k}" if k else f"r.r = {self.square} {_after(k)}"
+            what = f"an axpy or r.r overflowed in iteration {k}" if k else f"r.r = {self.square} {after(k)}"
             return End(Status.NONFINITE, what)
         if self.square < 0.0:
-            return End(Status.BREAKDOWN, f"r.r wrapped to {self.square} {_after(k)}")
+            return End(Status.BREAKDOWN, f"r.r wrapped to {self.square} {after(k)}")
         if not k and self.square == 0.0:
             why = "" if self.r.values.any() else ": b rounds to zero"
-            return End(Status.BREAKDOWN, f"r.r = {self.square} {_after(k)}{why}")
+            return End(Status.BREAKDOWN, f"r.r = {self.square} {after(k)}{why}")
         return None
-
-    def lost(self, curvature: float, k: int) -> End:
-        """p.Ap <= 0: because of the arithmetic, or of the matrix?"""
-        matrix, p = self.scaling.matrix, self.host(self.p)
-        product = matrix @ p
-        exactly = inner(p, product)
-        longest = int(np.diff(matrix.indptr).max())
-        error = (longest + 2) * np.finfo(float).eps * inner(np.abs(p), abs(matrix) @ np.abs(p))
-        if p.any() and (exactly < -error or not product.any()):
-            self.solution.direction = self.scaling.solution(p)
-            quotient = exactly / inner(p, p)
-            return End(
-                Status.INDEFINITE,
-                f"p.Ap = {exactly:.3g} in iteration {k}, p.Ap / p.p = {quotient:.3g}: the matrix is not positive"
-                " definite",
-            )
-        found = f"{exactly:.3g}" if abs(exactly) > error else "not told from zero"
-        return End(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {found})")
 
     def turn(self, units: Units, k: int, anew: bool) -> End | None:
         """z = M^-1 r and p = z + beta p; ``anew``: p = z."""
@@ -200,10 +187,12 @@ class Run:
         plain = z is self.r and self.weights is None
         rho = self.square if plain else units.inner(units.residual_dot, self.r, z)
         if self.overflowed or not math.isfinite(rho):
-            return End(Status.NONFINITE, f"the preconditioner or r.z overflowed {_after(k)}")
+            return End(Status.NONFINITE, f"the preconditioner or r.z overflowed {after(k)}")
         if rho <= 0.0:
-            return End(Status.BREAKDOWN, f"r.z came to {rho} {_after(k)}")
+            return End(Status.BREAKDOWN, f"r.z came to {rho} {after(k)}")
         if anew:
+            if self.watch is not None:
+                self.watch.mixed = 0
             self.lanczos.restart()
             self.p = units.loaded("axpy", units.axpy, z, units.axpy.datapath.output)
         else:
@@ -222,8 +211,8 @@ class Run:
         self.observe(k)
         self.anew = False
         if watch is not None:
-            watch.saw(recursive, safe)
-            if recursive <= self.tol or watch.due or watch.stalls:
+            watch.saw(recursive, 0.5 * self.alpha * self.rho, safe)
+            if recursive <= self.tol or watch.due:
                 end = self.check(k)
                 if end is not None or self.recursive > self.tol:
                     return end
@@ -232,7 +221,7 @@ class Run:
                 self.keep(k)
                 return End(Status.CONVERGED, f"in iteration {k}")
             if watch is None:
-                return _gap(k, recursive, solution.true_residuals[-1])
+                return gap(k, recursive, solution.true_residuals[-1])
         return None
 
     def turn_to(self, units: Units, k: int, now: CGPrecision, following: CGPrecision) -> End | None:
@@ -242,12 +231,13 @@ class Run:
             rises = following.roundoff < now.roundoff and watch.is_worth
             forced, next_forced = watch.forces(k), watch.forces(k + 1)
             if rises or (next_forced and not forced and not self.anew and not now.is_fp64):
-                end = self.check(k)
+                end = self.check(k) if watch.unchecked else None
                 if end is not None:
                     return end
                 self.anew = True
-            elif forced and not next_forced:
-                self.remember()
+            elif now.is_fp64 and not following.is_fp64:
+                x = self.joined()
+                self.remember(x, self.energy(x))
         if self.anew:  # rounded into a format of less precision, p would not be z
             units = self.workshop.units(following)
         failure = self.turn(units, k, self.anew)
@@ -257,57 +247,79 @@ class Run:
 
     def check(self, k: int) -> End | None:
         """The true residual in fp64 takes the place of the recursive one; where that was wrong, p is to start anew."""
-        watch, recursive = self.watch, self.recursive
+        watch, recursive, before = self.watch, self.recursive, self.checked[1]
         assert watch is not None
-        unsafe = watch.unchecked > 0
+        unsafe, promised = watch.unchecked > 0, watch.promised
         end = self.replace(k)
         if end is not None:
             return end
         claimed = recursive <= self.tol < self.recursive
-        self.anew = self.recursive > watch.rules.apart * recursive
+        wrong = self.recursive > watch.rules.apart * recursive
         if self.fell():
-            self.anew, end = True, self.replace(k)
-        else:
-            self.remember()
-        if self.anew or claimed:
+            wrong, end = True, self.replace(k)
+        if wrong or claimed:
+            self.anew = wrong
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
             watch.stepped_in = k
-            if not watch.gained(self.recursive):
-                if unsafe:
-                    self.anew = True
-                    self.notes.append(watch.rise(k))
-                elif claimed and watch.despairs:
-                    return _gap(k, recursive, self.recursive)
-        elif watch.stalls:
-            watch.stepped_in = k
-            self.anew = True
-            self.notes += [f"no progress for {watch.rules.stall} iterations", watch.rise(k)]
+            gained = watch.gained(self.recursive)
+            hopeless = claimed and not gained and watch.despairs
+            if hopeless and not unsafe:
+                return gap(k, recursive, self.recursive)
+            if unsafe and (hopeless or (wrong and not gained)):
+                self.raise_precision(k)
+        if watch.stalls:
+            fall = before - self.checked[1] + _ENERGY_ERROR * abs(before)
+            if fall < watch.rules.honest * promised:
+                self.notes.append(f"no progress for {watch.rules.stall} iterations")
+                self.raise_precision(k)
+            watch.rested()
         return end
+
+    def raise_precision(self, k: int) -> None:
+        """From the next iteration on, with a new p."""
+        assert self.watch is not None
+        self.watch.stepped_in, self.anew = k, True
+        self.notes.append(self.watch.rise(k))
+
+    def joined(self) -> Operand:
+        """x as a whole, in fp64, and from now on the base."""
+        exact = self.workshop.exact
+        x = exact.loaded("residual", exact.axpy, self.x, FP64)
+        if self.base is not None:
+            x = exact.axpy.add(self.base, x, held=True)
+        if self.watch is not None:
+            self.base, self.x = x, Operand(exact.axpy.backend.xp.zeros(x.values.size), self.x.fmt, 0.0)
+        return x
 
     def replace(self, k: int) -> End | None:
         """r = b - A x in fp64."""
         exact = self.workshop.exact
-        x = exact.loaded("residual", exact.axpy, self.x, FP64)
-        self.r, self.r_before = exact.update(exact.axpy, -1.0, exact.product(x), self.b), None
+        self.r, self.r_before = exact.update(exact.axpy, -1.0, exact.product(self.joined()), self.b), None
+        end = self.measure(exact, k)
         if self.watch is not None:
-            self.watch.unchecked = 0
-        return self.measure(exact, k)
+            self.watch.checked(self.recursive)
+        return end
 
-    def energy(self) -> float:
-        """f(x) = x.Ax / 2 - b.x = -(x.b + x.r) / 2, which conjugate gradients make smaller in every iteration."""
+    def energy(self, x: Operand) -> float:
+        """f(x) = x.Ax / 2 - b.x = -x.(b + r) / 2, which conjugate gradients make smaller in every iteration."""
         exact = self.workshop.exact
-        x, r = (exact.loaded("residual", exact.axpy, v, FP64) for v in (self.x, self.r))
-        return -0.5 * (exact.inner(exact.dot, x, self.b) + exact.inner(exact.dot, x, r))
+        r = exact.loaded("residual", exact.axpy, self.r, FP64)
+        return -0.5 * exact.inner(exact.dot, x, exact.axpy.add(self.b, r, held=True))
 
-    def remember(self) -> None:
+    def remember(self, x: Operand, energy: float) -> None:
         """This x is one to come back to."""
-        self.checked = self.x, self.energy()
+        assert self.watch is not None
+        self.checked, self.watch.promised = (x, energy), 0.0
 
     def fell(self) -> bool:
-        """Whether f(x) has grown since the last check, and x is that of then."""
-        if self.energy() <= self.checked[1] + _ENERGY_ERROR * abs(self.checked[1]):
+        """Whether f(x) has grown since the last check, and x is that of then; else this x is remembered."""
+        assert self.base is not None
+        before, least = self.checked
+        energy = self.energy(self.base)
+        if energy <= least + _ENERGY_ERROR * abs(least):
+            self.remember(self.base, energy)
             return False
-        self.x = self.checked[0]
+        self.base = before
         self.notes.append("x is that of the last check")
         return True
 
@@ -332,6 +344,10 @@ class Run:
 
     # ---- what is known -------------------------------------------------------------------------------------
 
+    def whole(self, base: Operand | None, x: Operand) -> np.ndarray:
+        """(n,) x as a whole: the bits that ``joined`` gives."""
+        return self.host(x) if base is None else self.host(base) + self.host(x)
+
     @property
     def recursive(self) -> float:
         return math.sqrt(self.square) / self.norm_b
@@ -349,13 +365,14 @@ class Run:
 
     def observe(self, k: int) -> None:
         """The true residual, from outside; the best x is kept."""
-        x, b = self.lift(self.host(self.x)), self.problem.rhs
+        x, b = self.lift(self.whole(self.base, self.x)), self.problem.rhs
         self.solution.true_residuals.append(norm(b - self.problem.matrix @ x) / self.norm_rhs)
         if self.solution.true_residuals[-1] < self.solution.true_residual:
             self.keep(k)
 
     def keep(self, k: int) -> None:
-        self.best, self.solution.best, self.solution.ledger_of_x = self.x, k, self.workshop.ledger.copy()
+        self.best, self.solution.best = (self.base, self.x), k
+        self.solution.ledger_of_x = self.workshop.ledger.copy()
 
     def record(self, k: int, precision: CGPrecision, rejected: bool) -> None:
         solution, ledger = self.solution, self.workshop.ledger.copy()
@@ -373,10 +390,8 @@ class Run:
         return self.workshop.exact.axpy.backend.to_host(v.values)
 
 
-def _gap(k: int, recursive: float, true: float) -> End:
-    what = f"in iteration {k} the recursive residual is {recursive:.2g}, the true one {true:.2g}"
-    return End(Status.RESIDUAL_GAP, what)
-
-
-def _after(k: int) -> str:
-    return f"in iteration {k}" if k else "before the first iteration"
+def _is_enough(units: Units) -> bool:
+    """Whether r times powers of two fits r's format, and squares add up in binary32 or better."""
+    dp = units.residual_axpy.datapath
+    wide = all(isinstance(fmt, FloatFormat) and fmt.emax >= 127 for fmt in (dp.a, dp.b, dp.output))
+    return wide and unit_roundoff(units.residual_dot.datapath.accumulator) <= 2.0**-24

@@ -18,28 +18,35 @@ SAFE = CGPrecision.of("fp64")
 class Safeguard:
     """What is watched, and what is done.
 
-    * The true residual is computed in fp64, and counted, every ``check_every`` iterations of less than fp64, wherever
-      precision rises, and wherever the recursive residual says that the solve is done. It replaces the recursive one
-      (residual replacement, van der Vorst & Ye 2000, doi:10.1137/S1064827599353865). Where precision rises, p starts
-      anew from it, as directions of less precision would slow down all that follow (Powell 1976,
-      doi:10.1007/BF01580677), and where it is more than ``apart`` times as large; if f(x) = x.Ax / 2 - b.x has grown
-      since the last check, by more than rounding errors explain, x is that of then.
+    * Updates are reliable: x is the sum of what it was at the last check, in fp64, and of what it has gained since, in
+      the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r; directions go on
+      as they are (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
+      doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
+      the last one, after ``check_every`` iterations of less than fp64, wherever precision rises, and wherever the
+      recursive residual says that the solve is done.
+    * p starts anew where precision rises, as directions of less precision would slow down all that follow (Powell 1976,
+      doi:10.1007/BF01580677), and where the true residual is more than ``apart`` times the recursive one; if
+      f(x) = x.Ax / 2 - b.x has grown since the last check, by more than rounding errors explain, x is that of then.
     * An iteration that gives an infinity or a NaN, or p.Ap <= 0 or r.z <= 0, is rejected: x stays.
-    * Precision rises to fp64 after a rejected iteration, after ``stall`` iterations of less than fp64 in which the
-      residual's minimum was not multiplied by ``progress`` at least, and where a replaced residual is not ``gain``
-      times the one replaced before, or less: for ``rise`` iterations, and each time for twice as many as before; and
-      for good after that ``share`` of the iterations that there may be, so that fp64 has time to do it alone.
+    * Precision rises to fp64 after a rejected iteration; where a residual that was too far apart is not ``gain`` times
+      the one replaced before, or less; after ``claims`` true residuals in a row that are above tol where the recursive
+      one is not; and where, after ``stall`` iterations of less than fp64 in which the residual's minimum was not
+      multiplied by ``progress`` at least, f(x) has fallen by less than ``honest`` of what alpha and r.z say: for
+      ``rise`` iterations, and each time for twice as many as before; and for good after that ``share`` of the
+      iterations that there may be, so that fp64 has time to do it alone.
     """
 
-    check_every: int = 25
+    fall: float = 0.01
+    check_every: int = 200
     apart: float = 2.0
     stall: int = 50
     progress: float = 0.9
+    honest: float = 0.5
     gain: float = 0.5
     rise: int = 20
-    share: float = 0.25
-    worth: int = 5  #: fewer iterations of less than fp64 are not worth a look where precision rises
-    claims: int = 5  #: true residuals above tol in a row that a solve in fp64 takes for lower ones before it gives up
+    share: float = 1 / 3
+    worth: int = 5  #: after fewer iterations of less than fp64 nothing is checked where precision rises
+    claims: int = 5  #: in a solve in fp64: before it gives up
 
 
 class Watch:
@@ -50,9 +57,12 @@ class Watch:
         self._last = int(rules.share * limit)  #: the last iteration that may be in less than fp64
         self.stepped_in: int | None = None  #: the iteration in which it last did
         self.unchecked = 0  #: iterations of less than fp64 since the true residual was known
+        self.mixed = 0  #: and since p started anew
+        self.promised = 0.0  #: by how much f(x) should have fallen since it was last known
+        self._largest = 1.0  #: residual since the last check
         self._until = 0  #: the last iteration that precision is forced in
         self._rises = 0
-        self._least, self._since = 1.0, 0  #: of the residual, and how many iterations ago
+        self._least, self._latest, self._since = 1.0, 1.0, 0  #: of the residual, and how many iterations ago
         self._replaced = 1.0  #: the least true residual that replaced a wrong one
         self._claims = 0
 
@@ -67,9 +77,13 @@ class Watch:
         self._until, self._since = iteration + length, 0
         return f"fp64 for {length} iterations"
 
-    def saw(self, residual: float, safe: bool) -> None:
-        """An iteration's recursive residual."""
+    def saw(self, residual: float, promised: float, safe: bool) -> None:
+        """An iteration's recursive residual, and by how much it should have made f(x) fall."""
         self.unchecked += not safe
+        self.mixed += not safe
+        self.promised += promised
+        self._largest = max(self._largest, residual)
+        self._latest = residual
         if residual < self.rules.progress * self._least or safe:
             self._since = 0
         else:
@@ -83,17 +97,23 @@ class Watch:
     @property
     def is_worth(self) -> bool:
         """A look at the true residual where precision rises."""
-        return self.unchecked >= self.rules.worth
+        return self.mixed >= self.rules.worth
+
+    @property
+    def due(self) -> bool:
+        """Whether the true residual is to be looked at."""
+        fallen = self.unchecked > 0 and self._latest <= self.rules.fall * self._largest
+        return fallen or self.stalls or self.unchecked >= self.rules.check_every
+
+    def checked(self, true_residual: float) -> None:
+        """The true residual has replaced the recursive one."""
+        self.unchecked, self._largest = 0, true_residual
 
     @property
     def despairs(self) -> bool:
         """Of true residuals that do not follow; asked after each that did not."""
         self._claims += 1
         return self._claims >= self.rules.claims
-
-    @property
-    def due(self) -> bool:
-        return self.unchecked >= self.rules.check_every
 
     def gained(self, true_residual: float) -> bool:
         """Whether a residual that is about to be replaced by the true one is worth it; remembers that one."""
@@ -102,3 +122,7 @@ class Watch:
         self._replaced = min(self._replaced, true_residual)
         self._least = true_residual
         return good
+
+    def rested(self) -> None:
+        """Iterations without progress count anew."""
+        self._since = 0

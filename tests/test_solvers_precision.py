@@ -16,7 +16,7 @@ from halfulp.solvers.cg import CGPrecision, PrecisionPolicy, Status, View, cg
 from halfulp.solvers.lanczos import Lanczos
 from halfulp.solvers.norms import inner, norm
 from halfulp.solvers.precision import Signs, unit_roundoff
-from halfulp.solvers.problems import Problem, poisson
+from halfulp.solvers.problems import Problem, load, poisson
 from halfulp.solvers.refinement import refine
 from halfulp.solvers.safeguard import SAFE, Safeguard
 from halfulp.solvers.scaling import Scaling, spread
@@ -190,12 +190,50 @@ def test_the_safeguard_brings_any_policy_to_the_tolerance() -> None:
     alone = cg(problem, "bf16", tol=1e-8, patience=100)
     assert alone.status is not Status.CONVERGED and not any(step.notes for step in alone.history)
     with_time = cg(problem, policies.Fixed("bf16"), tol=1e-8, max_iterations=100, safeguard=True)
-    assert with_time.status is Status.CONVERGED and all(step.precision == SAFE for step in with_time.history[25:])
+    assert with_time.status is Status.CONVERGED and all(step.precision == SAFE for step in with_time.history[33:])
     assert policies.rung("fp64").is_fp64 and SAFE.is_fp64 and not CGPrecision.of("fp64", storage="fp32").is_fp64
     # looks at the true residual are counted
     eager = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4, safeguard=Safeguard(check_every=1))
     lazy = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4)
     assert eager.ledger.n_mul > lazy.ledger.n_mul
+
+
+def test_a_good_run_costs_its_checks_and_nothing_else() -> None:
+    """As many iterations as in fp64, no step of the safeguard's, and a check for every two decades."""
+    problem, low = poisson(16), CGPrecision.of("fp32", "fp32/fp64", "fp32")
+    reference = cg(problem, "fp64", tol=1e-8)
+    found = cg(problem, Turns(low), tol=1e-8)
+    assert found.status is Status.CONVERGED and found.iterations <= reference.iterations + 1
+    assert not any(step.notes for step in found.history)
+    exact = hu.Operation("add", FP64, FP64, FP64, within=hu.Datapath.parse("fp64"))
+    n, nnz = 256, problem.matrix.nnz
+    checks, left = divmod(found.ledger.operations[exact], nnz + 2 * n)  # a product, f(x) and ||r|| each
+    assert 4 <= checks <= 5 and not left
+    low_pj, high_pj = (hu.Technology("45nm").price(solution.ledger).total_pj for solution in (found, reference))
+    assert low_pj < 0.53 * high_pj
+
+
+def test_x_is_what_was_checked_and_what_came_since() -> None:
+    """x is never rounded to the precision of the iterations, and what is returned is the x that was checked."""
+    problem, low = poisson(12), CGPrecision.of("fp32", "fp32/fp64", "fp32")
+    guarded = cg(problem, Turns(low), tol=1e-10)
+    assert guarded.status is Status.CONVERGED
+    assert norm(problem.rhs - problem.matrix @ guarded.x) / norm(problem.rhs) == guarded.true_residual <= 1e-10
+    assert np.any(guarded.x != hu.quantize(guarded.x, "fp32"))
+    half = cg(problem, Turns(SAFE, low), tol=1e-10)  # by turns
+    assert half.status is Status.CONVERGED
+
+
+def test_slow_is_not_stalled() -> None:
+    """The residual rests for long, but f(x) falls by what alpha and r.z say: precision does not rise."""
+    n = 64
+    line = sp.diags([-1.0, 2.0, -1.0], [-1, 0, 1], shape=(n, n)).tocsr()
+    slow = Problem("line", line, np.eye(n)[0])  # the residual falls in the n-th iteration
+    found = cg(slow, Turns(CGPrecision.of("fp32", "fp32/fp64", "fp32")), safeguard=Safeguard(stall=10))
+    assert found.status is Status.CONVERGED and not any("fp64 for" in n for step in found.history for n in step.notes)
+    hard = load("biharmonic:40:seed=1")
+    found = cg(hard, Turns(CGPrecision.of("bf16", axpy="fp32")), tol=1e-4, safeguard=Safeguard(stall=10))
+    assert found.status is Status.CONVERGED and any("fp64 for" in n for step in found.history for n in step.notes)
 
 
 def test_what_no_precision_helps_is_said() -> None:
