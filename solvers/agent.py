@@ -163,13 +163,14 @@ class Agent:
     def best(self, state: str) -> int | None:
         """The action of most value among those tried often enough, in the state or else in the coarse one, if it is
         better than fp64 by the margin; None: both are unvisited."""
-        safe = len(self.actions) - 1
         for key in (state, coarse(state)):
             if (row := self.table.get(key)) is None:
                 continue
-            known = [i for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
+            values = list(row.values)
+            values[-1] += self.told["margin"]  # the last is fp64
+            known = [(values[i], i) for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
             if known:
-                return max(known, key=lambda i, q=row.values: (q[i] + self.told["margin"] * (i == safe), i))
+                return max(known)[1]
         return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
