@@ -255,7 +255,7 @@ class Run:
             return end
         claimed = recursive <= self.tol < self.recursive
         wrong = self.recursive > watch.rules.apart * recursive
-        if self.fell():
+        if self.fell(unsafe):
             wrong, end = True, self.replace(k)
         if wrong or claimed:
             self.anew = wrong
@@ -311,12 +311,13 @@ class Run:
         assert self.watch is not None
         self.checked, self.watch.promised = (x, energy), 0.0
 
-    def fell(self) -> bool:
-        """Whether f(x) has grown since the last check, and x is that of then; else this x is remembered."""
+    def fell(self, unsafe: bool) -> bool:
+        """Whether f(x) has grown since the last check, and x is that of then; else this x is remembered. Not by what
+        fp64 has done alone: where x is as good as fp64 can tell, f(x) says no more."""
         assert self.base is not None
         before, least = self.checked
         energy = self.energy(self.base)
-        if energy <= least + _ENERGY_ERROR * abs(least):
+        if not unsafe or self.recursive <= self.tol or energy <= least + _ENERGY_ERROR * abs(least):
             self.remember(self.base, energy)
             return False
         self.base = before
@@ -338,7 +339,7 @@ class Run:
         watch.stepped_in = k
         self.notes += [f"{failure.status.value}: {failure.detail}", watch.rise(k)]
         end = self.replace(k)
-        if end is None and self.fell():
+        if end is None and self.fell(True):
             end = self.replace(k)
         return end or self.turn(self.workshop.exact, k, anew=True)
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from halfulp.kernels.operands import Operand
 from halfulp.solvers import policies
+from halfulp.solvers.agent import action
 from halfulp.solvers.cg import CGPrecision, PrecisionPolicy, Status, View, cg
 from halfulp.solvers.lanczos import Lanczos
 from halfulp.solvers.norms import inner, norm
@@ -196,6 +197,25 @@ def test_the_safeguard_brings_any_policy_to_the_tolerance() -> None:
     eager = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4, safeguard=Safeguard(check_every=1))
     lazy = cg(problem, Turns(CGPrecision.of("fp32")), tol=1e-4)
     assert eager.ledger.n_mul > lazy.ledger.n_mul
+
+
+def test_where_the_energy_of_an_iterate_says_no_more_its_residual_does() -> None:
+    """kappa = 6e7: at the tolerance x.Ax / 2 - b.x grows by rounding, which was once a reason to go back for ever."""
+
+    texts = [f"{x}/fp32;fp32;fp64;{x}/fp32" for x in ("bf16", "fp16", "tf32")]
+    precisions = [*map(action, ["bf16/fp32;fp32;fp32;bf16/fp32", *texts, "fp32;fp32;fp64;fp32"]), SAFE]
+
+    class Drawn(PrecisionPolicy):
+        def __init__(self) -> None:
+            self.rng = np.random.default_rng(4)
+
+        def at(self, view: View) -> CGPrecision:
+            if view.iteration % 25 == 1:
+                self.precision = precisions[self.rng.integers(6)]
+            return self.precision
+
+    found = cg(load("graph:60:seed=4", seed=4), Drawn(), tol=1e-8, scaled=True)
+    assert found.status is Status.CONVERGED and found.true_residual <= 1e-8
 
 
 def test_a_good_run_costs_its_checks_and_nothing_else() -> None:
