@@ -50,7 +50,7 @@ def train(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(help="A network: mlp, lenet, cifar, resnet20, vit, gpt; or a protocol: gupta-dnn, gupta-cnn."),
+        typer.Argument(help="A network: mlp, lenet, cifar, resnet20, vit, gpt; or gupta-dnn, gupta-cnn, gupta-cifar."),
     ] = "mlp",
     data: Data = None,
     forward: Annotated[str, typer.Option(help="Datapath of the forward contractions.")] = "bf16/fp32",
@@ -99,7 +99,6 @@ def train(
     from .reports import protocols
 
     checked_technology(node)
-    folder(out_dir)
     dataset = datasets.load(data)
     dataset = dataset if limit is None else dataset.first(limit)
     if name.startswith("gupta-"):
@@ -181,6 +180,7 @@ def _train_one(
     from .models import checkpoint
     from .reports import experiments
 
+    folder(out_dir)
     path = None if out_dir is None else out_dir / checkpoint.NAME
 
     def resumed(epochs: int) -> None:
@@ -214,7 +214,9 @@ def _train_one(
 
 def print_epoch(epoch: Epoch, run: Training, data: Dataset, node: str) -> None:
     if epoch.number == 1:
-        out.print(f"{data.name}: {len(data.train_x):,} training and {len(data.test_x):,} test inputs")
+        out.print(
+            f"{data.name}: {len(data.train_x):,} training and {len(data.test_x):,} test inputs, {data.classes} classes"
+        )
         out.print("epoch   loss   train acc   test acc   energy so far")
     spent = joule(checked_technology(node).price(run.ledger).total_pj)
     out.print(
@@ -228,6 +230,7 @@ def _protocol(
     from .models import gupta
     from .reports import protocols
 
+    folder(out_dir)
     if not as_json:
         out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
     records = []
@@ -251,7 +254,7 @@ def _protocol(
 def infer(
     model: Annotated[Path, typer.Argument(help="model.npz of halfulp train --out.")],
     data: Data = None,
-    datapath: Annotated[str | None, typer.Option(help="Datapath of every contraction.")] = None,
+    datapath: Annotated[str | None, typer.Option(help="Datapath of every contraction; this or --word-length.")] = None,
     word_length: Annotated[
         int | None, typer.Option(help="Bits: fixed-point formats are found for each layer on calibration inputs.")
     ] = None,

@@ -4,6 +4,7 @@ binary batches; or a text, cut into sequences."""
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zlib
@@ -70,18 +71,21 @@ def _bytes_of(path: Path) -> bytes:
         raise HalfulpError(f"cannot read {path}: {error}.") from None
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of unsigned bytes, plain or gzipped (format: Y. LeCun, the MNIST page)."""
-    raw = _bytes_of(path)
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise HalfulpError(f"{path} is not an IDX file of unsigned bytes (it must begin with 00 00 08).")
-    header = 4 + 4 * raw[3]
+    raw, magic = _bytes_of(path), bytes([0, 0, 8, dimensions])
+    if raw[:4] != magic:
+        raise HalfulpError(
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimension{'s' * (dimensions > 1)}: it begins"
+            f" with {raw[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}."
+        )
+    header = 4 + 4 * dimensions
     if len(raw) < header:
         raise HalfulpError(f"{path} ends inside its IDX header.")
-    shape = struct.unpack(f">{raw[3]}I", raw[4:header])
-    if len(raw) - header != int(np.prod(shape)):
+    shape = struct.unpack(f">{dimensions}I", raw[4:header])
+    if len(raw) - header != math.prod(shape):
         raise HalfulpError(
-            f"{path} holds {len(raw) - header} bytes where its header {shape} asks for {int(np.prod(shape))}."
+            f"{path} holds {len(raw) - header} bytes where its header {shape} asks for {math.prod(shape)}."
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
@@ -97,10 +101,10 @@ def idx_directory(folder: Path) -> Dataset:
         found = _existing(folder, stem)
         if found is None:
             raise HalfulpError(f"{folder} lacks {stem}[.gz].")
-        arrays[part] = read_idx(found)
+        arrays[part] = read_idx(found, 3 if part.endswith("x") else 1)
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_x"], arrays[f"{split}_y"]
-        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or len(images) == 0:
+        if len(images) != len(labels) or len(images) == 0:
             raise HalfulpError(
                 f"{folder}: {split} images {images.shape} and labels {labels.shape} do not belong together."
             )
@@ -110,10 +114,14 @@ def idx_directory(folder: Path) -> Dataset:
     classes = int(arrays["train_y"].max()) + 1
     missing = np.setdiff1d(np.arange(classes), arrays["train_y"])
     if missing.size:
-        raise HalfulpError(f"{folder}: training labels go up to {classes - 1}, but none is {missing[0]}.")
+        raise HalfulpError(
+            f"{folder}: the label of training image {int(arrays['train_y'].argmax())} is {classes - 1}, but none is"
+            f" {missing[0]}: labels are 0, 1, 2 and so on without a gap."
+        )
     if arrays["test_y"].max() >= classes:
         raise HalfulpError(
-            f"{folder}: a test label is {arrays['test_y'].max()}, but training's are 0...{classes - 1} only."
+            f"{folder}: the label of test image {int(arrays['test_y'].argmax())} is {arrays['test_y'].max()}, but"
+            f" training's are 0...{classes - 1} only."
         )
     for part in ("train_x", "test_x"):
         arrays[part] = arrays[part].reshape(len(arrays[part]), -1)

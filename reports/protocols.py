@@ -28,6 +28,7 @@ _LENGTHS = {
 #: Where there are few steps, larger weights to begin with; smaller layers and rates: of the DNN with --quick, and of
 #: digits.
 _SMALL = {"dnn": {"hidden": 100, "sigma": 0.1, "rate": 0.1}, "cnn": {"sigma": 0.1}, "cifar": {}}
+_CIFAR_SIDE = 15  #: pixels that its network's poolings need
 _MANY = 10_000  #: inputs that digits have not
 
 
@@ -44,7 +45,8 @@ class Protocol:
     def __str__(self) -> str:
         inputs = f"{len(self.data.train_x):,} training and {len(self.data.test_x):,} test inputs"
         changed = "".join(f"; {name} {value}, not the paper's" for name, value in self.options.items())
-        return f"{len(self.rows)} schemes, {self.epochs} epochs each of {self.data.name}, {inputs}{changed}"
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+        return f"{len(self.rows)} schemes, {epochs} each of {self.data.name}, {inputs}{changed}"
 
     def recipe(self, row: gupta.Row, seed: int) -> Recipe:
         return gupta.RECIPES[self.network](row.policy(self.epochs), self.epochs, seed, **self.options)
@@ -58,6 +60,10 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
         )
     if full and quick:
         raise HalfulpError("--full and --quick exclude each other.")
+    if network == "cifar" and min(data.shape[1:], default=0) < _CIFAR_SIDE:
+        raise HalfulpError(
+            f"gupta-cifar needs images of {_CIFAR_SIDE} pixels a side or more, as --data with CIFAR-10's."
+        )
     many = len(data.train_x) >= _MANY
     length, limit = _LENGTHS[network][many][0 if quick else 2 if full else 1]
     rows = tuple(row for row in gupta.ROWS if row.network == network and row.data in ("", "many" if many else "few"))

@@ -237,6 +237,7 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["train", "--policy", "apt"], "no policy is called 'apt'"),
         (["train", "gupta-rnn"], "no protocol is called gupta-rnn"),
         (["train", "gupta-dnn", "--full", "--quick"], "exclude each other"),
+        (["train", "gupta-cifar", "--quick"], "needs images of 15 pixels a side or more"),
         (["report", "--datapath", "fp99", "--out", "unused"], "unknown format"),
         (["report", "--node", "1nm", "--out", "unused"], "3nm or 2nm"),
     ],

@@ -55,6 +55,8 @@ def test_idx_files_packed_or_not(idx_folder: Path, monkeypatch: pytest.MonkeyPat
     [
         ("train-images-idx3-ubyte.gz", b"not gzip", "cannot read"),
         ("train-labels-idx1-ubyte", b"\0\0\x09\x01\0\0\0\x01\0", "not an IDX file"),
+        ("train-labels-idx1-ubyte", b"\0\0\x08\x07" + 28 * b"\xff", "in 1 dimension: it begins with 00 00 08 07, not"),
+        ("train-images-idx3-ubyte", b"", "in 3 dimensions: it begins with nothing, not 00 00 08 03"),
         ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x05\0", "header"),
         ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0", "ends inside"),
         ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01\0", "do not belong together"),
@@ -104,10 +106,10 @@ def test_damaged_cifar_batches_are_refused(tmp_path: Path, options: dict[str, in
 
 def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_path: Path) -> None:
     write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.array([0, 1, 2, 7, 0]), False)
-    with pytest.raises(hu.HalfulpError, match=r"a test label is 7, but training's are 0\.\.\.2"):
+    with pytest.raises(hu.HalfulpError, match=r"the label of test image 3 is 7, but training's are 0\.\.\.2"):
         datasets.load(idx_folder)
     write_idx(idx_folder / "train-labels-idx1-ubyte", np.array([0, 1, 2, 9] * 3), False)
-    with pytest.raises(hu.HalfulpError, match=r"training labels go up to 9, but none is 3\."):
+    with pytest.raises(hu.HalfulpError, match=r"the label of training image 3 is 9, but none is 3: labels are"):
         datasets.load(idx_folder)
     (tmp_path / "short.txt").write_text("too short")
     with pytest.raises(hu.HalfulpError, match="too few"):
