@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -283,15 +284,16 @@ def learning(records: Sequence[Record], title: str) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 5.0), layout="constrained")
         axes = figure.add_subplot()
-        hues = iter([hue for name, hue in HUES.items() if name not in ("fp32", "fp64")] * len(records))
+        hues = itertools.cycle(hue for name, hue in HUES.items() if name not in ("fp32", "fp64"))
+        of = {"float": HUES["fp32"]}  # by formats: the roundings of one share a hue
         for record in records:
-            epochs = record.result["epochs"]
+            epochs, formats = record.result["epochs"], record.label.removeprefix("SR ").removeprefix("RN ")
+            hue = of[formats] if formats in of else of.setdefault(formats, next(hues))
             style = "--" if record.label.startswith("RN") else "-"
-            hue = HUES["fp32"] if record.label == "float" else next(hues)
             errors = [100 * (1 - epoch[3]) for epoch in epochs]
             axes.plot([epoch[0] for epoch in epochs], errors, style, color=hue, lw=1.5, label=record.label)
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(FixedLocator([100 * error for error in (*ERROR_TICKS, 0.015)]))
+        axes.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 90]))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
