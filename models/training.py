@@ -183,9 +183,8 @@ class Trainer:
     batch is in the step (of an optimiser that keeps nothing) or divides them in binary64; with ``Recipe.mean`` it
     divides the loss's gradient instead. It is that of whole batches also for a last, smaller one. The loss and its
     gradient are computed in binary64 outside of the datapath, the gradient is rounded once into what the last layer's
-    are stored in. Inputs are stored as bytes (tokens of many letters as
-    two), and converted into the first layer's operand format. Weights are rounded to nearest where the policy changes
-    the format that they are stored in.
+    are stored in. Inputs are stored as bytes (tokens of many letters as two), and converted into the first layer's
+    operand format. Weights are rounded to nearest where the policy changes the format that they are stored in.
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, threads: int | None = None) -> None:

@@ -62,7 +62,7 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
         raise HalfulpError("--full and --quick exclude each other.")
     if network == "cifar" and min(data.shape[1:], default=0) < _CIFAR_SIDE:
         raise HalfulpError(
-            f"gupta-cifar needs images of {_CIFAR_SIDE} pixels a side or more, as --data with CIFAR-10's."
+            f"gupta-cifar needs images of {_CIFAR_SIDE} pixels a side or more: give --data with CIFAR-10's."
         )
     many = len(data.train_x) >= _MANY
     length, limit = _LENGTHS[network][many][0 if quick else 2 if full else 1]

@@ -12,6 +12,7 @@ from . import solver_figures, solver_table
 from .page import template
 from .record import Record
 from .solver_study import FIXED
+from .table import to_csv
 
 _HURT = 200  #: rows of the page's table of solves that low precision did not pay in; all are in solves.csv
 
@@ -62,8 +63,8 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
     for name, (svg, png, _) in drawn.items():
         write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / f"{name}.png", png)
-    write_atomically(folder / "policies.csv", solver_table.to_csv(table))
-    write_atomically(folder / "solves.csv", solver_table.to_csv(rows))
+    write_atomically(folder / "policies.csv", to_csv(table))
+    write_atomically(folder / "solves.csv", to_csv(rows))
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 

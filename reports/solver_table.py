@@ -221,8 +221,3 @@ def headline(table: pd.DataFrame, rows: pd.DataFrame) -> str:
         f" on {1 - saved:.0%} of its energy in the median ({1 - worst:.0%} at worst{beside}), over {seeds}"
         f" seed{'s' * (seeds > 1)}{fell}."
     )
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """CSV text with 6 significant digits."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")

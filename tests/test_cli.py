@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import halfulp as hu
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -184,7 +185,11 @@ def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
     assert [row["published"] for row in rows] == [line.split("published: ")[1] for line in text.splitlines()[1:10]]
     for row, line in zip(rows, text.splitlines()[1:], strict=False):
         assert f"test error {float(row['test_error_percent']):6.2f} %" in line and row["epochs"] == "3"
-        assert float(row["least_test_error_percent"]) <= float(row["test_error_percent"])
+        found = [json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")]
+        (record,) = [r for r in found if r["label"] == row["scheme"]]
+        errors = [100 * (1 - epoch[3]) for epoch in record["result"]["epochs"]]
+        assert float(row["least_test_error_percent"]) == pytest.approx(min(errors), rel=1e-9)
+        assert float(row["mean_of_last_five_percent"]) == pytest.approx(np.mean(errors), rel=1e-9)  # there are three
     assert (tmp_path / "errors.png").stat().st_size > 10_000 and "</svg>" in (tmp_path / "errors.svg").read_text()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.npz")}
     assert run(*given)[1] == text and before == {path: path.stat().st_mtime_ns for path in before}
