@@ -36,8 +36,9 @@ _SERIAL_WORK = 200_000
 _BLAS_SPEED = 16  #: multiplications of BLAS in the time of such a step
 _ROUNDING = 3  #: steps that a rounding takes
 _LARGE = 1 << 27  #: multiplications of a product that takes BLAS some milliseconds
+_SMALL = 1 << 15  #: and of one that it does on one thread anyway
 _held = threading.local()
-_SUMS = 1 << 17  #: numbers of a part that BLAS works on: they are cached when they are looked at again
+_SUMS = 1 << 18  #: numbers of a part that BLAS works on: they are cached when they are looked at again
 #: Threads are cut at multiples of it, so that each draws whole groups of random words.
 GRAIN = 256
 
@@ -159,6 +160,9 @@ class Backend:
         if runs_at_once(rows, depth, columns):
             with lone_blas.lock, _blas_controller().limit(limits=self.threads, user_api="blas"):
                 part(slice(0, rows), slice(0, columns))
+            return
+        if rows * depth * columns <= _SMALL:
+            part(slice(0, rows), slice(0, columns))
             return
         count, each = (columns, rows) if across else (rows, columns)
         parts = -(-count * max(each, depth if converts else 0) // (_SUMS * self.threads))

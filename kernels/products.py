@@ -23,10 +23,10 @@ from .tiles import TILE_COLUMNS, TILE_ROWS
 _BLAS_PANEL = 1 << 20  #: numbers of an operand's part that BLAS works on: its results are cached when they are stored
 _TILED = 1 << 10  #: results from which on a GPU computes them by tiles
 _LOOKED = 16  #: products from which on it is worth to look at an operand's number again
-_FEW_ROWS = 64  #: of results, that a thread has at least where they are shared out for being finished while cached
+_FEW_ROWS = 32  #: of results, that a thread has at least where they are shared out for being finished while cached
 _SLICED_PANEL = 1 << 18  #: of those that are cut into slices
 #: Multiplications, and those for each number of the operands, from which on it is worth to add up their numbers.
-_SUMMED, _SUMMED_EACH = 1 << 22, 32
+_SUMMED, _SUMMED_EACH = 1 << 22, 128
 
 
 Finish = Callable[[Any, int], None]  #: takes a run of accumulators' sums, the first of which is at a place
@@ -146,6 +146,8 @@ def multiply(
 
 def _places(out: Any, place: int, pitch: int, shape: tuple[int, int]) -> Any:
     """The view of a flat array whose element (i, j) is out[place + i * pitch + j]."""
+    if pitch == shape[1]:
+        return out[place : place + shape[0] * pitch].reshape(shape)
     item = out.itemsize
     return np.lib.stride_tricks.as_strided(out[place:], shape, (pitch * item, item))
 

@@ -172,7 +172,7 @@ def test_the_ledger_and_the_random_bits_are_those_of_the_kernels(threads):
 def test_norms_certify_binary32(side, more):
     """Lines of 256 times 2^8 units: their products are 2^24 units, the last that binary32 holds among all the smaller,
     but for the last units, which are three less on one side; with one more throughout a single line it does not."""
-    lines, others = np.full((128, 256), 2.0**8), np.full((256, 128), 2.0**8)
+    lines, others = np.full((256, 256), 2.0**8), np.full((256, 256), 2.0**8)
     others[-1] -= 3.0
     lines[77] += more
     a, b = (x * 2.0**-14 for x in ((lines, others) if side == "rows" else (others.T, lines.T)))

@@ -180,8 +180,8 @@ def test_kernels_draw_by_position(name, backend):
         ((700, 100, 1000), "philox", True),
         ((700, 100, 1000), "lfsr8:units=7", True),
         ((2400, 40, 512), "philox", True),  # several panels
-        ((300, 50, 785), "philox", True),  # no few rows are whole groups of random bits
-        ((200, 80, 900), "lfsr8:units=7", True),  # more columns, but rows enough
+        ((400, 50, 785), "philox", True),  # no few rows are whole groups of random bits
+        ((310, 40, 900), "lfsr8:units=7", True),  # more columns, but rows enough
         ((20, 80, 900), "philox", False),  # shared out by columns
     ],
 )
