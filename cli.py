@@ -5,6 +5,7 @@ Exit codes: 0 good, 1 a check failed (a solve or training that did not succeed),
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Annotated, Any
 
@@ -237,9 +238,16 @@ def doctor() -> None:
     out.print(f"  {'cost tables':<14} {', '.join(nodes())}")
 
 
+def _refuse_nothing(arguments: list[str]) -> None:
+    """An empty --out would be this folder."""
+    if "--out=" in arguments or ("--out", "") in itertools.pairwise(arguments):
+        raise HalfulpError("--out is empty: it takes the name of a folder or a file.")
+
+
 def main() -> None:
     """Entry point: one sentence and exit code 2 on bad input, never a traceback."""
     try:
+        _refuse_nothing(sys.argv)
         app()
     except HalfulpError as error:
         sentence = str(error)

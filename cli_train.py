@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_runs import Backend, Threads, checked_technology, joule, print_energy, save_record
-from .console import Json, Node, Seed, err, folder, out, print_json
+from .console import Json, Node, Seed, err, folder, out, print_json, status
 from .emulator.datapath import Datapath
 from .emulator.errors import HalfulpError
 
@@ -34,7 +34,8 @@ Out = Annotated[
 
 #: Options of networks by name, those of the policy static, and those of protocols.
 _OF_STATIC = ("forward", "grad_input", "grad_weight", "update", "rounding", "layer")
-_OF_NETWORKS = (*_OF_STATIC, "policy", "hidden", "batch", "optimiser", "learning_rate", "momentum", "weight_decay")
+_OF_OPTIMISERS = ("optimiser", "learning_rate", "momentum", "weight_decay", "decay", "cosine", "warmup")
+_OF_NETWORKS = (*_OF_STATIC, "policy", "hidden", "batch", *_OF_OPTIMISERS)
 _OF_PROTOCOLS = ("full", "quick")
 
 
@@ -80,6 +81,9 @@ def train(
     ] = None,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
     weight_decay: Annotated[float, typer.Option()] = 0.0,
+    decay: Annotated[float, typer.Option(help="What the learning rate is multiplied by after each epoch.")] = 1.0,
+    cosine: Annotated[bool, typer.Option("--cosine", help="Let the rate fall along half a cosine to 0.")] = False,
+    warmup: Annotated[int, typer.Option(help="Steps in which the rate grows to begin with.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="Use only the first N training inputs.", min=1)] = None,
     full: Annotated[bool, typer.Option("--full", help="A protocol as its paper has it, not in minutes.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A protocol in seconds, to see that it works.")] = False,
@@ -103,12 +107,14 @@ def train(
     dataset = dataset if limit is None else dataset.first(limit)
     if name.startswith("gupta-"):
         plan = protocols.plan(name.removeprefix("gupta-"), dataset, full, quick, epochs)
-        _refuse(context, _OF_NETWORKS, f"is of networks; {name} has the paper's own")
+        _refuse(context, _OF_NETWORKS, f"is of networks; {name} sets its own")
         return _protocol(plan, seed, backend, threads, node, out_dir, as_json)
     recipe = _recipe(
         name,
         _policy(policy, (forward, grad_input, grad_weight, update), rounding, layer or []),
-        _optimiser(optimiser, learning_rate, momentum, weight_decay),
+        _optimiser(
+            optimiser, learning_rate, momentum, weight_decay=weight_decay, decay=decay, cosine=cosine, warmup=warmup
+        ),
         _sizes(name, hidden),
         (epochs or 5, batch, seed, backend),
     )
@@ -138,16 +144,16 @@ def _sizes(name: str, hidden: str | None) -> dict[str, Any]:
         raise HalfulpError(f"--hidden {hidden!r} is not a comma-separated list of sizes, as in 128,64.") from None
 
 
-def _optimiser(name: str, learning_rate: float | None, momentum: float, weight_decay: float) -> Any:
+def _optimiser(name: str, learning_rate: float | None, momentum: float, **more: Any) -> Any:
     from .models.optimisers import OPTIMISERS
 
     if name not in OPTIMISERS:
         raise HalfulpError(f"no optimiser is called {name!r}: there are {', '.join(OPTIMISERS)}.")
     if momentum and name != "sgd":
         raise HalfulpError(f"--momentum is of sgd; {name} has its own.")
-    extra = {"momentum": momentum} if momentum else {}
+    more |= {"momentum": momentum} if momentum else {}
     kind: Any = OPTIMISERS[name]
-    return kind(kind.usual_rate if learning_rate is None else learning_rate, weight_decay, **extra)
+    return kind(kind.usual_rate if learning_rate is None else learning_rate, **more)
 
 
 def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, layers: list[str]) -> Policy:
@@ -170,7 +176,9 @@ def _policy(name: str, roles: tuple[str | None, ...], rounding: str | None, laye
         layer, colon, role = place.rpartition(":")
         if not equals or not colon or not layer:
             raise HalfulpError(f"--layer {text!r} is not LAYER:ROLE=DATAPATH, as in fc1:forward=fp16/fp32.")
-        found.setdefault(layer, {})[role_of(role)] = parse(datapath)
+        if role_of(role) in found.setdefault(layer, {}):
+            raise HalfulpError(f"--layer {place} is given twice.")
+        found[layer][role_of(role)] = parse(datapath)
     return Static(precision, {layer: replace(precision, **of) for layer, of in found.items()})
 
 
@@ -183,23 +191,29 @@ def _train_one(
     folder(out_dir)
     path = None if out_dir is None else out_dir / checkpoint.NAME
 
-    def resumed(epochs: int) -> None:
-        if not as_json:
+    def begins(epochs: int) -> None:
+        if as_json:
+            return
+        if epochs:
             out.print(f"{path}: {epochs} of {recipe.epochs} epochs are done")
+        inputs = f"{len(data.train_x):,} training and {len(data.test_x):,} test inputs"
+        out.print(f"{data.name}: {inputs}, {data.classes} classes")
+        out.print("epoch   loss   train acc   test acc   energy so far")
 
     def show(epoch: Epoch, run: Training) -> None:
         if not as_json:
-            print_epoch(epoch, run, data, node)
+            print_epoch(epoch, run, node)
 
-    with err.status("compiling kernels") as status:
-        told: Callable[[int, int], None] = lambda done, total: status.update(f"step {done:,} of {total:,}")  # noqa: E731
+    with status("compiling kernels") as shown:
+        told: Callable[[int, int], None] = lambda done, total: shown.update(f"step {done:,} of {total:,}")  # noqa: E731
         record, run = experiments.training(
-            recipe.architecture.name, data, recipe, threads, node, show, told, out_dir, resumed
+            recipe.architecture.name, data, recipe, threads, node, show, told, out_dir, begins
         )
     if as_json:
         print_json(json.loads(record.to_json()))
     else:
-        out.print(f"  test accuracy  {run.test_accuracy:.2%}")
+        if run.epochs:
+            out.print(f"  test accuracy  {run.test_accuracy:.2%}")
         print_energy(record.energy)
         out.print(f"  inference      {joule(record.result['inference_pj_per_input'])} per input")
         by_role = record.result["energy_pj_by_role"]
@@ -207,20 +221,15 @@ def _train_one(
         bits = ", ".join(f"{what} {count / 8192:,.1f} KiB" for what, count in run.stored_bits.items())
         out.print(f"  held in a step {bits}")
     if run.diverged:
-        kept = "" if path is None or not path.exists() else f"; {path} is of the epoch before"
-        err.print(f"diverged: {run.diverged}{kept}.")
+        kept = f"{path} is of the epoch before" if run.epochs else "no epoch had ended, so that there is no model"
+        err.print(f"diverged: {run.diverged}{'' if path is None else f'; {kept}'}.", markup=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
-def print_epoch(epoch: Epoch, run: Training, data: Dataset, node: str) -> None:
-    if epoch.number == 1:
-        out.print(
-            f"{data.name}: {len(data.train_x):,} training and {len(data.test_x):,} test inputs, {data.classes} classes"
-        )
-        out.print("epoch   loss   train acc   test acc   energy so far")
+def print_epoch(epoch: Epoch, run: Training, node: str) -> None:
     spent = joule(checked_technology(node).price(run.ledger).total_pj)
     out.print(
-        f"{epoch.number:5d}  {epoch.loss:6.4f}  {epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}  {spent:>14}"
+        f"{epoch.number:5d}  {epoch.loss:#6.5g}  {epoch.train_accuracy:9.2%}  {epoch.test_accuracy:9.2%}  {spent:>14}"
     )
 
 
@@ -234,24 +243,30 @@ def _protocol(
     if not as_json:
         out.print(f"Gupta et al. 2015, {plan.network}: {plan}")
     records = []
-    with err.status("compiling kernels") as status:
-        for record in protocols.run(plan, seed, backend, threads, node, out_dir, status.update):
+    with status("compiling kernels") as shown:
+        for record in protocols.run(plan, seed, backend, threads, node, out_dir, shown.update):
             records.append(record)
             if not as_json:
                 out.print(protocols.line(record, plan.network))
     if out_dir is not None:
         protocols.write(records, plan.network, out_dir)
     if as_json:
-        return print_json([json.loads(record.to_json()) for record in records])
+        return print_json(protocols.document(records, plan.network))
     for what, taken in gupta.ASSUMPTIONS.items():
         out.print(f"  assumed, {what}: {taken}")
     array = gupta.hardware()
     run = array.run(gupta.WORKLOAD)
-    out.print(f"Their hardware: {array}")
-    out.print(f"  {run.workload}: {run.utilisation:.1%} of the peak, {joule(run.energy.total_pj)}")
+    out.print(f"Their hardware: {gupta.HARDWARE}")
+    out.print(f"As gates, its formats and memories assumed: {array}")
+    spent, watts = joule(run.energy.total_pj), 1e-12 * run.energy.total_pj / run.seconds
+    out.print(
+        f"  {run.workload}: {run.utilisation:.1%} of the peak, {1e3 * run.seconds:.4g} ms, {spent}, {watts:.3g} W,"
+        f" {1e-9 * run.ops_per_s / watts:.4g} G-ops/s/W"
+    )
 
 
 def infer(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="model.npz of halfulp train --out.")],
     data: Data = None,
     datapath: Annotated[str | None, typer.Option(help="Datapath of every contraction; this or --word-length.")] = None,
@@ -277,12 +292,18 @@ def infer(
     if (datapath is None) == (word_length is None):
         raise HalfulpError("infer takes --datapath, or --word-length: one of them.")
     dataset = datasets.load(data)
+    if word_length is None:
+        _refuse(context, ("calibrate",), "belongs to --word-length")
+    elif calibrate > len(dataset.train_x):
+        raise HalfulpError(
+            f"{dataset.name} has {len(dataset.train_x):,} training inputs, not {calibrate:,} to calibrate on."
+        )
     network, meta = checkpoint.network_of(model, dataset)
     if word_length is not None:
         policy = calibration.calibrated(network, dataset, dataset.train_x[:calibrate], word_length)
     else:
         policy = Static(Precision.of(str(datapath)))
-    with err.status("compiling kernels"):
+    with status("compiling kernels"):
         trained_as = json.dumps(meta["about"]["policy"])
         label = str(datapath or f"{word_length} bits, calibrated")
         record = experiments.inference(label, dataset, network, trained_as, policy, (seed, backend, threads), node)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 
 from .emulator.errors import HalfulpError
@@ -22,6 +23,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 LARGEST_SEED = (1 << 63) - 2  #: so that the next one is a signed 64-bit integer, too
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 Node = Annotated[str, typer.Option(help="Technology node to price at, or a fitted library's .json file.")]
+
+
+def status(text: str) -> Status:
+    """What is being done, until it is: where results are printed too, if both are on a terminal, so that neither
+    writes into the other's line."""
+    return (out if out.is_terminal else err).status(text)
 
 
 def progress(time_left: bool = False) -> Progress:

@@ -104,7 +104,9 @@ def idx_directory(folder: Path) -> Dataset:
         arrays[part] = read_idx(found, 3 if part.endswith("x") else 1)
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_x"], arrays[f"{split}_y"]
-        if len(images) != len(labels) or len(images) == 0:
+        if images.size == 0:
+            raise HalfulpError(f"{folder} holds no {split} images: their shape is {images.shape}.")
+        if len(images) != len(labels):
             raise HalfulpError(
                 f"{folder}: {split} images {images.shape} and labels {labels.shape} do not belong together."
             )
@@ -116,7 +118,7 @@ def idx_directory(folder: Path) -> Dataset:
     if missing.size:
         raise HalfulpError(
             f"{folder}: the label of training image {int(arrays['train_y'].argmax())} is {classes - 1}, but none is"
-            f" {missing[0]}: labels are 0, 1, 2 and so on without a gap."
+            f" labelled {missing[0]}: labels count from 0 on, without a gap."
         )
     if arrays["test_y"].max() >= classes:
         raise HalfulpError(
@@ -131,13 +133,14 @@ def idx_directory(folder: Path) -> Dataset:
 
 def cifar_directory(folder: Path) -> Dataset:
     """CIFAR-10 as its "binary version" has it: records of a label and 3 x 32 x 32 bytes (A. Krizhevsky, 2009), in
-    data_batch_1.bin ... and test_batch.bin, gzipped or not; as many training batches as there are."""
+    data_batch_1.bin ... and test_batch.bin, gzipped or not; of training's as many, from the first on, as there are."""
     size = int(np.prod(_CIFAR_SHAPE)) + 1
     found: dict[str, np.ndarray] = {}
     for split, names in _CIFAR.items():
-        paths = [path for name in names if (path := _existing(folder, name))]
-        if not paths:
-            raise HalfulpError(f"{folder} lacks {names[0]}[.gz].")
+        there = [_existing(folder, name) for name in names]
+        paths = [path for path in there if path]
+        if not all(there[: max(len(paths), 1)]):
+            raise HalfulpError(f"{folder} lacks {names[there.index(None)]}[.gz].")
         records = []
         for path in paths:
             raw = _bytes_of(path)

@@ -34,7 +34,7 @@ class Diverged(NamedTuple):
 
     what: str  #: "the weights fc2.weight", "what conv1 puts out"
     epoch: int
-    step: int  #: of the run
+    step: int  #: of the epoch, from 1
 
     def __str__(self) -> str:
         return f"{self.what} held an infinity or a NaN in epoch {self.epoch}, step {self.step}"
@@ -70,7 +70,7 @@ class Recipe:
             "policy": self.policy.describe(),
             "epochs": self.epochs,
             "batch": self.batch,
-            "gradient": "mean over the batch" if self.mean else "sum over the batch",
+            "gradient": "mean over the batch" if self.mean else "sum over the batch, which the step divides",
         }
 
 
@@ -92,6 +92,7 @@ class Training:
 
     @property
     def test_accuracy(self) -> float:
+        """After the last epoch that ended; 0 if none did."""
         return self.epochs[-1].test_accuracy if self.epochs else 0.0
 
     @property
@@ -173,6 +174,8 @@ def check(recipe: Recipe, network: Layer) -> None:
         rate = optimiser.learning_rate * optimiser.decay ** (epoch - 1) / (1 if whole else recipe.batch)
         steps |= {(recipe.policy.at(layer.name, clock), rate) for layer in network.walk() if layer.parameters()}
     for precision, rate in steps:
+        if not isinstance(precision, Precision):
+            raise HalfulpError(f"{type(recipe.policy).__name__}.at must give a Precision, not {precision!r}.")
         check_rate(precision, rate)
 
 
@@ -208,16 +211,18 @@ class Trainer:
     def finished(self) -> bool:
         return self.result.diverged is not None or len(self.result.epochs) >= self.recipe.epochs
 
-    def epoch(self, steps: Callable[[int, int], None] = lambda done, total: None) -> Epoch:
-        """One more epoch, and a test. ``steps`` is told the steps done and all steps of the run."""
+    def epoch(self, steps: Callable[[int, int], None] = lambda done, total: None) -> Epoch | None:
+        """One more epoch, and a test; None, and nothing is kept of it, where it diverged. ``steps`` is told the steps
+        done and all steps of the run."""
         result, clock = self.result, self.clock
         losses, right = self.steps(steps)
         clock = clock._replace(step=clock.step + max(len(losses) - 1, 0))  # the last one
         if not result.diverged and (broken := self._broken()):
-            result.diverged = Diverged(broken, clock.epoch, clock.step)
-        tested = self._test(clock)
-        mean = float(np.mean(losses)) if losses else float("nan")
-        found = Epoch(clock.epoch, mean, right / self.data.train_y.size, tested)
+            self._diverge(broken, clock)
+        tested = 0.0 if result.diverged else self._test(clock)
+        if result.diverged:
+            return None
+        found = Epoch(clock.epoch, float(np.mean(losses)), right / self.data.train_y.size, tested)
         result.epochs.append(found)
         self.recipe.policy.end_epoch(found.loss, found.test_accuracy, clock)
         return found
@@ -241,10 +246,11 @@ class Trainer:
         progress: Callable[[Epoch, Training], None] = lambda epoch, training: None,
         steps: Callable[[int, int], None] = lambda done, total: None,
     ) -> Training:
-        """All epochs that are left. ``progress`` is told of every epoch, ``steps`` of every step."""
+        """All epochs that are left. ``progress`` is told of every epoch that ended, ``steps`` of every step."""
         while not self.finished:
             found = self.epoch(steps)
-            progress(found, self.result)
+            if found is not None:
+                progress(found, self.result)
         return self.result
 
     def _step(self, rows: np.ndarray, clock: Clock) -> tuple[float, int]:
@@ -260,7 +266,7 @@ class Trainer:
         out = network.forward(entering(data, x), run)
         logits = run.host(out).reshape(-1, out.shape[-1])
         if not np.isfinite(logits).all():
-            self.result.diverged = Diverged(self._culprit(x), clock.epoch, clock.step)
+            self._diverge(self._culprit(x), clock)
             return float("nan"), 0
         loss, error = softmax_cross_entropy(logits, labels)
         samples = recipe.batch * labels.size // len(x)
@@ -281,8 +287,11 @@ class Trainer:
         logits = infer(result.network, data, data.test_x, tester)
         result.inference = tester.ledger
         if result.diverged is None and not np.isfinite(logits).all():
-            result.diverged = Diverged(self._culprit(data.test_x[:100]), clock.epoch, clock.step)
+            self._diverge(self._culprit(data.test_x[:100]), clock)
         return accuracy(logits, data.test_y)
+
+    def _diverge(self, what: str, clock: Clock) -> None:
+        self.result.diverged = Diverged(what, clock.epoch, clock.step % self.steps_an_epoch + 1)
 
     def _broken(self) -> str:
         """Which weights are not finite, if any."""

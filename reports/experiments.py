@@ -41,20 +41,21 @@ def training(
     progress: Callable[[Epoch, Training], None] = lambda epoch, training: None,
     steps: Callable[[int, int], None] = lambda done, total: None,
     folder: Path | None = None,
-    resumed: Callable[[int], None] = lambda epochs: None,
+    begins: Callable[[int], None] = lambda epochs: None,
 ) -> tuple[Record, Training]:
     """Train a network from scratch and test it on the same datapaths.
 
-    In ``folder``, if there is one, the model is kept after each epoch, and gone on with if it is there, which
-    ``resumed`` is told of; the record is written there.
+    In ``folder``, if there is one, the model is kept after each epoch, and gone on with if it is there; the record is
+    written there. ``begins`` is told how many epochs are done when all is found good.
     """
     trainer = Trainer(data, recipe, threads)
     path = None if folder is None else folder / checkpoint.NAME
-    if path is not None and checkpoint.resume(trainer, path):
-        resumed(len(trainer.result.epochs))
+    if path is not None:
+        checkpoint.resume(trainer, path)
+    begins(len(trainer.result.epochs))
 
     def keep(epoch: Epoch, run: Training) -> None:
-        if path is not None and run.diverged is None:
+        if path is not None:
             checkpoint.save(trainer, path)
         progress(epoch, run)
 
@@ -75,7 +76,7 @@ def trained(label: str, data: Dataset, recipe: Recipe, run: Training, node: str)
     }
     result = {
         "test_accuracy": run.test_accuracy,
-        "loss": finite(run.epochs[-1].loss),
+        "loss": finite(run.epochs[-1].loss) if run.epochs else None,
         "diverged": None if run.diverged is None else str(run.diverged),
         "epochs": [[e.number, finite(e.loss), e.train_accuracy, e.test_accuracy] for e in run.epochs],
         "inference_pj_per_input": run_energy(run.inference, node)["total_pj"] / len(data.test_x),

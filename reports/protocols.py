@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +22,9 @@ from .table import to_csv
 
 #: Epochs and training inputs (None: all) of: --quick, by default (some minutes), and --full. Of digits; of more data.
 _LENGTHS = {
-    "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (2, None), (20, None))),
+    "dnn": (((20, None), (30, None), (60, None)), ((2, 3000), (2, 40_000), (20, None))),
     "cnn": (((8, None), (15, None), (30, None)), ((1, 1000), (2, 12000), (20, None))),
-    "cifar": (((1, 200), (4, None), (30, None)), ((1, 200), (2, 2000), (30, None))),
+    "cifar": (((2, 200), (4, None), (30, None)), ((2, 200), (2, 2000), (30, None))),
 }
 #: Where there are few steps, larger weights to begin with; smaller layers and rates: of the DNN with --quick, and of
 #: digits.
@@ -41,12 +42,15 @@ class Protocol:
     epochs: int
     options: dict[str, Any]  #: of its recipe
     rows: tuple[gupta.Row, ...]
+    full: bool  #: as the paper has it
 
     def __str__(self) -> str:
         inputs = f"{len(self.data.train_x):,} training and {len(self.data.test_x):,} test inputs"
         changed = "".join(f"; {name} {value}, not the paper's" for name, value in self.options.items())
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{len(self.rows)} schemes, {epochs} each of {self.data.name}, {inputs}{changed}"
+        one = f"one test input is {100 / len(self.data.test_x):.2g} %"
+        short = "" if self.full else f"; shortened, so that not all of the paper's differences show ({one})"
+        return f"{len(self.rows)} schemes, {epochs} each of {self.data.name}, {inputs}{changed}{short}"
 
     def recipe(self, row: gupta.Row, seed: int) -> Recipe:
         return gupta.RECIPES[self.network](row.policy(self.epochs), self.epochs, seed, **self.options)
@@ -69,7 +73,10 @@ def plan(network: str, data: Dataset, full: bool = False, quick: bool = False, e
     rows = tuple(row for row in gupta.ROWS if row.network == network and row.data in ("", "many" if many else "few"))
     small = quick or (network == "cnn" and not many)
     options: dict[str, Any] = _SMALL[network] if small else {}
-    return Protocol(network, data if limit is None else data.first(limit), epochs or length, options, rows)
+    epochs = epochs or length
+    for row in rows:
+        row.policy(epochs)  # refuses what it cannot do in so many
+    return Protocol(network, data if limit is None else data.first(limit), epochs, options, rows, full)
 
 
 def run(
@@ -110,13 +117,14 @@ def table(records: Sequence[Record], network: str) -> pd.DataFrame:
     rows = []
     for record in records:
         given, result = record.input, record.result
-        errors = [_error_percent(epoch[3]) for epoch in result["epochs"]]
+        last = _error_percent(result["test_accuracy"])
+        errors = [_error_percent(epoch[3]) for epoch in result["epochs"]] or [last]
         rows.append(
             {
                 "network": network,
                 "scheme": record.label,
                 "published": _published(record, network),
-                "test_error_percent": _error_percent(result["test_accuracy"]),
+                "test_error_percent": last,
                 "mean_of_last_five_percent": sum(errors[-5:]) / len(errors[-5:]),
                 "least_test_error_percent": min(errors),
                 "loss": result["loss"],
@@ -142,6 +150,32 @@ def write(records: Sequence[Record], network: str, folder: Path) -> None:
     write_atomically(folder / "errors.svg", svg)
     write_atomically(folder / "errors.png", png)
     write_atomically(folder / "results.csv", to_csv(table(records, network)))
+
+
+def document(records: Sequence[Record], network: str) -> dict[str, Any]:
+    """All of it, JSON-able: ``records``, what is ``published`` of each, ``assumptions``, and the paper's ``hardware``
+    as gates."""
+    array = gupta.hardware()
+    run = array.run(gupta.WORKLOAD)
+    return {
+        "records": [json.loads(record.to_json()) for record in records],
+        "published": {record.label: _published(record, network) for record in records},
+        "assumptions": gupta.ASSUMPTIONS,
+        "hardware": {
+            "published": gupta.HARDWARE,
+            "datapath": array.datapath.name,
+            "node": array.node,
+            "clock_hz": array.clock_hz,
+            "peak_ops_per_s": array.peak_ops_per_s,
+            "area_um2": array.area_um2,
+            "area_by_part_um2": array.area_by_part_um2,
+            "workload": str(run.workload),
+            "utilisation": run.utilisation,
+            "seconds": run.seconds,
+            "energy_pj": run.energy.total_pj,
+            "sources": list(run.energy.sources),
+        },
+    }
 
 
 def line(record: Record, network: str) -> str:

@@ -160,6 +160,8 @@ def test_train_writes_its_record_and_model_which_infer_reads(run, tmp_path: Path
     for options, said in (
         ([], "--datapath, or --word-length"),
         (["--word-length", "99"], "2 to 16 bits"),
+        (["--word-length", "6", "--calibrate", "99999"], "1,437 training inputs, not 99,999"),
+        (["--datapath", "bf16", "--calibrate", "9"], "--calibrate belongs to --word-length"),
         (["--datapath", "bf16", "--data", __file__], "no directory"),
     ):
         code, _, error = run("infer", model, *options)
@@ -172,7 +174,25 @@ def test_a_run_that_diverges_says_where_and_keeps_the_epoch_before(run, tmp_path
     hot = ["--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "1e6", "--out", str(tmp_path)]
     code, _, error = run("train", "--epochs", "1", *hot)
     assert code == 1 and "diverged: " in error and "in epoch 1, step" in error
-    assert not (tmp_path / "model.npz").exists()
+    assert "no epoch had ended, so that there is no model" in error and not (tmp_path / "model.npz").exists()
+    assert json.loads((tmp_path / "record.json").read_text())["result"]["epochs"] == []
+
+
+def test_what_a_run_that_diverges_says_is_of_the_epoch_before(run, tmp_path: Path) -> None:
+    """Nothing is told of weights that nobody keeps; the step is that of the epoch."""
+    hot = ["--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "0.125", "--decay", "1.0"]
+    code, text, _ = run("train", "--epochs", "1", *hot, "--out", str(tmp_path))
+    assert code == 0
+    (kept,) = json.loads((tmp_path / "record.json").read_text())["result"]["epochs"]
+    from halfulp.models import checkpoint
+
+    meta, arrays = checkpoint.read(tmp_path / "model.npz")
+    arrays["weights/fc1.weight"] = np.full_like(arrays["weights/fc1.weight"], 65504.0)
+    np.savez(tmp_path / "model.npz", meta=np.array(json.dumps(meta)), **arrays)
+    code, text, error = run("train", "--epochs", "2", *hot, "--out", str(tmp_path))
+    assert code == 1 and "in epoch 2, step 1; " in error and "model.npz is of the epoch before" in error
+    found = json.loads((tmp_path / "record.json").read_text())["result"]
+    assert found["epochs"] == [kept] and found["test_accuracy"] == kept[3] and f"test accuracy  {kept[3]:.2%}" in text
 
 
 def test_protocols_run_row_by_row(run, tmp_path: Path) -> None:
@@ -238,10 +258,14 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["train", "--layer", "conv7:forward=fp16"], "no layer is called 'conv7'"),
         (["train", "--optimiser", "adam"], "no optimiser is called 'adam'"),
         (["train", "--optimiser", "lion", "--momentum", "0.9"], "--momentum is of sgd"),
-        (["train", "gupta-dnn", "--quick", "--batch", "5"], "--batch is of networks; gupta-dnn has the paper's own"),
+        (["train", "gupta-dnn", "--quick", "--batch", "5"], "--batch is of networks; gupta-dnn sets its own"),
         (["train", "lenet", "--full"], "--full is of protocols, as gupta-dnn; lenet is a network"),
         (["train", "--policy", "cpt", "--grad-input", "fp16"], "--grad-input is of the policy static; cpt chooses"),
         (["train", "--policy", "apt"], "no policy is called 'apt'"),
+        (["train", "--out", ""], "--out is empty"),
+        (["train", "--layer", "fc1:forward=fp16", "--layer", "fc1:forward=bf16"], "--layer fc1:forward is given twice"),
+        (["train", "--decay", "2"], "decay of the learning rate in (0, 1]"),
+        (["train", "gupta-dnn", "--quick", "--epochs", "1"], "needs two epochs"),
         (["train", "gupta-rnn"], "no protocol is called gupta-rnn"),
         (["train", "gupta-dnn", "--full", "--quick"], "exclude each other"),
         (["train", "gupta-cifar", "--quick"], "needs images of 15 pixels a side or more"),

@@ -102,6 +102,9 @@ def test_damaged_cifar_batches_are_refused(tmp_path: Path, options: dict[str, in
     cifar(tmp_path, "data_batch_1.bin", 4, **options)
     with pytest.raises(hu.HalfulpError, match=said):
         datasets.load(tmp_path)
+    cifar(tmp_path, "data_batch_3.bin", 4)
+    with pytest.raises(hu.HalfulpError, match="lacks data_batch_2"):
+        datasets.load(tmp_path)
 
 
 def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_p
     with pytest.raises(hu.HalfulpError, match=r"the label of test image 3 is 7, but training's are 0\.\.\.2"):
         datasets.load(idx_folder)
     write_idx(idx_folder / "train-labels-idx1-ubyte", np.array([0, 1, 2, 9] * 3), False)
-    with pytest.raises(hu.HalfulpError, match=r"the label of training image 3 is 9, but none is 3: labels are"):
+    with pytest.raises(hu.HalfulpError, match=r"the label of training image 3 is 9, but none is labelled 3: labels count"):
         datasets.load(idx_folder)
     (tmp_path / "short.txt").write_text("too short")
     with pytest.raises(hu.HalfulpError, match="too few"):
