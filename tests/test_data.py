@@ -112,7 +112,9 @@ def test_labels_out_of_range_and_short_texts_are_refused(idx_folder: Path, tmp_p
     with pytest.raises(hu.HalfulpError, match=r"the label of test image 3 is 7, but training's are 0\.\.\.2"):
         datasets.load(idx_folder)
     write_idx(idx_folder / "train-labels-idx1-ubyte", np.array([0, 1, 2, 9] * 3), False)
-    with pytest.raises(hu.HalfulpError, match=r"the label of training image 3 is 9, but none is labelled 3: labels count"):
+    with pytest.raises(
+        hu.HalfulpError, match=r"the label of training image 3 is 9, but none is labelled 3: labels count"
+    ):
         datasets.load(idx_folder)
     (tmp_path / "short.txt").write_text("too short")
     with pytest.raises(hu.HalfulpError, match="too few"):
