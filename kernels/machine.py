@@ -60,10 +60,12 @@ class Machine(Binding):
         rounding: Rounding | str | None = None,
         stored: Format | str = "fp64",
         held: bool = False,
+        read: int | None = None,
     ) -> Any:
         """Each element of ``x`` rounded once into ``fmt`` (default: the output format and rounding).
 
-        ``stored`` is the format that x is read in; it matters to the ledger only.
+        ``stored`` is the format that x is read in, and ``read`` how many numbers are, where those are not x's own, as
+        of a mean; they matter to the ledger only.
         """
         fmt, source = self.datapath.output if fmt is None else scalar_format(fmt), scalar_format(stored)
         rounding = self.datapath.output_rounding if rounding is None else Rounding.parse(rounding)
@@ -75,7 +77,7 @@ class Machine(Binding):
             out = self._convert(array, fmt, rounding, Role.OUTPUT)
         if source != fmt:
             self.ledger.count(Operation("round", source, source, fmt, rounding), array.size)
-        self.ledger.move(array.size * (source.bits + fmt.bits))
+        self.ledger.move((array.size if read is None else read) * source.bits + array.size * fmt.bits)
         return self._hand_out(out, fmt, held, x)
 
     def hold(self, x: Any, fmt: Format | BlockFormat | str, axis: int = -1) -> Any:
@@ -336,7 +338,7 @@ class Machine(Binding):
         Returns
         -------
         (N, C, H, W) values in the output format: the convolution of ``dy``, with zeros between its pixels and around
-        them, which are multiplied and added like the others, with the kernels turned by 180 degrees.
+        them, which are multiplied and added like the others, but not read, with the kernels turned by 180 degrees.
         """
         kernels = w if isinstance(w, Operand) else self.hold(w, self.datapath.b)
         given = dy if isinstance(dy, Operand) else self.hold(dy, self.datapath.a)
@@ -344,6 +346,7 @@ class Machine(Binding):
         spaced = spread(given, images, kernels.shape, stride, padding, self.backend)
         turned = replace(kernels, values=kernels.values.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
         out = self.conv2d(spaced, turned, held=True)
+        self.ledger.move(bits_of(spaced.fmt, given.values.size) - bits_of(spaced.fmt, spaced.values.size))
         return self._hand_out(out.values, self.datapath.output, held, dy, w)
 
     def spmv(self, matrix: Any, x: ArrayLike, held: bool = False) -> Any:

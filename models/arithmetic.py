@@ -40,7 +40,7 @@ class Machines:
         )
         self.update = machine(precision.update, "update", 3, "quantize")  # rounds the step into its first operand
         self.vector, self.vector_gradient = (
-            machine(Datapath(datapath.output, rounding=datapath.output_rounding), role, _VECTOR + i)
+            machine(_elements(datapath), role, _VECTOR + i)
             for i, (role, datapath) in enumerate((("forward", precision.forward), ("grad_input", precision.grad_input)))
         )
 
@@ -59,6 +59,12 @@ class Machines:
             for machine in vars(self).values():
                 if isinstance(machine, Machine):
                     machine.seed, machine.calls = own, 0
+
+
+def _elements(datapath: Datapath) -> Datapath:
+    """Of the vector unit beside a datapath: in its output's format, rounded as that and its operands are."""
+    how = {"rounding": datapath.output_rounding, "operand_rounding": datapath.operand_rounding}
+    return Datapath(datapath.output, **how)
 
 
 class Arithmetic:
@@ -121,7 +127,8 @@ def load(x: Operand, machine: Machine, needed: Format | BlockFormat) -> Any:
     return machine.load(x, x.fmt, needed, held=True)
 
 
-def rounded(values: np.ndarray, machine: Machine, stored: Any) -> Operand:
-    """Results of a function outside of the datapath, of numbers read in the format ``stored``, rounded once into what a
-    machine puts out."""
-    return machine.quantize(values, machine.datapath.output, machine.datapath.output_rounding, stored, held=True)
+def rounded(values: np.ndarray, machine: Machine, stored: Any, read: int | None = None) -> Operand:
+    """Results of a function outside of the datapath, of numbers read in the format ``stored``, ``read`` of them where
+    there are not as many as results, rounded once into what a machine puts out."""
+    dp = machine.datapath
+    return machine.quantize(values, dp.output, dp.output_rounding, stored, held=True, read=read)

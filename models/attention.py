@@ -29,8 +29,11 @@ class Embedding(Layer):
         if tokens.min() < 0 or tokens.max() >= self.table.value.shape[0]:
             raise HalfulpError(f"{self.name} has {self.table.value.shape[0]} tokens, but is given {tokens.max()}.")
         self._tokens = tokens
-        m = run.at(self.name).vector
-        return load(Operand(run.host(self.table.value)[tokens], self.table.value.fmt, None), m, m.datapath.output)
+        m, table = run.at(self.name).vector, self.table.value
+        rows = Operand(run.host(table)[tokens], table.fmt, None)
+        if rows.fmt == m.datapath.output:
+            m.ledger.move(2 * rows.values.size * rows.fmt.bits)
+        return load(rows, m, m.datapath.output)
 
     def backward(self, dy: Operand, run: Arithmetic) -> None:
         m, tokens = run.at(self.name).grad_weight, self._tokens.ravel()
@@ -143,11 +146,11 @@ class Mean(Layer):
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         self._shape = x.shape
-        return rounded(run.host(x).mean(axis=1), run.at(self.name).vector, x.fmt)
+        return rounded(run.host(x).mean(axis=1), run.at(self.name).vector, x.fmt, x.values.size)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         spread = np.broadcast_to(run.host(dy)[:, None, :] / self._shape[1], self._shape)
-        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt)
+        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt, dy.values.size)
 
 
 class Patches(Layer):

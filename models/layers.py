@@ -138,15 +138,15 @@ class Conv2d(Layer):
         body = he(rng, depth, (outputs, depth)) if sigma is None else rng.normal(0.0, sigma, (outputs, depth))
         self.weight = Parameter(np.hstack([body, np.zeros((outputs, 1))]))
 
-    def _kernels(self, weight: Operand) -> Operand:
-        return reshaped(weight[:, :-1], -1, self.channels, self.side, self.side)
+    def _shaped(self, weight: Operand) -> Operand:
+        return reshaped(weight, -1, self.channels, self.side, self.side)
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         """(N, channels, H, W) -> (N, outputs, H', W')."""
         m = run.at(self.name).forward
         given, weight = load(x, m, m.datapath.a), load(self.weight.value, m, m.datapath.b)
         self.saved, self._given = (x,), (given, m.datapath)
-        return m.conv2d(given, self._kernels(weight), self.stride, self.padding, bias=weight[:, -1], held=True)
+        return m.conv2d(given, self._shaped(weight[:, :-1]), self.stride, self.padding, bias=weight[:, -1], held=True)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand | None:
         machines = run.at(self.name)
@@ -164,6 +164,6 @@ class Conv2d(Layer):
         if self.is_first:
             return None
         m = machines.grad_input
-        weight = load(self.weight.value, m, m.datapath.b)
+        weight = load(self.weight.value[:, :-1], m, m.datapath.b)
         dy, size = load(dy, m, m.datapath.a), (x.shape[2], x.shape[3])
-        return m.conv2d_grad_input(dy, self._kernels(weight), size, self.stride, self.padding, held=True)
+        return m.conv2d_grad_input(dy, self._shaped(weight), size, self.stride, self.padding, held=True)

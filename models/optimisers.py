@@ -52,8 +52,10 @@ class Optimiser:
             return rate * (clock.step + 1) / self.warmup
         return rate * 0.5 * (1 + math.cos(math.pi * clock.step / clock.steps)) if self.cosine else rate
 
-    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Where to, given the mean gradient; and what it keeps from now on."""
+    def direction(
+        self, p: Parameter, gradient: np.ndarray, clock: Clock, weights: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Where to, given the mean gradient and the weights; and what it keeps from now on."""
         raise NotImplementedError
 
     def step(self, p: Parameter, machines: Machines, batch: int, clock: Clock) -> None:
@@ -61,7 +63,7 @@ class Optimiser:
         machine = machines.update
         assert p.gradient is not None
         rate = self.rate(clock)
-        if not self.keeps and not (self.weight_decay and p.decays):
+        if not self.keeps and not self.weight_decay:
             direction, rate = load(p.gradient, machine, machine.datapath.b), rate / batch
         else:
             direction = self._directed(p, p.gradient, machines, batch, clock)
@@ -70,21 +72,22 @@ class Optimiser:
 
     def _directed(self, p: Parameter, given: Operand, machines: Machines, batch: int, clock: Clock) -> Operand:
         """The direction as an operand of the update. What is kept is read and written; how it is computed, in binary64
-        outside of the datapath, is not counted but for its rounding, from 64 bits."""
+        outside of the datapath, is not counted but for its rounding, and is nowhere stored before."""
         machine, state = machines.update, machines.precision.state
-        gradient = np.asarray(machine.backend.to_host(given.whole), np.float64) / batch
-        found, kept = self.direction(p, gradient, clock)
+        host = machine.backend.to_host
+        gradient = np.asarray(host(given.whole), np.float64) / batch
+        found, kept = self.direction(p, gradient, clock, np.asarray(host(p.value.whole), np.float64))
         decays = bool(self.weight_decay and p.decays)
         assert isinstance(given.fmt, Format) and isinstance(p.value.fmt, Format)  # no blocks
         machine.ledger.move(gradient.size * (given.fmt.bits + len(kept) * state.bits + decays * p.value.fmt.bits))
         for name, values in kept.items():
-            p.state[name] = machine.quantize(values, state, machine.datapath.rounding)
+            p.state[name] = machine.quantize(values, state, machine.datapath.output_rounding, read=0)
         if self.along in kept:
             return load(machine.hold(p.state[self.along], state), machine, machine.datapath.b)
-        return machine.quantize(found, machine.datapath.b, machine.datapath.operand_rounding, held=True)
+        return machine.quantize(found, machine.datapath.b, machine.datapath.operand_rounding, held=True, read=0)
 
-    def _decayed(self, p: Parameter, gradient: np.ndarray) -> np.ndarray:
-        return gradient + self.weight_decay * np.asarray(p.value) if self.weight_decay and p.decays else gradient
+    def _decayed(self, p: Parameter, gradient: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return gradient + self.weight_decay * weights if self.weight_decay and p.decays else gradient
 
     def describe(self) -> dict[str, Any]:
         return {"optimiser": type(self).__name__, **vars(self)}
@@ -102,8 +105,10 @@ class SGD(Optimiser):
     def keeps(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("velocity",) if self.momentum else ()
 
-    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        found = self._decayed(p, gradient)
+    def direction(
+        self, p: Parameter, gradient: np.ndarray, clock: Clock, weights: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        found = self._decayed(p, gradient, weights)
         if not self.momentum:
             return found, {}
         found = self.momentum * p.state.get("velocity", 0.0) + found
@@ -112,7 +117,8 @@ class SGD(Optimiser):
 
 @dataclass(frozen=True)
 class AdamW(Optimiser):
-    """Loshchilov, Hutter 2019 (arXiv 1711.05101), with bias correction; weight decay apart from the gradient."""
+    """Loshchilov, Hutter 2019 (arXiv 1711.05101), with bias correction; weight decay apart from the gradient, and times
+    the learning rate, as PyTorch has it (theirs is times the schedule's factor only)."""
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -120,12 +126,14 @@ class AdamW(Optimiser):
     keeps: ClassVar[tuple[str, ...]] = ("mean", "square")
     usual_rate: ClassVar[float] = 0.003
 
-    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def direction(
+        self, p: Parameter, gradient: np.ndarray, clock: Clock, weights: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         mean = self.beta1 * p.state.get("mean", 0.0) + (1 - self.beta1) * gradient
         square = self.beta2 * p.state.get("square", 0.0) + (1 - self.beta2) * gradient * gradient
         first, second = 1 - self.beta1 ** (clock.step + 1), 1 - self.beta2 ** (clock.step + 1)
         found = mean / first / (np.sqrt(square / second) + self.epsilon)
-        return self._decayed(p, found), {"mean": mean, "square": square}
+        return self._decayed(p, found, weights), {"mean": mean, "square": square}
 
 
 @dataclass(frozen=True)
@@ -137,18 +145,22 @@ class Lion(Optimiser):
     keeps: ClassVar[tuple[str, ...]] = ("mean",)
     usual_rate: ClassVar[float] = 0.001
 
-    def direction(self, p: Parameter, gradient: np.ndarray, clock: Clock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def direction(
+        self, p: Parameter, gradient: np.ndarray, clock: Clock, weights: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         mean = p.state.get("mean", 0.0)
         found = np.sign(self.beta1 * mean + (1 - self.beta1) * gradient)
-        return self._decayed(p, found), {"mean": self.beta2 * mean + (1 - self.beta2) * gradient}
+        return self._decayed(p, found, weights), {"mean": self.beta2 * mean + (1 - self.beta2) * gradient}
 
 
 OPTIMISERS = {"sgd": SGD, "adamw": AdamW, "lion": Lion}
 
 
 def check_rate(precision: Precision, step: float) -> None:
-    """Refuse an update whose first operand cannot hold the step: it would train nothing."""
+    """Refuse an update whose first operand cannot hold the step: it would train nothing, or by another rate."""
     update = precision.update
+    if step > -update.a.min_finite and not getattr(update.a, "has_infinity", False):
+        raise HalfulpError(f"the step {step:.3g} is more than {update.a}, the first operand of the update, holds.")
     if not update.operand_rounding.random_bits and not quantize(-step, update.a, update.operand_rounding):
         raise HalfulpError(
             f"the step {step:.3g} (learning rate, or learning rate / batch) rounds to zero in {update.a}, the first"

@@ -47,7 +47,7 @@ class GELU(Layer):
         values = run.host(self.saved[0])
         s = sigmoid(1.702 * values)
         slope = s + 1.702 * values * s * (1.0 - s)
-        return rounded(run.host(dy) * slope, run.at(self.name).vector_gradient, dy.fmt)
+        return rounded(run.host(dy) * slope, run.at(self.name).vector_gradient, dy.fmt, 2 * values.size)
 
 
 class Flatten(Layer):
@@ -96,6 +96,7 @@ class MaxPool(Layer):
             np.copyto(best, window, where=better)
             where[better] = n
         self._where, self._shape = where, x.shape
+        run.at(self.name).vector.ledger.move((values.size + best.size) * x.fmt.bits)
         return Operand(run.backend.array(best), x.fmt, None)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
@@ -105,9 +106,11 @@ class MaxPool(Layer):
             i, j = divmod(n, self.side)
             window = dx[:, :, i : i + (height - 1) * s + 1 : s, j : j + (width - 1) * s + 1 : s]
             window += np.where(self._where == n, given, 0.0)
+        vector = run.at(self.name).vector_gradient
         if s >= self.side:
+            vector.ledger.move((given.size + dx.size) * dy.fmt.bits)
             return Operand(run.backend.array(dx), dy.fmt, None)
-        return rounded(dx, run.at(self.name).vector_gradient, dy.fmt)
+        return rounded(dx, vector, dy.fmt, given.size)
 
 
 class AveragePool(Layer):
@@ -115,12 +118,12 @@ class AveragePool(Layer):
 
     def forward(self, x: Operand, run: Arithmetic) -> Operand:
         self._shape = x.shape
-        return rounded(run.host(x).mean(axis=(2, 3)), run.at(self.name).vector, x.fmt)
+        return rounded(run.host(x).mean(axis=(2, 3)), run.at(self.name).vector, x.fmt, x.values.size)
 
     def backward(self, dy: Operand, run: Arithmetic) -> Operand:
         pixels = self._shape[2] * self._shape[3]
         spread = np.broadcast_to(run.host(dy)[:, :, None, None] / pixels, self._shape)
-        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt)
+        return rounded(np.ascontiguousarray(spread), run.at(self.name).vector_gradient, dy.fmt, dy.values.size)
 
 
 class _Normalise(Layer):
@@ -156,12 +159,12 @@ class _Normalise(Layer):
         for parameter, values in ((self.gain, given * normal), (self.offset, given)):
             axes = tuple(i for i in range(given.ndim) if i != self._features(given))
             total = values.sum(axis=axes)
-            parameter.gradient = rounded(total, weights, dy.fmt)
+            parameter.gradient = rounded(total, weights, dy.fmt, 0)  # read once, for the gradient at the input
         inner = given * self._shaped(self.gain, given, run)
         axes = self._axes(given)
         about = inner - inner.mean(axis=axes, keepdims=True)
         dx = self._scale * (about - normal * (inner * normal).mean(axis=axes, keepdims=True))
-        return rounded(dx, machines.vector_gradient, dy.fmt)
+        return rounded(dx, machines.vector_gradient, dy.fmt, 2 * given.size)
 
     def _features(self, x: np.ndarray) -> int:
         """The axis of the parameters."""

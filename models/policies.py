@@ -22,6 +22,7 @@ class Cyclic(Policy):
     are bfloat16 (the paper's are of 6 or 8 bits with a scale a tensor), multiplied by those same weights and
     activations; sums are exact, in 48 bits, on the way forward, binary32 on the way back, and handed out in binary32;
     weights are kept, and updated, in binary32. Activations are kept in binary32, too, and converted for each product.
+    An epoch is tested in the precision of its last step.
     """
 
     low: int = 4
@@ -38,8 +39,7 @@ class Cyclic(Policy):
 
     def bits(self, clock: Clock) -> int:
         """Of weights and activations, at a step."""
-        period = clock.steps / self.cycles
-        phase = clock.step % period / period
+        phase = clock.step * self.cycles % clock.steps / clock.steps
         return round(self.low + 0.5 * (self.high - self.low) * (1 - math.cos(math.pi * phase)))
 
     def at(self, layer: str, clock: Clock) -> Precision:
@@ -62,8 +62,10 @@ def deepseek() -> Static:
     are summed together; sums of 128 by tensor cores that keep 14 bits, promoted to binary32.
 
     Not theirs: weights are bfloat16, updated with stochastic rounding (theirs are binary32, moments bfloat16); scales
-    are powers of two; those of weights are for 128 x 1, not 128 x 128; embeddings, attention and the last layer are in
-    fp8, too, which they keep in bfloat16 or binary32. Assumed: tensor cores add 32 products at a time and cut off.
+    are powers of two; those of weights are for 128 x 1, not 128 x 128, and biases are among them; embeddings, attention
+    and the last layer are in fp8, too, which they keep in bfloat16 or binary32; activations and gradients are stored in
+    binary32, and cut into blocks anew for each product, where theirs are kept in fp8 or bfloat16. Assumed: tensor cores
+    add 32 products at a time and cut off.
     """
     block = "e4m3fnx128+ue8m0+ceil"
     return Static(Precision.of(f"{block}/fp32:blocked128(e8m13@RTZ:fused32)", "fp32*fp32/bf16@SR16"))

@@ -17,6 +17,7 @@ from ..kernels.backends import lone_blas
 from ..kernels.operands import Operand
 from ..kernels.paths import FP64
 from .arithmetic import Arithmetic, rounded
+from .attention import Embedding
 from .data import Dataset
 from .elementary import softmax_cross_entropy
 from .layers import Layer
@@ -172,11 +173,24 @@ def check(recipe: Recipe, network: Layer) -> None:
     for epoch in range(1, recipe.epochs + 1):
         clock = Clock(epoch=epoch, epochs=recipe.epochs)
         rate = optimiser.learning_rate * optimiser.decay ** (epoch - 1) / (1 if whole else recipe.batch)
-        steps |= {(recipe.policy.at(layer.name, clock), rate) for layer in network.walk() if layer.parameters()}
+        found = [recipe.policy.at(layer.name, clock) for layer in network.walk() if layer.parameters()]
+        if wrong := [precision for precision in found if not isinstance(precision, Precision)]:
+            raise HalfulpError(f"{type(recipe.policy).__name__}.at must give a Precision, not {wrong[0]!r}.")
+        steps |= {(precision, rate) for precision in found}
+        check_entrance(network, recipe.policy, clock)
     for precision, rate in steps:
-        if not isinstance(precision, Precision):
-            raise HalfulpError(f"{type(recipe.policy).__name__}.at must give a Precision, not {precision!r}.")
         check_rate(precision, rate)
+
+
+def check_entrance(network: Layer, policy: Policy, clock: Clock) -> None:
+    """Refuses a first layer whose operands are of the format that pixels are stored in: it says of numbers from 0 to 1
+    that they are bytes."""
+    for layer in network.walk():
+        if layer.is_first and not isinstance(layer, Embedding) and policy.at(layer.name, clock).forward.a == BYTES:
+            raise HalfulpError(
+                f"{layer.name} takes pixels as numbers from 0 to 1, of which {BYTES} holds none but the ends: its"
+                " forward datapath needs another first operand, as in uq0.8*int8/int32."
+            )
 
 
 class Trainer:

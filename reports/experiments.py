@@ -16,8 +16,8 @@ from ..models import checkpoint
 from ..models.arithmetic import Arithmetic
 from ..models.data import Dataset
 from ..models.layers import Layer
-from ..models.precision import Clock, Static
-from ..models.training import Epoch, Recipe, Trainer, Training, accuracy, infer, parameters
+from ..models.precision import Clock, Policy, Static
+from ..models.training import Epoch, Recipe, Trainer, Training, accuracy, check_entrance, infer, parameters
 from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, cg
 from ..solvers.policies import Fixed
 from ..solvers.problems import Problem
@@ -85,9 +85,13 @@ def trained(label: str, data: Dataset, recipe: Recipe, run: Training, node: str)
         "stored_bits": run.stored_bits,
     }
     bits = digest(*(parameter.value.values for parameter in parameters(run.network).values()))
-    first = next(iter(parameters(run.network))).rpartition(".")[0]
-    forward = recipe.policy.at(first, Clock()).forward
-    return _record("train", label, recipe.seed, given, result, bits, run.ledger, node, forward)
+    unit = _first_of(run.network, recipe.policy)
+    return _record("train", label, recipe.seed, given, result, bits, run.ledger, node, unit)
+
+
+def _first_of(network: Layer, policy: Policy) -> Datapath:
+    """The first layer's forward datapath at the beginning: a record's unit."""
+    return policy.at(next(iter(parameters(network))).rpartition(".")[0], Clock()).forward
 
 
 def inference(
@@ -95,6 +99,7 @@ def inference(
 ) -> Record:
     """Post-training quantisation: a trained network's inference in other precisions."""
     seed, backend, threads = where
+    check_entrance(network, policy, Clock())
     run = Arithmetic(policy, seed, backend, threads, training=False)
     logits = infer(network, data, data.test_x, run)
     result = {"test_accuracy": accuracy(logits, data.test_y), "inputs": len(data.test_x)}
@@ -105,7 +110,7 @@ def inference(
         "weights_digest": digest(*(parameter.value.values for parameter in parameters(network).values())),
         "policy": policy.describe(),
     }
-    return _record("infer", label, seed, given, result, digest(logits), run.ledger, node, policy.precision.forward)
+    return _record("infer", label, seed, given, result, digest(logits), run.ledger, node, _first_of(network, policy))
 
 
 def solve(

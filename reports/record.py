@@ -55,7 +55,8 @@ def digest(*arrays: np.ndarray) -> str:
     """Fingerprint of float64 results: all NaNs alike, zeros by sign."""
     sha = hashlib.sha256()
     for array in arrays:
-        values = np.ascontiguousarray(array, dtype="<f8")
+        host = array.get() if hasattr(array, "get") else array  # CuPy's
+        values = np.ascontiguousarray(host, dtype="<f8")
         sha.update(np.where(np.isnan(values), np.nan, values).tobytes())
     return sha.hexdigest()[:16]
 

@@ -23,8 +23,8 @@ from training_cases import DIGITS, FP64, recipe, same, weights_of
 def whole(trainer: Trainer) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]], object, object]:
     found = trainer.result
     states = [p.state for p in found.parameters.values()]
-    buffers = [layer.buffers() for layer in found.network.walk()]
-    return weights_of(found), states, found.ledgers, (found.epochs, str(buffers))
+    buffers = [{k: v.tobytes() for k, v in layer.buffers().items()} for layer in found.network.walk()]
+    return weights_of(found), states, found.ledgers, (found.epochs, buffers)
 
 
 def made() -> Recipe:

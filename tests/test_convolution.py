@@ -96,3 +96,13 @@ def test_what_conv2d_refuses(x, w, options, said):
 def test_operands_in_blocks_are_refused():
     with pytest.raises(hu.HalfulpError, match="not in blocks"):
         hu.Machine("mxfp4/fp32").conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)))
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding"), [(8, 5, 1, 2), (32, 3, 2, 1), (7, 1, 2, 0)])
+def test_a_gradient_at_images_reads_what_there_is(side: int, kernel: int, stride: int, padding: int) -> None:
+    """Zeros between pixels and around them are multiplied, but not read."""
+    m, rng = hu.Machine("bf16/fp32"), np.random.default_rng(0)
+    out = (side + 2 * padding - kernel) // stride + 1
+    dy, w = (hu.quantize(rng.normal(size=shape), "bf16") for shape in ((2, 4, out, out), (4, 3, kernel, kernel)))
+    m.conv2d_grad_input(dy, w, (side, side), stride, padding)
+    assert m.ledger.bits_moved == {"sram": 16 * (dy.size + w.size) + 32 * 2 * 3 * side**2}

@@ -162,6 +162,31 @@ def test_a_pool_keeps_a_nan() -> None:
     assert np.isnan(out[0, 0, 0, 0]) and out[1, 0, 0, 0] == 4.0
 
 
+def test_the_first_of_equals_gets_a_pools_gradient() -> None:
+    layer, run = built(MaxPool(2)), Arithmetic(EXACT)
+    layer.forward(operand(np.array([[[[1.0, 2.0], [2.0, 2.0]]]])), run)
+    assert layer.backward(operand(np.array([[[[5.0]]]])), run).values.tolist() == [[[[0.0, 5.0], [0.0, 0.0]]]]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "forward", "backward"),
+    [  # numbers read and written: inputs and outputs; gradients of outputs, what is saved, gradients of inputs
+        (MaxPool(2), (2, 3, 4, 4), 96 + 24, 24 + 96),
+        (AveragePool(), (2, 3, 4, 4), 96 + 6, 6 + 96),
+        (Mean(), (2, 4, 3), 24 + 6, 6 + 24),
+        (GELU(), (2, 6), 12 + 12, 2 * 12 + 12),
+        (LayerNorm(6), (2, 6), 12 + 12, 2 * 12 + 12),
+    ],
+)
+def test_what_is_no_contraction_moves_what_it_reads_and_writes(layer, shape, forward, backward) -> None:
+    run, layer = Arithmetic(Static(Precision.of("fp32", "fp32"))), built(layer)
+    x = Operand(RNG.normal(size=shape).astype(np.float32).astype(float), hu.format("fp32"), None)
+    y = layer.forward(x, run)
+    assert run.ledgers["forward"].bits_moved == {"sram": 32 * forward}
+    layer.backward(y, run)
+    assert run.ledgers["grad_input"].bits_moved == {"sram": 32 * backward}
+
+
 def test_batch_norm_infers_by_what_it_has_learnt() -> None:
     layer = built(BatchNorm(2))
     x = RNG.normal(3.0, 2.0, (10, 2))

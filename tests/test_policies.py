@@ -106,3 +106,28 @@ def test_conversions_into_blocks_are_counted() -> None:
     assert rounds["forward"] == 96 * (64 + 8 + 8) + 3 * weights
     assert rounds["grad_weight"] == 96 * (64 + 8 + 8) + 96 * (8 + 8 + 10)
     assert rounds["grad_input"] == 3 * inner + 96 * (8 + 10) + 96 * 10  # and the errors at the loss
+
+
+def test_cycles_begin_at_low_precision_whatever_their_length() -> None:
+    for steps, cycles in ((50, 15), (50, 6), (276, 9), (64, 8)):
+        policy = policies.Cyclic(cycles=cycles)
+        bits = [policy.bits(Clock(step, 1, steps, 1)) for step in range(steps)]
+        starts = [step for step in range(steps) if step * cycles % steps < cycles]
+        assert len(starts) == cycles and all(bits[step] <= 5 for step in starts) and bits[0] == 4
+        assert max(bits) == 8
+
+
+def test_deepseeks_datapaths_are_what_its_description_says() -> None:
+    precision = policies.deepseek().precision
+    for datapath in (precision.forward, precision.grad_input, precision.grad_weight):
+        assert datapath.name == "e4m3fnx128+ue8m0+ceil/fp32@RNE:blocked128(e8m13@RTZ:fused32)"
+    assert precision.update.name == "fp32/bf16@SR16"
+
+
+def test_a_policy_that_gives_no_precision_is_refused() -> None:
+    class Text(Policy):
+        def at(self, layer: str, clock: Clock) -> Precision:
+            return "bf16"  # type: ignore[return-value]
+
+    with pytest.raises(hu.HalfulpError, match=r"Text\.at must give a Precision, not 'bf16'"):
+        Trainer(DIGITS, recipe(Text()))

@@ -16,7 +16,7 @@ from halfulp.models.arithmetic import Arithmetic
 from halfulp.models.elementary import softmax_cross_entropy
 from halfulp.models.optimisers import SGD, AdamW, Lion, Optimiser
 from halfulp.models.precision import Clock, Precision, Scheduled, Static
-from halfulp.models.training import Trainer, accuracy, train
+from halfulp.models.training import Trainer, accuracy, entering, train
 from training_cases import DIGITS, FP64, recipe, same, weights_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -180,8 +180,57 @@ def test_what_an_optimiser_keeps_is_read_and_written() -> None:
     for momentum in (0.0, 0.9):
         given = recipe(Precision.of("fp32", "fp32"), optimiser=SGD(0.125, momentum=momentum), hidden=())
         moved[momentum] = train(DIGITS.first(32), given).ledgers["update"].bits_moved["sram"]
-    # a step reads the gradient and the velocity, and writes that, which is rounded from 64 bits
-    assert moved[0.9] - moved[0.0] == 650 * (32 + 32 + 64 + 32)
+    # a step reads the gradient and the velocity, and writes that
+    assert moved[0.9] - moved[0.0] == 650 * (32 + 32 + 32)
+
+
+def test_state_is_rounded_as_the_weights_are() -> None:
+    """In the output's rounding of the update, not the accumulator's: a mean of squares goes down in bfloat16 only with
+    random bits."""
+    given = Precision.of("bf16/fp32", "bf16/bf16/bf16@RNE/SR8", "bf16")
+    trainer = Trainer(DIGITS, recipe(given, optimiser=AdamW(0.01), hidden=()))
+    (p,) = trainer.result.parameters.values()
+    p.gradient = replace(p.value, values=np.zeros(p.value.shape))
+    p.state = {"mean": np.zeros(p.value.shape), "square": np.ones(p.value.shape)}
+    AdamW(0.01).step(p, trainer.run.at("fc1"), 1, Clock(5))
+    found, counts = np.unique(p.state["square"], return_counts=True)
+    assert found.tolist() == [1 - 2.0**-8, 1.0] and 0.1 < counts[0] / 650 < 0.45  # 0.001 is 0.256 of a unit
+
+
+def test_steps_are_the_same_for_what_decays_and_what_does_not() -> None:
+    """Gains of normalisations do not decay, and move by the rate of all others."""
+    given = Precision.of("fp32", "q2.6*fp32/fp32/fp32")
+    how = recipe(given, "resnet20", SGD(0.125, weight_decay=1e-3), width=2, depth=1)
+    trainer = Trainer(DIGITS.first(64), how)
+    before = {name: np.array(p.value) for name, p in trainer.result.parameters.items()}
+    trainer.steps()
+    for name, p in trainer.result.parameters.items():
+        assert p.decays != ("gain" in name or "offset" in name)
+        assert not np.array_equal(np.asarray(p.value), before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [
+        (Precision.of("uint8*q2.6/fp32", "fp32"), "fc1 takes pixels as numbers from 0 to 1"),
+        (Precision.of("fp32", "q0.8*fp32/fp32/fp32"), "is more than q0.8"),
+    ],
+)
+def test_what_would_compute_something_else_is_refused(precision: Precision, said: str) -> None:
+    with pytest.raises(hu.HalfulpError, match=said):
+        Trainer(DIGITS, recipe(precision, optimiser=SGD(0.75, weight_decay=0.1)))
+
+
+def test_tests_draw_other_random_bits_than_training() -> None:
+    """The forward pass of a test is at the time of the last step."""
+    policy = Static(Precision.of("fp8_e4m3/fp32/fp8_e4m3@RNE/SR8", "fp32"))
+    trainer = Trainer(DIGITS.first(64), recipe(policy))
+    outputs = []
+    for training in (True, True, False):
+        run = Arithmetic(policy, 0, training=training)
+        run.begin(Clock(3))
+        outputs.append(np.array(trainer.result.network.forward(entering(DIGITS, DIGITS.train_x[:64]), run)))
+    assert np.array_equal(outputs[0], outputs[1]) and not np.array_equal(outputs[0], outputs[2])
 
 
 def test_optimisers_are_their_formulas() -> None:
