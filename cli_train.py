@@ -85,7 +85,7 @@ def train(
     cosine: Annotated[bool, typer.Option("--cosine", help="Let the rate fall along half a cosine to 0.")] = False,
     warmup: Annotated[int, typer.Option(help="Steps in which the rate grows to begin with.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="Use only the first N training inputs.", min=1)] = None,
-    full: Annotated[bool, typer.Option("--full", help="A protocol as its paper has it, not in minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="A protocol in full: 20 epochs or more of all data.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A protocol in seconds, to see that it works.")] = False,
     node: Node = "45nm",
     seed: Seed = 0,
