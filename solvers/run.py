@@ -16,7 +16,7 @@ from .norms import norm
 from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
 from .problems import Problem
 from .safeguard import SAFE, Watch
-from .scaling import Scaling, spread
+from .scaling import Scaling, digits, spread
 from .solution import Solution, Status, Step
 from .storage import Store
 from .workshop import FP64, Units, Workshop, shifted
@@ -58,7 +58,7 @@ class Run:
         self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
         self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
-        self.scale = spread(problem.matrix)
+        self.scale, self.digits = spread(problem.matrix), digits(scaling.matrix)
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
@@ -106,11 +106,15 @@ class Run:
     def precision(self, k: int) -> CGPrecision:
         """That of iteration k."""
         watch, matrix = self.watch, self.problem.matrix
-        if watch is not None and watch.forces(k):
-            return SAFE
+        if watch is not None:
+            if watch.has_enough(self.lanczos.condition, self.tol, k - 1):
+                self.notes.append("enough iterations of less than fp64: fp64 from here on")
+            if watch.forces(k):
+                return SAFE
         told = watch.stepped_in if watch is not None else None
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, -1 if told is None else k - told))
+        since = -1 if told is None else k - told
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.digits))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
@@ -212,7 +216,7 @@ class Run:
         self.anew = False
         if watch is not None:
             watch.saw(recursive, 0.5 * self.alpha * self.rho, safe)
-            if recursive <= self.tol or watch.due:
+            if (recursive <= self.tol and not self.is_plain) or watch.due:
                 end = self.check(k)
                 if end is not None or self.recursive > self.tol:
                     return end
@@ -223,6 +227,12 @@ class Run:
             if watch is None:
                 return gap(k, recursive, solution.true_residuals[-1])
         return None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but fp64 has come since r was b - A x, and that is what it claims to be."""
+        assert self.watch is not None
+        return self.watch.unchecked == 0 and self.solution.true_residuals[-1] <= self.tol
 
     def turn_to(self, units: Units, k: int, now: CGPrecision, following: CGPrecision) -> End | None:
         """The new p, after a last look at r where precision is about to rise."""
@@ -235,7 +245,7 @@ class Run:
                 if end is not None:
                     return end
                 self.anew = True
-            elif now.is_fp64 and not following.is_fp64:
+            elif following.roundoff > now.roundoff:
                 x = self.joined()
                 self.remember(x, self.energy(x))
         if self.anew:  # rounded into a format of less precision, p would not be z
@@ -262,7 +272,7 @@ class Run:
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
             watch.stepped_in = k
             gained = watch.gained(self.recursive)
-            hopeless = claimed and not gained and watch.despairs
+            hopeless = claimed and not gained and watch.gives_up
             if hopeless and not unsafe:
                 return gap(k, recursive, self.recursive)
             if unsafe and (hopeless or (wrong and not gained)):

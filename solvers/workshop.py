@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -231,7 +232,7 @@ class Workshop:
         elif top == 0.0:
             if given.values.any():
                 self.sign(what, Signs.VANISHED)
-        elif top == result.fmt.max_finite and not getattr(result.fmt, "has_infinity", False):
+        elif top == _saturated(result.fmt):
             self.sign(what, Signs.SATURATED)
 
     def sign_conversion(self, what: str, given: Operand, result: Operand) -> Operand:
@@ -239,6 +240,12 @@ class Workshop:
         if np.count_nonzero(result.values) < np.count_nonzero(given.values):
             self.sign(what, Signs.VANISHED)
         return result
+
+
+@lru_cache(maxsize=64)
+def _saturated(fmt: Any) -> float:
+    """What results that are too large become, where that is a number; NaN: they become infinities."""
+    return math.nan if getattr(fmt, "has_infinity", False) else float(fmt.max_finite)
 
 
 def _is_narrow(fmt: Any) -> bool:
