@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,17 @@ POLICIES = {
     "iterations_worst": "",
     "fell_back": "share of decisions that fell back to fp64",
 }
+#: Columns of fixed.csv, of the fixed precisions that the oracle chooses from, with the safeguard.
+FIXED_COLUMNS = {
+    "precision": "spmv;dot;axpy;precondition[;own]",
+    "systems": "that it was tried on",
+    "solved": "of these",
+    "energy_saving_median": "over those solved",
+    "energy_saving_worst": "",
+    "iterations_median": "over all fp64's",
+    "iterations_worst": "",
+    "cheapest": "systems on which the oracle takes it",
+}
 RATIOS = ("energy", "bits", "time", "iterations")
 CONVERGED = "converged"
 
@@ -101,8 +113,39 @@ def policies(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _solvable(rows: pd.DataFrame) -> pd.DataFrame:
-    first = rows[(rows["policy"] == REFERENCE) & (rows["status"] == CONVERGED)]
-    return rows[_keys(rows).isin(_keys(first))]
+    """Of systems that others than all fp64 were tried on."""
+    return rows[_keys(rows).isin(_keys(rows[rows["policy"] != REFERENCE]))]
+
+
+def left(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of all fp64, on systems that others were not tried on: it does not solve them, or not in time."""
+    return rows[(rows["policy"] == REFERENCE) & ~_keys(rows).isin(_keys(rows[rows["policy"] != REFERENCE]))]
+
+
+def fixed(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per fixed precision that the oracle chooses from, all fp64 left out."""
+    first = {(r.seed, r.input["system"]): r for r in records if r.label == REFERENCE}
+    tried = [_row(r, first[r.seed, r.input["system"]]) for r in records if r.label.startswith(FIXED)]
+    taken = [json.dumps(r.input["policy"]) for r in _oracles(records)]
+    named = {r.label: taken.count(json.dumps(r.input["policy"])) for r in records if r.label.startswith(FIXED)}
+    return pd.DataFrame(
+        [_fixed(pd.DataFrame([row for row in tried if row["policy"] == name]), n) for name, n in named.items()],
+        columns=list(FIXED_COLUMNS),
+    )
+
+
+def _fixed(own: pd.DataFrame, cheapest: int) -> dict[str, object]:
+    done = own[own["status"] == CONVERGED]
+    return {
+        "precision": own["policy"].iloc[0][len(FIXED) :],
+        "systems": len(own),
+        "solved": len(done),
+        "energy_saving_median": (1.0 - done["energy_ratio"]).median(),
+        "energy_saving_worst": (1.0 - done["energy_ratio"]).min(),
+        "iterations_median": done["iterations_ratio"].median(),
+        "iterations_worst": done["iterations_ratio"].max(),
+        "cheapest": cheapest,
+    }
 
 
 def _keys(rows: pd.DataFrame) -> pd.Series:

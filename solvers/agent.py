@@ -186,7 +186,7 @@ class Agent:
             values[-1] += self.told["margin"]  # the last is fp64
             known = {i: values[i] for i, n in enumerate(row.visits) if n >= self.told["least_visits"] and i >= lowest}
             if len(values) - 1 in known or before in known:
-                return max(known, key=known.__getitem__)
+                return max(known, key=lambda i: (known[i], i))
         return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:

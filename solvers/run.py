@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..emulator.formats import FloatFormat
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
 from .endings import End, after, gap, lost
 from .lanczos import Lanczos
 from .norms import norm
-from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
+from .precision import CGPrecision, PrecisionPolicy, Signs, View
 from .problems import Problem
 from .safeguard import SAFE, Watch
 from .scaling import Scaling, digits, spread
@@ -111,9 +110,8 @@ class Run:
                 self.notes.append("enough iterations of less than fp64: fp64 from here on")
             if watch.forces(k):
                 return SAFE
-        told = watch.stepped_in if watch is not None else None
+        since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        since = -1 if told is None else k - told
         return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.digits))
 
     def start(self, units: Units) -> End | None:
@@ -170,7 +168,7 @@ class Run:
         if self.weights is None:
             self.square = units.inner(units.residual_dot, self.r, self.r)
         else:
-            units = units if _is_enough(units) else self.workshop.exact
+            units = units if units.lifts else self.workshop.exact
             machine = units.residual_axpy
             r = units.loaded("residual", machine, self.r, machine.datapath.b)
             r = machine.mul(self.weights.read(machine, None), r, held=True)
@@ -399,10 +397,3 @@ class Run:
 
     def host(self, v: Operand) -> np.ndarray:
         return self.workshop.exact.axpy.backend.to_host(v.values)
-
-
-def _is_enough(units: Units) -> bool:
-    """Whether r times powers of two fits r's format, and squares add up in binary32 or better."""
-    dp = units.residual_axpy.datapath
-    wide = all(isinstance(fmt, FloatFormat) and fmt.emax >= 127 for fmt in (dp.a, dp.b, dp.output))
-    return wide and unit_roundoff(units.residual_dot.datapath.accumulator) <= 2.0**-24

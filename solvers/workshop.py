@@ -21,7 +21,7 @@ from ..emulator.names import scalar_format
 from ..kernels.events import Events
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
-from .precision import CGPrecision, Signs
+from .precision import CGPrecision, Signs, unit_roundoff
 from .preconditioners import Factors
 from .safeguard import SAFE
 from .storage import Store, converted
@@ -63,6 +63,13 @@ class Units:
         parts = (machine for machine, _ in self.parts)
         made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner, *parts)
         return [machine for machine in made if machine is not None]
+
+    @property
+    def lifts(self) -> bool:
+        """Whether r times powers of two fits r's format, and squares add up in binary32 or better."""
+        dp = self.residual_axpy.datapath
+        wide = not any(map(_is_narrow, (dp.a, dp.b, dp.output)))
+        return wide and unit_roundoff(self.residual_dot.datapath.accumulator) <= 2.0**-24
 
     def product(self, p: Operand) -> Operand:
         """A p."""
