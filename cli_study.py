@@ -192,5 +192,5 @@ def _shown(summary: Any) -> Iterator[dict[str, str]]:
             "bits saved": percent(r["bits_saving_median"]),
             "time saved": percent(r["time_saving_median"]),
             "iterations": "-" if r["solved"] == 0 else f"{r['iterations_median']:.2f}",
-            "fell back": percent(r["fell_back"]),
+            "unvisited": percent(r["fell_back"]),
         }

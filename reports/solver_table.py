@@ -29,7 +29,7 @@ SOLVES = {
     "time_ratio": "by the time model, to all fp64's",
     "iterations_ratio": "to all fp64's",
     "decisions": "of an agent",
-    "fell_back": "decisions in unvisited states, so in fp64",
+    "fell_back": "decisions in unvisited states, where a solve goes on as it is, at first in fp64",
     "rejected": "iterations that the safeguard rejected",
     "notes": "what the safeguard did: first notes, with iterations",
     "signs": "what results showed, and in how many iterations",
@@ -52,7 +52,7 @@ POLICIES = {
     "time_saving_median": "by the time model",
     "iterations_median": "over all fp64's",
     "iterations_worst": "",
-    "fell_back": "share of decisions that fell back to fp64",
+    "fell_back": "share of decisions in unvisited states",
 }
 #: Columns of fixed.csv, of the fixed precisions that the oracle chooses from, with the safeguard.
 FIXED_COLUMNS = {
@@ -258,7 +258,7 @@ def headline(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     row, seeds, who = shown.iloc[0], rows["seed"].nunique(), name or ORACLE
     saved, worst, share = (row[what] for what in ("energy_saving_median", "energy_saving_worst", "share_of_oracle"))
     beside = f", {share:.0%} of the oracle's saving" if name and np.isfinite(share) else ""
-    fell = f"; {row['fell_back']:.0%} of its decisions fell back to fp64" if name else ""
+    fell = f"; {row['fell_back']:.0%} of its decisions were in unvisited states" if name else ""
     return (
         f"On systems unseen in training the {who} solves {row['solved']} of the {row['systems']} that all fp64 solves,"
         f" on {1 - saved:.0%} of its energy in the median ({1 - worst:.0%} at worst{beside}), over {seeds}"

@@ -71,7 +71,8 @@ PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
 #: Cheapest first. In the first three only the matrix is in the paper's narrow formats, as vectors in less than 32 bits
-#: are seldom enough for 1e-8; between fp32 and fp64 lie 40 and 48 bits.
+#: are seldom enough for 1e-8; between fp32 and fp64 lie 40 and 48 bits: the worse the conditioning, the more bits CG
+#: needs not to take more iterations than in fp64, and the fewer the lower the residual.
 ACTIONS = (
     "bf16*fp32/fp32;fp32/fp64;fp32;fp32;own",
     "fp16*fp32/fp32;fp32/fp64;fp32;fp32;own",
@@ -157,7 +158,7 @@ class Agent:
 
     Parameters
     ----------
-    actions : texts as :func:`action` reads them; the last is all fp64, what unvisited states fall back to.
+    actions : texts as :func:`action` reads them; the last is all fp64, what solves begin in.
     told : ``ASSUMPTIONS``, or others.
     """
 
@@ -165,7 +166,7 @@ class Agent:
         self.actions = tuple(actions)
         self.precisions = tuple(action(text) for text in self.actions)
         if not self.actions or not self.precisions[-1].is_fp64:
-            raise HalfulpError("an agent's last action must be fp64 in all parts: what unvisited states fall back to.")
+            raise HalfulpError("an agent's last action must be fp64 in all parts: what solves begin in.")
         self.told = dict(ASSUMPTIONS) | (told or {})
         self.table: dict[str, Row] = {}
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
@@ -276,12 +277,12 @@ class Decision(NamedTuple):
     iteration: int
     state: str
     action: int
-    fell_back: bool  #: the state was unvisited
+    fell_back: bool  #: the state was unvisited: the solve stays with the action before, at first with fp64
     explored: bool = False  #: in training
 
 
 class QPolicy(PrecisionPolicy):
-    """Asks an agent; where it does not know a state, all is fp64, and that is counted."""
+    """Asks an agent; where it does not know a state, nothing changes, and that is counted. All is fp64 at first."""
 
     def __init__(self, agent: Agent, name: str = "") -> None:
         self.agent, self.name = agent, name
@@ -331,7 +332,7 @@ class QPolicy(PrecisionPolicy):
 
     @property
     def coverage(self) -> float:
-        """The share of decisions that the agent knew; the others fell back to fp64."""
+        """The share of decisions that the agent knew; the others were made in unvisited states."""
         return 1.0 - sum(d.fell_back for d in self.decisions) / max(len(self.decisions), 1)
 
     def describe(self) -> dict[str, Any]:
