@@ -21,6 +21,7 @@ from halfulp.solvers.learning import Lessons, train
 
 FIGURES = ("energies", "trade_off", "beside_oracle", "choices")
 AGENT = "agent, cost weight 1"
+MEASURED = Path(solver_study.__file__).parent / "measured"
 SYSTEMS = ("random:30:density=0.1:beta=1:seed=9", "graph:20:beta=1:seed=3")
 
 
@@ -213,3 +214,25 @@ def test_command_line(run, tmp_path: Path, agent: Path) -> None:
     ):
         code, _, err = run("solve-study", "--out", str(tmp_path / "out"), *arguments)
         assert code == 2 and message in " ".join(err.split()), err
+
+
+def test_the_readmes_table_is_that_of_the_study_that_was_kept() -> None:
+    table = pd.read_csv(MEASURED / "solver-study-2026-11-30.csv").set_index("policy")
+    lines = (MEASURED.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    names = {"agent": AGENT, "agent, `--cost-weight 4`": "agent, cost weight 4",
+             "agent, `--cost-weight 0.1`": "agent, cost weight 0.1", "oracle": ORACLE, "`rule`": "rule", "`stepped`": "stepped fp16, fp32, fp64",
+             "refinement, fp16 inside": "refinement, fp16 inside", "`adaptive`": "adaptive spmv, by magnitude",
+             "exponents shared, gse32": "shared exponents, gse32", "`random`": "random"}  # fmt: skip
+    what = (
+        "energy_saving_median",
+        "energy_saving_worst",
+        "share_of_oracle",
+        "bits_saving_median",
+        "time_saving_median",
+    )
+    for shown, name in names.items():
+        (line,) = (line for line in lines if line.startswith(f"| {shown} |"))
+        row = table.loc[name]
+        told = [f"{row['solved']} of {row['systems']}", *(f"{100 * row[x]:.0f} %".replace("-", "−") for x in what)]
+        told = ["0 %" if cell == "−0 %" else cell for cell in told]
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [*told, f"{row['iterations_median']:.2f} ×"], shown
