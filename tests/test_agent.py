@@ -312,13 +312,12 @@ def test_fp64_takes_over_after_enough_iterations_of_less() -> None:
 def test_the_agent_that_is_shipped_saves_energy_on_a_system_it_has_not_seen() -> None:
     policy = policies.named("agent", action("fp64"))
     assert isinstance(policy, QPolicy) and policy.agent.actions == ACTIONS and policy.agent.told == ASSUMPTIONS
-    problem = load("poisson:11:seed=5")
+    problem = load("poisson:24:seed=5")
     lessons = Lessons(("poisson",))
     assert splits.unseen(problem.name, policy.agent.trained["lessons"]["problems"]) == "matrix"
     found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
     assert found.status is Status.CONVERGED and policy.coverage > 0.5
-    assert lessons.cost.of(found.ledger) < 0.6 * lessons.cost.of(fp64.ledger)
-    assert {step.precision.spmv.a for step in found.history[10:]} == {hu.format("bf16")}  # -1 and 4
+    assert lessons.cost.of(found.ledger) < 0.55 * lessons.cost.of(fp64.ledger)
 
 
 # ---- the oracle and costs -------------------------------------------------------------------------------------------
