@@ -59,7 +59,7 @@ def solve(
         str,
         typer.Option(
             help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped, random, adaptive (by"
-            " magnitude of the matrix's entries); or an agent's file (.json)."
+            " magnitude of the matrix's entries), agent (a trained one), or the file of an agent of yours (.json)."
         ),
     ] = "fixed",
     scaled: Annotated[

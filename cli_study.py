@@ -43,7 +43,11 @@ def solve_study(
     seeds: Annotated[
         int | None, typer.Option(help="Splits, each with an agent trained on it; default 5; of --agent: theirs.", min=1)
     ] = None,
+    drawn: Annotated[int, typer.Option(help="Systems drawn of a family; of most, a quarter is for tests.", min=2)] = 20,
     per_family: Annotated[int, typer.Option(help="Systems of a family that a seed is tested on, at most.", min=1)] = 4,
+    longest: Annotated[
+        int | None, typer.Option(help="Systems are left out that take all fp64 more iterations; default: none.", min=1)
+    ] = None,
     episodes: Annotated[
         int | None, typer.Option(help="Solves that an agent is trained on; default 500.", min=1)
     ] = None,
@@ -92,11 +96,11 @@ def solve_study(
     workers = processes or (1 if quick else os.cpu_count() or 1)
     how: dict[str, Any] = {"tol": tol, "preconditioner": preconditioner}
     numbers = _seeds_of(agent) if agent else list(range(seed, seed + (seeds or (_QUICK_SEEDS if quick else _SEEDS))))
-    plans = {number: _quick(number) if quick else _plan(number, matrices, largest) for number in numbers}
+    plans = {number: _quick(number) if quick else _plan(number, drawn, matrices, largest) for number in numbers}
     given = episodes or (_QUICK_EPISODES if quick else _EPISODES)
     files = tuple(agent or _trained(plans, weights, priced, given, workers, out_dir, how))
     work = solver_study.SolverStudy(
-        _unseen(plans, files, per_family), files, priced, observe_every=observe_every, **how
+        _unseen(plans, files, per_family), files, priced, observe_every=observe_every, longest=longest, **how
     )
     with progress(time_left=True) as bar:
         task = bar.add_task("starting", total=None)
@@ -112,10 +116,10 @@ def solve_study(
     out.print(f"Report: {written.resolve()}")
 
 
-def _plan(seed: int, matrices: Path | None, largest: int) -> Plan:
+def _plan(seed: int, drawn: int, matrices: Path | None, largest: int) -> Plan:
     from .solvers import splits
 
-    split = splits.split(seed, folder=matrices, largest=largest)
+    split = splits.split(seed, drawn, folder=matrices, largest=largest)
     return Plan(split.train, (*split.by_matrix, *split.by_family))
 
 
@@ -188,5 +192,5 @@ def _shown(summary: Any) -> Iterator[dict[str, str]]:
             "bits saved": percent(r["bits_saving_median"]),
             "time saved": percent(r["time_saving_median"]),
             "iterations": "-" if r["solved"] == 0 else f"{r['iterations_median']:.2f}",
-            "fell back": percent(r["fell_back"]),
+            "unvisited": percent(r["fell_back"]),
         }

@@ -18,7 +18,7 @@ _HURT = 200  #: rows of the page's table of solves that low precision did not pa
 
 
 def write(records: Sequence[Record], folder: Path, command: str) -> Path:
-    """Write ``index.html``, the figures as SVG and PNG, ``policies.csv`` and ``solves.csv`` into ``folder``.
+    """Write ``index.html``, the figures as SVG and PNG, and the tables as CSV into ``folder``.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
     table = solver_table.policies(rows)
     drawn = solver_figures.draw(records, rows, table)
     hurt = solver_table.hurt(rows)
-    references = rows[rows["policy"] == solver_table.REFERENCE]
+    left, fixed = solver_table.left(rows), solver_table.fixed(records)
     agents = {r.label: r.input["policy"] for r in records if r.label.startswith(solver_table.AGENT)}
     families = solver_table.by_family(rows)
     page = template("solver.html").render(
@@ -44,7 +44,8 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         hurt=hurt[:_HURT].to_dict("records"),
         hurt_in_all=len(hurt),
         hurt_by_policy=hurt["policy"].value_counts().to_dict(),
-        unsolved=references[references["status"] != solver_table.CONVERGED].to_dict("records"),
+        unsolved=left[left["status"] != solver_table.CONVERGED].to_dict("records"),
+        too_long=left[left["status"] == solver_table.CONVERGED].to_dict("records"),
         observed=rows[rows["events"] != ""].to_dict("records"),
         figures=drawn,
         columns=solver_table.SOLVES,
@@ -53,7 +54,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         seeds=sorted({r.seed for r in records}),
         agents=agents,
         contenders=_described(records),
-        fixed=list(dict.fromkeys(r.label[len(FIXED) :] for r in records if r.label.startswith(FIXED))),
+        fixed=fixed.to_dict("records"),
         safeguard=next((r.input["safeguard"] for r in records if r.input["safeguard"]), {}),
         sources=sorted({source for r in records for source in r.energy["sources"]}),
         bases=sorted({r.energy["basis"] for r in records}),
@@ -64,6 +65,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / f"{name}.png", png)
     write_atomically(folder / "policies.csv", to_csv(table))
+    write_atomically(folder / "fixed.csv", to_csv(fixed))
     write_atomically(folder / "solves.csv", to_csv(rows))
     write_atomically(folder / "index.html", page)
     return folder / "index.html"

@@ -103,6 +103,7 @@ class SolverStudy:
     preconditioner: str = "none"
     max_iterations: int | None = None
     observe_every: int = 0  #: as in ``cg``
+    longest: int | None = None  #: iterations of the reference, more than which leave a system to it alone
 
     def __post_init__(self) -> None:
         for seed in self.systems:
@@ -132,16 +133,21 @@ class SolverStudy:
     def run(
         self, folder: Path, processes: int = 1, progress: Callable[[int, int, str], None] = lambda done, all, what: None
     ) -> list[Record]:
-        """All records, in order: of the reference, and of all others on the systems that the reference solves.
+        """All records, in order: of the reference, and of all others on systems that the reference solves (in time).
 
         Each is kept in ``folder / "records"`` when it is finished, and not done again.
         """
         with _pool(processes) as do:
             first, others = self.jobs(references=True), self.jobs(references=False)
             records = _collected(do, first, folder, progress, len(first) + len(others))
-            solved = {(r.seed, r.input["system"]) for r in records if r.result["status"] == Status.CONVERGED.value}
+            solved = {(r.seed, r.input["system"]) for r in records if self.is_in_time(r)}
             others = [job for job in others if (job.seed, job.system) in solved]
             return records + _collected(do, others, folder, progress, len(first) + len(others), len(first))
+
+    def is_in_time(self, reference: Record) -> bool:
+        """Whether others try what a record of the reference is of."""
+        done = reference.result["status"] == Status.CONVERGED.value
+        return done and (self.longest is None or reference.result["iterations"] <= self.longest)
 
 
 def _collected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ SOLVES = {
     "time_ratio": "by the time model, to all fp64's",
     "iterations_ratio": "to all fp64's",
     "decisions": "of an agent",
-    "fell_back": "decisions in unvisited states, so in fp64",
+    "fell_back": "decisions in unvisited states, where a solve goes on as it is, at first in fp64",
     "rejected": "iterations that the safeguard rejected",
     "notes": "what the safeguard did: first notes, with iterations",
     "signs": "what results showed, and in how many iterations",
@@ -51,7 +52,18 @@ POLICIES = {
     "time_saving_median": "by the time model",
     "iterations_median": "over all fp64's",
     "iterations_worst": "",
-    "fell_back": "share of decisions that fell back to fp64",
+    "fell_back": "share of decisions in unvisited states",
+}
+#: Columns of fixed.csv, of the fixed precisions that the oracle chooses from, with the safeguard.
+FIXED_COLUMNS = {
+    "precision": "spmv;dot;axpy;precondition[;own]",
+    "systems": "that it was tried on",
+    "solved": "of these",
+    "energy_saving_median": "over those solved",
+    "energy_saving_worst": "",
+    "iterations_median": "over all fp64's",
+    "iterations_worst": "",
+    "cheapest": "systems on which the oracle takes it",
 }
 RATIOS = ("energy", "bits", "time", "iterations")
 CONVERGED = "converged"
@@ -101,8 +113,39 @@ def policies(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _solvable(rows: pd.DataFrame) -> pd.DataFrame:
-    first = rows[(rows["policy"] == REFERENCE) & (rows["status"] == CONVERGED)]
-    return rows[_keys(rows).isin(_keys(first))]
+    """Of systems that others than all fp64 were tried on."""
+    return rows[_keys(rows).isin(_keys(rows[rows["policy"] != REFERENCE]))]
+
+
+def left(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of all fp64, on systems that others were not tried on: it does not solve them, or not in time."""
+    return rows[(rows["policy"] == REFERENCE) & ~_keys(rows).isin(_keys(rows[rows["policy"] != REFERENCE]))]
+
+
+def fixed(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per fixed precision that the oracle chooses from, all fp64 left out."""
+    first = {(r.seed, r.input["system"]): r for r in records if r.label == REFERENCE}
+    tried = [_row(r, first[r.seed, r.input["system"]]) for r in records if r.label.startswith(FIXED)]
+    taken = [json.dumps(r.input["policy"]) for r in _oracles(records)]
+    named = {r.label: taken.count(json.dumps(r.input["policy"])) for r in records if r.label.startswith(FIXED)}
+    return pd.DataFrame(
+        [_fixed(pd.DataFrame([row for row in tried if row["policy"] == name]), n) for name, n in named.items()],
+        columns=list(FIXED_COLUMNS),
+    )
+
+
+def _fixed(own: pd.DataFrame, cheapest: int) -> dict[str, object]:
+    done = own[own["status"] == CONVERGED]
+    return {
+        "precision": own["policy"].iloc[0][len(FIXED) :],
+        "systems": len(own),
+        "solved": len(done),
+        "energy_saving_median": (1.0 - done["energy_ratio"]).median(),
+        "energy_saving_worst": (1.0 - done["energy_ratio"]).min(),
+        "iterations_median": done["iterations_ratio"].median(),
+        "iterations_worst": done["iterations_ratio"].max(),
+        "cheapest": cheapest,
+    }
 
 
 def _keys(rows: pd.DataFrame) -> pd.Series:
@@ -215,7 +258,7 @@ def headline(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     row, seeds, who = shown.iloc[0], rows["seed"].nunique(), name or ORACLE
     saved, worst, share = (row[what] for what in ("energy_saving_median", "energy_saving_worst", "share_of_oracle"))
     beside = f", {share:.0%} of the oracle's saving" if name and np.isfinite(share) else ""
-    fell = f"; {row['fell_back']:.0%} of its decisions fell back to fp64" if name else ""
+    fell = f"; {row['fell_back']:.0%} of its decisions were in unvisited states" if name else ""
     return (
         f"On systems unseen in training the {who} solves {row['solved']} of the {row['systems']} that all fp64 solves,"
         f" on {1 - saved:.0%} of its energy in the median ({1 - worst:.0%} at worst{beside}), over {seeds}"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
-from .precision import CGPrecision, PrecisionPolicy, View
+from .precision import CGPrecision, PrecisionPolicy, View, unit_roundoff
 
 #: What the paper leaves open: every number and choice of ours is here, and goes into an agent's file.
 ASSUMPTIONS: dict[str, Any] = {
@@ -24,48 +24,66 @@ ASSUMPTIONS: dict[str, Any] = {
     # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r, p and what x has
     # gained are stored in an action's format, as most of the energy is that of moving vectors and the matrix
     # --- decisions
+    "look": 4,  # first iterations, in fp64: what they tell of the system costs little, and no directions later
     "hold": 5,  # a decision stands for so many iterations, then until the state changes
     "hold_at_most": 25,  # or so many are over
-    "least_visits": 3,  # an action tried less often in a state is not taken; where all were, the state is unvisited,
-    # and looked at without what stands behind its bar; if that is unvisited, too, all is fp64
+    "least_visits": 3,  # an action tried less often in a state is not taken; where neither fp64 nor the action before
+    # was, the state is unvisited, and looked at without what stands behind its bar; if that is unvisited, too, a solve
+    # stays with the action before, which is fp64 at first
+    "doubt": 0.3,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
     "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
+    "exact": 24,  # actions whose products read the matrix in fewer significand bits are taken only where that is exact:
+    # they would solve another system, anew after each check (the study measures what that costs, as fixed precisions)
+    "rises": 1,  # after so many of them in a solve precision does not fall again: each costs all directions
     # --- states
-    "most_decades": 16,  # of the relative residual below 1; more are the last bin
-    "residual_decades": 4,  # in a bin of the relative residual
-    "trend_window": 8,  # iterations over which the residual's fall is measured
-    "trend_decades": 0.01,  # an iteration: falling; less: resting
-    "room": [1.0, 2.0, 4.0, 8.0],  # bounds of n / sqrt(condition number): where CG ends after about n iterations rather
+    "residuals": [0.5, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
+    "room": [
+        0.1,
+        1.0,
+        4.0,
+        16.0,
+    ],  # bounds of n / sqrt(condition number): where CG ends after about n iterations rather
     # than after sqrt(condition number), it owes that to directions which stay conjugate, in less precision not for long
+    "pace": [0.6, 0.9],  # bounds of iterations / sqrt(condition number so far): it is less where the spectrum's low end
+    # is dense, or still unseen
+    "digits": [8, 11],  # bounds of the significand bits that the matrix fits into: bf16's, fp16's and tf32's
     "tiny": 50,  # systems of fewer unknowns
-    "badly_scaled_log2": 10.0,  # the diagonal's spread from which a matrix is badly scaled
     # --- rewards; progress is 1 from the first residual to tol, cost is 1 for the same solve all in fp64
     "cost_weight": 1.0,
     "converged": 0.5,
     "failed": -1.0,
+    "regret": 4.0,  # times what a solve costs more than fp64's, taken off at its end: losses weigh more than savings
     # --- learning
     "discount": 1.0,  # a solve ends, and its cost is a sum
     "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose
     # states are met many times in a solve: their averages, added up, promise more than there is
     "least_rate": 0.05,  # the rate is 1 / visits, and never less
-    "explore_least": 0.05,  # epsilon = explore_least + (1 - explore_least) / (1 + episode / explore_half)
-    "explore_half": 100,
-    "explore_stays": 0.9,  # an exploring decision keeps to the one before, by this chance: alternating precisions
-    # cost CG its conjugate directions, and would say little of what either does
+    "longest": 400,  # iterations in fp64 of what is trained on: more take too long
+    "give_up": 2.6,  # times these, after which a solve in training has failed
+    "explore": 0.25,  # chance of a decision to be drawn
 }
+
+#: Of these, what weighs outcomes.
+REWARDS = ("cost_weight", "converged", "failed", "regret")
 
 #: The order in which an action's text, ``spmv;dot;axpy;precondition;residual``, names datapaths.
 PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first: 32 and 40 bits, and fp64. (Products in bf16, fp16 or tf32 saved less: with vectors in fp32 they took
-#: more iterations than the narrower matrix made good, and vectors in less than 32 bits were seldom enough for 1e-8.)
+#: Cheapest first. In the first three only the matrix is in the paper's narrow formats, as vectors in less than 32 bits
+#: are seldom enough for 1e-8; between fp32 and fp64 lie 40 and 48 bits: the worse the conditioning, the more bits CG
+#: needs not to take more iterations than in fp64, and the fewer the lower the residual.
 ACTIONS = (
+    "bf16*fp32/fp32;fp32/fp64;fp32;fp32;own",
+    "fp16*fp32/fp32;fp32/fp64;fp32;fp32;own",
+    "tf32*fp32/fp32;fp32/fp64;fp32;fp32;own",
     "fp32;fp32/fp64;fp32;fp32;own",
     "e8m31;e8m31/fp64;e8m31;e8m31;own",
+    "e8m39;e8m39/fp64;e8m39;e8m39;own",
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 2
+SCHEMA = 3
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
@@ -89,38 +107,30 @@ def action(text: str) -> CGPrecision:
 
 
 def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``room size | safeguard residual trend scaling``, as in ``4+ large | calm 1e-4
-    falls well``; what stands before the bar is enough for a decision where the whole is unvisited.
+    """The bin of what a policy sees: ``size digits room residual | pace safeguard``, as in ``large more 4+ <0.01 | 0.9+
+    calm``; what stands before the bar is enough for a decision where the whole is unvisited.
 
-    Decades are those of the lower end; room, n / sqrt(condition number), is ``?`` before there is an estimate;
-    ``raised`` says that the safeguard has stepped in before.
+    room, n / sqrt(condition number), and pace, iterations / sqrt(condition number), are ``?`` before there is an
+    estimate; ``raised`` says that the safeguard has stepped in before.
     """
-    most, step = told["most_decades"], told["residual_decades"]
-    residual = f"1e-{min(math.floor(max(-_log10(view.residuals[-1]), 0.0) / step) * step, most)}"
-    room = "?"
+    room = pace = "?"
     if not math.isnan(view.condition):
-        ratio = view.n / math.sqrt(max(view.condition, 1.0))
-        room = next((f"{bound:g}+" for bound in reversed(told["room"]) if ratio >= bound), "none")
+        root = math.sqrt(max(view.condition, 1.0))
+        room, pace = _least(view.n / root, told["room"]), _least((view.iteration - 1) / root, told["pace"])
+    digits = next((f"{bound}-" for bound in told["digits"] if view.digits <= bound), "more")
     size = "tiny" if view.n < told["tiny"] else "large"
-    scaling = "badly" if view.scale >= told["badly_scaled_log2"] else "well"
-    safeguard = "calm" if view.rejected < 0 else "raised"
-    return f"{room} {size} | {safeguard} {residual} {_trend(view.residuals, told)} {scaling}"
+    least = min(view.residuals)
+    residual = next((f"<{bound:g}" for bound in reversed(told["residuals"]) if least < bound), "rests")
+    return f"{size} {digits} {room} {residual} | {pace} {'calm' if view.rejected < 0 else 'raised'}"
+
+
+def _least(x: float, bounds: Sequence[float]) -> str:
+    return next((f"{bound:g}+" for bound in reversed(bounds) if x >= bound), f"{bounds[0]:g}-")
 
 
 def coarse(state: str) -> str:
     """A state without what stands behind the bar."""
     return state.partition(" | ")[0]
-
-
-def _trend(residuals: Sequence[float], told: dict[str, Any]) -> str:
-    k = len(residuals) - 1
-    first = max(0, k - told["trend_window"])
-    fall = (_log10(residuals[first]) - _log10(residuals[k])) / max(k - first, 1)
-    return "falls" if fall >= told["trend_decades"] else "rests"
-
-
-def _log10(x: float) -> float:
-    return math.log10(max(x, 1e-300))
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -140,6 +150,7 @@ class Transition(NamedTuple):
     action: int
     reward: float
     following: str | None
+    explored: bool = False  #: the action was drawn, and not the best one known
 
 
 class Agent:
@@ -147,7 +158,7 @@ class Agent:
 
     Parameters
     ----------
-    actions : texts as :func:`action` reads them; the last is all fp64, what unvisited states fall back to.
+    actions : texts as :func:`action` reads them; the last is all fp64, what solves begin in.
     told : ``ASSUMPTIONS``, or others.
     """
 
@@ -155,38 +166,46 @@ class Agent:
         self.actions = tuple(actions)
         self.precisions = tuple(action(text) for text in self.actions)
         if not self.actions or not self.precisions[-1].is_fp64:
-            raise HalfulpError("an agent's last action must be fp64 in all parts: what unvisited states fall back to.")
+            raise HalfulpError("an agent's last action must be fp64 in all parts: what solves begin in.")
         self.told = dict(ASSUMPTIONS) | (told or {})
         self.table: dict[str, Row] = {}
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
 
-    def best(self, state: str) -> int | None:
-        """The action of most value among those tried often enough, in the state or else in the coarse one, if it is
-        better than fp64 by the margin; None: both are unvisited."""
+    def lowest(self, digits: int) -> int:
+        """The first action that a matrix of so many significand bits may be read by."""
+        needed = 2.0 ** -min(digits, self.told["exact"])
+        return next(i for i, precision in enumerate(self.precisions) if unit_roundoff(precision.spmv.a) <= needed)
+
+    def best(self, state: str, before: int | None = None, lowest: int = 0) -> int | None:
+        """The action of most value, from ``lowest`` on, among those tried often enough, in the state or else in the
+        coarse one, if it is better than fp64 by the margin. A state is visited where it is known what to compare with:
+        fp64, or the action ``before``. None: both are unvisited."""
         for key in (state, coarse(state)):
             if (row := self.table.get(key)) is None:
                 continue
-            values = list(row.values)
+            values = [q - self.told["doubt"] / math.sqrt(max(n, 1)) for q, n in zip(*row, strict=True)]
             values[-1] += self.told["margin"]  # the last is fp64
-            known = [(values[i], i) for i, n in enumerate(row.visits) if n >= self.told["least_visits"]]
-            if known:
-                return max(known)[1]
+            known = {i: values[i] for i, n in enumerate(row.visits) if n >= self.told["least_visits"] and i >= lowest}
+            if len(values) - 1 in known or before in known:
+                return max(known, key=lambda i: (known[i], i))
         return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
 
         Q(s, a) += rate (G - Q(s, a)) with G = reward + discount ((1 - trace) max Q(s', .) + trace G'), over the actions
-        that were tried in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731).
+        that were tried in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731);
+        where that explored and s' is known, G' is nothing that the policy would do, and trace is 0 (Watkins 1989).
         """
-        told, gained = self.told, 0.0
-        for state, chosen, reward, following in reversed(transitions):
-            ahead = 0.0
+        told, gained, cut = self.told, 0.0, False
+        for state, chosen, reward, following, explored in reversed(transitions):
+            ahead, trace = 0.0, told["trace"]
             if following is None:
-                gained = 0.0
-            elif (row := self.table.get(following)) is not None:
-                ahead = max((q for q, n in zip(*row, strict=True) if n), default=0.0)
-            gained = reward + told["discount"] * ((1.0 - told["trace"]) * ahead + told["trace"] * gained)
+                gained, cut = 0.0, False
+            elif (row := self.table.get(following)) is not None and any(row.visits):
+                ahead = max(q for q, n in zip(*row, strict=True) if n)
+                trace = 0.0 if cut else trace
+            gained, cut = reward + told["discount"] * ((1.0 - trace) * ahead + trace * gained), explored
             count = len(self.actions)
             for key in {state: None, coarse(state): None}:
                 values, visits = self.table.setdefault(key, Row([0.0] * count, [0] * count))
@@ -258,18 +277,21 @@ class Decision(NamedTuple):
     iteration: int
     state: str
     action: int
-    fell_back: bool  #: the state was unvisited
+    fell_back: bool  #: the state was unvisited: the solve stays with the action before, at first with fp64
+    explored: bool = False  #: in training
 
 
 class QPolicy(PrecisionPolicy):
-    """Asks an agent; where it does not know a state, all is fp64, and that is counted."""
+    """Asks an agent; where it does not know a state, nothing changes, and that is counted. All is fp64 at first."""
 
     def __init__(self, agent: Agent, name: str = "") -> None:
         self.agent, self.name = agent, name
         self.decisions: list[Decision] = []  #: of all solves so far
         self.asked = Counter[bool]()  #: iterations by whether their decision fell back
         self._last = 0  #: the iteration that was asked for last
-        self._floor = 0  #: the lowest action of this solve from now on
+        self._standing: Decision | None = None  #: this solve's last decision
+        self._rises = 0  #: of precision, in this solve
+        self._lowest = 0  #: action that its matrix may be read by
 
     @classmethod
     def read(cls, path: str | Path) -> QPolicy:
@@ -277,44 +299,40 @@ class QPolicy(PrecisionPolicy):
         return cls(Agent.read(path), str(path))
 
     def at(self, view: View) -> CGPrecision:
-        """A state is what is seen, and which action came before in this solve: directions remember their precision.
-
-        Where precision has risen, it does not fall again in this solve: each rise costs all directions.
-        """
-        before: int | str = self.decisions[-1].action if self._goes_on(view.iteration) else "-"
-        state = f"after {before} {state_of(view, self.agent.told)}"
-        if before == "-":
-            self._floor = 0
-        if not self._stands(view.iteration, state):
-            decision = self._decide(view.iteration, state)
-            decision = decision._replace(action=max(decision.action, self._floor))
-            if before != "-" and decision.action > int(before):
-                self._floor = decision.action
+        """A state is what is seen, and which action came before in this solve: directions remember their precision."""
+        told, k = self.agent.told, view.iteration
+        follows = k == self._last + 1
+        if k <= self._last:  # another solve
+            self._standing, self._rises = None, 0
+        self._last, self._lowest = k, self.agent.lowest(view.digits)
+        if k <= told["look"]:
+            return self.agent.precisions[-1]
+        last = self._standing
+        state = f"{'first' if last is None else f'after {last.action}'} {state_of(view, told)}"
+        if last is None or not (follows and self._holds(last, k, state)):
+            decision = self._decide(k, state)
+            if last is not None and self._rises >= told["rises"]:
+                decision = decision._replace(action=max(decision.action, last.action))
+            self._rises += last is not None and decision.action > last.action
+            self._standing = last = decision
             self.decisions.append(decision)
-        self._last = view.iteration
-        last = self.decisions[-1]
         self.asked[last.fell_back] += 1
         return self.agent.precisions[last.action]
 
-    def _goes_on(self, iteration: int) -> bool:
-        """Whether this solve has had decisions."""
-        return bool(self.decisions) and iteration > self._last
-
-    def _stands(self, iteration: int, state: str) -> bool:
-        """Whether the last decision still holds: not after iterations that the safeguard did, nor in a new solve."""
-        if not self.decisions or iteration != self._last + 1:
-            return False
-        told, last = self.agent.told, self.decisions[-1]
-        age = iteration - last.iteration
+    def _holds(self, last: Decision, iteration: int, state: str) -> bool:
+        """Whether a decision does; none does after iterations that the safeguard did."""
+        told, age = self.agent.told, iteration - last.iteration
         return age < told["hold"] or (state == last.state and age < told["hold_at_most"])
 
     def _decide(self, iteration: int, state: str) -> Decision:
-        best = self.agent.best(state)
-        return Decision(iteration, state, len(self.agent.actions) - 1 if best is None else best, best is None)
+        before = None if self._standing is None else self._standing.action
+        best = self.agent.best(state, before, self._lowest)
+        stays = len(self.agent.actions) - 1 if before is None else before
+        return Decision(iteration, state, stays if best is None else best, best is None)
 
     @property
     def coverage(self) -> float:
-        """The share of decisions that the agent knew; the others fell back to fp64."""
+        """The share of decisions that the agent knew; the others were made in unvisited states."""
         return 1.0 - sum(d.fell_back for d in self.decisions) / max(len(self.decisions), 1)
 
     def describe(self) -> dict[str, Any]:

@@ -69,13 +69,17 @@ def cg(
     ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
     if safeguard is None or isinstance(safeguard, bool):
         safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
-    limit = ready.limit
-    if safeguard is not None and max_iterations is None:
-        limit += limit // 2
+    limit = usual_limit(len(problem.rhs), safeguard is not None) if max_iterations is None else ready.limit
     watch = None if safeguard is None else Watch(safeguard, limit)
     run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
     run.observe_every = observe_every
     return run.solve(limit, ready.patience)
+
+
+def usual_limit(n: int, safeguarded: bool) -> int:
+    """``max_iterations`` where none are given."""
+    limit = min(10 * n, 20_000)
+    return limit + limit // 2 if safeguarded else limit
 
 
 class Ready(NamedTuple):
@@ -109,7 +113,7 @@ def prepare(
     if b.shape != (a.shape[0],):
         raise HalfulpError(f"a right-hand side of shape {b.shape} does not fit a matrix of shape {a.shape}.")
     n = len(b)
-    limit = min(10 * n, 20_000) if max_iterations is None else max_iterations
+    limit = usual_limit(n, False) if max_iterations is None else max_iterations
     patience = max(5 * n, 1000) if patience is None else patience
     if limit < 1 or patience < 1:
         raise HalfulpError("max_iterations and patience must be at least 1.")

@@ -7,6 +7,7 @@ that there is to know, so that training which was killed goes on to the same byt
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .agent import ACTIONS, Agent, Decision, QPolicy, Transition
-from .cg import Solution, Status, cg
+from .agent import ACTIONS, REWARDS, Agent, Decision, QPolicy, Transition
+from .cg import Solution, Status, cg, usual_limit
 from .costs import Cost
 from .precision import CGPrecision, PrecisionPolicy
 from .problems import Problem, load
+from .safeguard import Safeguard
+from .scaling import Scaling, digits
 from .solution import Step
 
 _DECISIONS, _PROBLEM = range(2)  #: what random numbers of an episode are for
@@ -48,9 +51,14 @@ class Lessons:
         if self.batch < 1 or self.seed < 0:
             raise HalfulpError("a batch has at least one episode, and a seed is a whole number from 0 on.")
 
-    def solve(self, problem: Problem, policy: PrecisionPolicy | CGPrecision | str) -> Solution:
-        """As all episodes do it, on one thread."""
+    def solve(
+        self, problem: Problem, policy: PrecisionPolicy | CGPrecision | str, at_most: float = math.inf
+    ) -> Solution:
+        """As all episodes do it, on one thread; given up after ``at_most`` iterations."""
         how: dict[str, Any] = {"preconditioner": self.preconditioner, "scaled": self.scaled}
+        usual = usual_limit(len(problem.rhs), True)
+        if at_most < usual:  # the safeguard shares out the usual number
+            how |= {"max_iterations": int(at_most), "safeguard": Safeguard(share=Safeguard.share * usual / at_most)}
         return cg(problem, policy, self.tol, threads=1, **how)
 
     def describe(self) -> dict[str, Any]:
@@ -59,21 +67,22 @@ class Lessons:
 
 
 class Explorer(QPolicy):
-    """The agent's policy, but for the share ``epsilon`` of decisions, which are drawn."""
+    """The agent's policy, but for the share ``epsilon`` of decisions, which are drawn: a solve's first action of all,
+    a later one is that before or after the last in their order.
+    """
 
     def __init__(self, agent: Agent, epsilon: float, rng: np.random.Generator) -> None:
         super().__init__(agent)
         self.epsilon, self.rng = epsilon, rng
 
     def _decide(self, iteration: int, state: str) -> Decision:
-        known = super()._decide(iteration, state)
-        explores, stays = self.rng.random(2)
-        drawn = int(self.rng.integers(len(self.agent.actions)))
-        if explores >= self.epsilon:
-            return known
-        if self.decisions and stays < self.agent.told["explore_stays"]:
-            drawn = self.decisions[-1].action
-        return Decision(iteration, state, drawn, False)
+        count, last = len(self.agent.actions), self._standing
+        if self.rng.random() < self.epsilon:
+            low = self._lowest
+            drawn = int(self.rng.integers(low, count)) if last is None else last.action + int(self.rng.choice([-1, 1]))
+            drawn = min(max(drawn, low), count - 1)
+            return Decision(iteration, state, drawn, False, True)
+        return super()._decide(iteration, state)
 
 
 class Constant(QPolicy):
@@ -87,11 +96,27 @@ class Constant(QPolicy):
         return Decision(iteration, state, self.action, False)
 
 
+class Reference(NamedTuple):
+    """A solve all in fp64."""
+
+    cost: float
+    iterations: int
+
+
+class Descent(Constant):
+    """Less precision by one action wherever the residual comes below another bound but the first."""
+
+    def _decide(self, iteration: int, state: str) -> Decision:
+        bounds = [f"<{bound:g}" for bound in self.agent.told["residuals"]]
+        steps = max((bounds.index(word) for word in state.split() if word in bounds), default=0)
+        return Decision(iteration, state, max(self.action - steps, self._lowest), False, True)
+
+
 class Episode(NamedTuple):
     """What one brought."""
 
     problem: str
-    fp64: float | None  #: cost of the same solve all in fp64; None: that did not converge, and nothing is learnt
+    fp64: Reference | None  #: the same solve all in fp64; None: it did not converge in time, and nothing is learnt
     first: tuple[Transition, ...]  #: of solves in each action, where the problem was new
     transitions: tuple[Transition, ...]
     reward: float  #: of all decisions
@@ -99,31 +124,36 @@ class Episode(NamedTuple):
     converged: bool
 
 
-def epsilon(agent: Agent, episode: int) -> float:
-    """The share of decisions that explore."""
-    told = agent.told
-    return told["explore_least"] + (1 - told["explore_least"]) / (1 + episode / told["explore_half"])
+class Outcome(NamedTuple):
+    """What each decision of a solve brought, before it is weighed."""
+
+    decisions: tuple[Decision, ...]
+    progress: tuple[float, ...]  #: by decision, of the true residual towards tol, as a share of all decades
+    costs: tuple[float, ...]  #: by decision, over that of the same solve in fp64
+    cost: float  #: of the solve, over that
+    converged: bool
 
 
-def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, float | None]) -> Episode:
-    """Episode ``number``; ``known`` costs in fp64 are not found again."""
+def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, Any]) -> Episode:
+    """Episode ``number``; ``known`` solves in fp64, by problem, are not done again."""
     draw = np.random.default_rng([lessons.seed, number, _PROBLEM])
     name = lessons.problems[int(draw.integers(len(lessons.problems)))]
-    problem = _opened(name, lessons.seed)
     first: tuple[Transition, ...] = ()
     if name in known:
-        fp64 = known[name]
+        fp64 = known[name] and Reference(*known[name])
     else:
-        fp64, first = _tried(agent, problem, lessons)
+        settings = {key: x for key, x in agent.told.items() if key not in REWARDS}
+        fp64, outcomes = _tried(name, lessons, agent.actions, json.dumps(settings))
+        first = tuple(t for outcome in outcomes for t in transitions_of(outcome, agent.told))
     if fp64 is None:
         return Episode(name, None, (), (), 0.0, math.nan, False)
     rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
-    policy = Explorer(agent, epsilon(agent, number), rng)
-    solution = lessons.solve(problem, policy)
-    transitions = transitions_of(policy.decisions, solution, lessons, fp64, agent.told)
-    cost = lessons.cost.of(solution.ledger) / fp64
+    policy = Explorer(agent, agent.told["explore"], rng)
+    solution = lessons.solve(_opened(name, lessons.seed), policy, agent.told["give_up"] * fp64.iterations)
+    outcome = outcome_of(policy.decisions, solution, lessons, fp64.cost)
+    transitions = transitions_of(outcome, agent.told)
     reward = sum(t.reward for t in transitions)
-    return Episode(name, fp64, first, transitions, reward, cost, solution.status is Status.CONVERGED)
+    return Episode(name, fp64, first, transitions, reward, outcome.cost, outcome.converged)
 
 
 @lru_cache(maxsize=64)
@@ -131,45 +161,62 @@ def _opened(name: str, seed: int) -> Problem:
     return load(name, seed=seed)
 
 
-def _tried(agent: Agent, problem: Problem, lessons: Lessons) -> tuple[float | None, tuple[Transition, ...]]:
-    """The cost of a solve all in fp64, and what is learnt from it and from solves all in each other action."""
-    cost = 0.0
-    learnt: list[Transition] = []
-    for number in reversed(range(len(agent.actions))):
-        policy = Constant(agent, number)
-        solution = lessons.solve(problem, policy)
-        if not learnt:
-            if solution.status is not Status.CONVERGED:
-                return None, ()
-            cost = lessons.cost.of(solution.ledger)
-        learnt += transitions_of(policy.decisions, solution, lessons, cost, agent.told)
-    return cost, tuple(learnt)
+@lru_cache(maxsize=1024)
+def _tried(
+    name: str, lessons: Lessons, actions: tuple[str, ...], settings: str
+) -> tuple[Reference | None, tuple[Outcome, ...]]:
+    """A solve all in fp64, and what came of it, of solves all in each other action, and of descents from most of them,
+    whatever rewards are.
 
-
-def transitions_of(
-    decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: float, told: dict[str, Any]
-) -> tuple[Transition, ...]:
-    """What each decision brought: of its iterations, and of those that the safeguard did on its account.
-
-    An iteration's reward is the progress of the true residual towards tol, as a share of all decades, minus
-    ``cost_weight`` times its cost, as a share of fp64's solve; the last one's has the terminal term added.
+    settings : those of an agent, without rewards, as JSON.
     """
+    agent, problem = Agent(actions, json.loads(settings)), _opened(name, lessons.seed)
+    lowest = agent.lowest(digits(Scaling.of(problem.matrix, problem.rhs).matrix if lessons.scaled else problem.matrix))
+    fp64, limit = Reference(0.0, 0), agent.told["longest"] + 1.0
+    outcomes: list[Outcome] = []
+    trials = [Constant(agent, number) for number in reversed(range(lowest, len(actions)))]
+    trials += [Descent(agent, number) for number in range(lowest + 1, len(actions) - 1)]
+    for policy in trials:
+        solution = lessons.solve(problem, policy, limit)
+        if not outcomes:
+            if solution.status is not Status.CONVERGED or solution.iterations > agent.told["longest"]:
+                return None, ()
+            fp64 = Reference(lessons.cost.of(solution.ledger), solution.iterations)
+            limit = agent.told["give_up"] * fp64.iterations
+        outcomes.append(outcome_of(policy.decisions, solution, lessons, fp64.cost))
+    return fp64, tuple(outcomes)
+
+
+def outcome_of(decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: float) -> Outcome:
+    """That of decisions: of their iterations, and of those that the safeguard did on their account."""
     first = [decision.iteration for decision in decisions]
-    rewards = [0.0] * len(decisions)
-    costs: dict[int, float] = {}  # by ledger: steps alike share one
+    progress, costs = [0.0] * len(decisions), [0.0] * len(decisions)
+    priced: dict[int, float] = {}  # by ledger: steps alike share one
     before, place = 1.0, 0
-    for step in solution.history:
+    for step in solution.history if decisions else ():
         while place + 1 < len(first) and first[place + 1] <= step.iteration:
             place += 1
-        if id(step.ledger) not in costs:
-            costs[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64
-        cost = told["cost_weight"] * costs[id(step.ledger)]
-        rewards[place] += _progress(before, step, lessons.tol) - cost
+        if id(step.ledger) not in priced:
+            priced[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64
+        costs[place] += priced[id(step.ledger)]
+        progress[place] += _progress(before, step, lessons.tol)
         before = step.true_residual
+    converged = solution.status is Status.CONVERGED
+    return Outcome(tuple(decisions), tuple(progress), tuple(costs), lessons.cost.of(solution.ledger) / fp64, converged)
+
+
+def transitions_of(outcome: Outcome, told: dict[str, Any]) -> tuple[Transition, ...]:
+    """A decision's reward is its progress minus ``cost_weight`` times its cost; the last one's has the terminal term
+    added, and ``regret`` for what the solve cost more than fp64's."""
+    decisions = outcome.decisions
+    rewards = [won - told["cost_weight"] * cost for won, cost in zip(outcome.progress, outcome.costs, strict=True)]
     if rewards:
-        rewards[-1] += told["converged" if solution.status is Status.CONVERGED else "failed"]
+        rewards[-1] += told["converged" if outcome.converged else "failed"]
+        rewards[-1] -= told["regret"] * max(outcome.cost - 1.0, 0.0)
     following = [*(decision.state for decision in decisions[1:]), None]
-    return tuple(Transition(d.state, d.action, r, f) for d, r, f in zip(decisions, rewards, following, strict=False))
+    return tuple(
+        Transition(d.state, d.action, r, f, d.explored) for d, r, f in zip(decisions, rewards, following, strict=False)
+    )
 
 
 def _progress(before: float, step: Step, tol: float) -> float:

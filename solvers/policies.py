@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .agent import QPolicy
+from .agent import Agent, QPolicy
 from .precision import CGPrecision, PrecisionPolicy, View
 
 #: The paper's formats (Chen 2025, arXiv 2504.14268), the cheapest first.
@@ -112,7 +113,10 @@ class Random(PrecisionPolicy):
         return {"policy": "random", "seed": self.seed, "choices": [step.describe() for step in self.choices]}
 
 
-NAMES = ("fixed", "rule", "stepped", "random", "adaptive")
+NAMES = ("fixed", "rule", "stepped", "random", "adaptive", "agent")
+
+#: An agent as README says it was trained.
+SHIPPED = Path(__file__).with_name("agent.json")
 
 
 def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
@@ -131,6 +135,7 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
         "stepped": Stepped,
         "random": lambda: Random(seed=seed),
         "adaptive": lambda: Fixed(ADAPTIVE),
+        "agent": lambda: QPolicy(Agent.read(SHIPPED), SHIPPED.name),
     }
     if name not in makers:
         raise HalfulpError(f"policy {name!r} is none of {', '.join(NAMES)}, and no agent's file (.json).")

@@ -124,6 +124,9 @@ class View(NamedTuple):
     scale: float  #: log2(largest / smallest) of the diagonal, before any scaling
     events: Mapping[str, Signs]  #: by operation, of the last iteration; what saw nothing is left out
     rejected: int  #: iterations since the safeguard stepped in; -1: it never did
+    digits: int = (
+        53  #: significand bits that hold every entry of the (scaled) matrix: 8 are bf16's, 11 fp16's and tf32's
+    )
 
 
 class PrecisionPolicy:

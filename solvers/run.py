@@ -7,16 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..emulator.formats import FloatFormat
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
 from .endings import End, after, gap, lost
 from .lanczos import Lanczos
 from .norms import norm
-from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
+from .precision import CGPrecision, PrecisionPolicy, Signs, View
 from .problems import Problem
 from .safeguard import SAFE, Watch
-from .scaling import Scaling, spread
+from .scaling import Scaling, digits, spread
 from .solution import Solution, Status, Step
 from .storage import Store
 from .workshop import FP64, Units, Workshop, shifted
@@ -58,7 +57,7 @@ class Run:
         self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
         self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
-        self.scale = spread(problem.matrix)
+        self.scale, self.digits = spread(problem.matrix), digits(scaling.matrix)
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
@@ -106,11 +105,14 @@ class Run:
     def precision(self, k: int) -> CGPrecision:
         """That of iteration k."""
         watch, matrix = self.watch, self.problem.matrix
-        if watch is not None and watch.forces(k):
-            return SAFE
-        told = watch.stepped_in if watch is not None else None
+        if watch is not None:
+            if watch.has_enough(self.lanczos.condition, self.tol, k - 1):
+                self.notes.append("enough iterations of less than fp64: fp64 from here on")
+            if watch.forces(k):
+                return SAFE
+        since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, -1 if told is None else k - told))
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.digits))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
@@ -166,7 +168,7 @@ class Run:
         if self.weights is None:
             self.square = units.inner(units.residual_dot, self.r, self.r)
         else:
-            units = units if _is_enough(units) else self.workshop.exact
+            units = units if units.lifts else self.workshop.exact
             machine = units.residual_axpy
             r = units.loaded("residual", machine, self.r, machine.datapath.b)
             r = machine.mul(self.weights.read(machine, None), r, held=True)
@@ -212,7 +214,7 @@ class Run:
         self.anew = False
         if watch is not None:
             watch.saw(recursive, 0.5 * self.alpha * self.rho, safe)
-            if recursive <= self.tol or watch.due:
+            if (recursive <= self.tol and not self.is_plain) or watch.due:
                 end = self.check(k)
                 if end is not None or self.recursive > self.tol:
                     return end
@@ -223,6 +225,12 @@ class Run:
             if watch is None:
                 return gap(k, recursive, solution.true_residuals[-1])
         return None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but fp64 has come since r was b - A x, and that is what it claims to be."""
+        assert self.watch is not None
+        return self.watch.unchecked == 0 and self.solution.true_residuals[-1] <= self.tol
 
     def turn_to(self, units: Units, k: int, now: CGPrecision, following: CGPrecision) -> End | None:
         """The new p, after a last look at r where precision is about to rise."""
@@ -235,7 +243,7 @@ class Run:
                 if end is not None:
                     return end
                 self.anew = True
-            elif now.is_fp64 and not following.is_fp64:
+            elif following.roundoff > now.roundoff:
                 x = self.joined()
                 self.remember(x, self.energy(x))
         if self.anew:  # rounded into a format of less precision, p would not be z
@@ -262,7 +270,7 @@ class Run:
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
             watch.stepped_in = k
             gained = watch.gained(self.recursive)
-            hopeless = claimed and not gained and watch.despairs
+            hopeless = claimed and not gained and watch.gives_up
             if hopeless and not unsafe:
                 return gap(k, recursive, self.recursive)
             if unsafe and (hopeless or (wrong and not gained)):
@@ -389,10 +397,3 @@ class Run:
 
     def host(self, v: Operand) -> np.ndarray:
         return self.workshop.exact.axpy.backend.to_host(v.values)
-
-
-def _is_enough(units: Units) -> bool:
-    """Whether r times powers of two fits r's format, and squares add up in binary32 or better."""
-    dp = units.residual_axpy.datapath
-    wide = all(isinstance(fmt, FloatFormat) and fmt.emax >= 127 for fmt in (dp.a, dp.b, dp.output))
-    return wide and unit_roundoff(units.residual_dot.datapath.accumulator) <= 2.0**-24

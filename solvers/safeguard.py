@@ -6,6 +6,7 @@ the Poisson problem and on matrices of ``shared/data/spd``, and can be set from 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .precision import CGPrecision
@@ -33,10 +34,12 @@ class Safeguard:
       one is not; and where, after ``stall`` iterations of less than fp64 in which the residual's minimum was not
       multiplied by ``progress`` at least, f(x) has fallen by less than ``honest`` of what alpha and r.z say: for
       ``rise`` iterations, and each time for twice as many as before; and for good after that ``share`` of the
-      iterations that there may be, so that fp64 has time to do it alone.
+      iterations that there may be, so that fp64 has time to do it alone; and for good after ``enough`` times the
+      iterations in which exact conjugate gradients would be done at the latest, sqrt(condition number) / 2 ln(2 / tol),
+      the condition number being what alpha and beta tell so far.
     """
 
-    fall: float = 0.01
+    fall: float = 0.001
     check_every: int = 200
     apart: float = 2.0
     stall: int = 50
@@ -45,6 +48,7 @@ class Safeguard:
     gain: float = 0.5
     rise: int = 20
     share: float = 1 / 3
+    enough: float = 1.5
     worth: int = 5  #: after fewer iterations of less than fp64 nothing is checked where precision rises
     claims: int = 5  #: in a solve in fp64: before it gives up
 
@@ -58,6 +62,7 @@ class Watch:
         self.stepped_in: int | None = None  #: the iteration in which it last did
         self.unchecked = 0  #: iterations of less than fp64 since the true residual was known
         self.mixed = 0  #: and since p started anew
+        self._lower = 0  #: and in all
         self.promised = 0.0  #: by how much f(x) should have fallen since it was last known
         self._largest = 1.0  #: residual since the last check
         self._until = 0  #: the last iteration that precision is forced in
@@ -70,6 +75,17 @@ class Watch:
         """Whether an iteration is done in fp64, whatever the policy says."""
         return iteration <= self._until or iteration > self._last
 
+    def has_enough(self, condition: float, tol: float, iteration: int) -> bool:
+        """Whether there were so many iterations of less than fp64 that there are to be no more; told once.
+
+        condition : as far as it is known; NaN: it is not.
+        """
+        bound = 0.5 * math.sqrt(condition) * math.log(2.0 / tol)
+        if iteration >= self._last or not self._lower > self.rules.enough * bound:
+            return False
+        self._last, self.stepped_in = iteration, iteration
+        return True
+
     def rise(self, iteration: int) -> str:
         """Precision rises after an iteration; what to note of it."""
         length = self.rules.rise << min(self._rises, 40)
@@ -81,6 +97,7 @@ class Watch:
         """An iteration's recursive residual, and by how much it should have made f(x) fall."""
         self.unchecked += not safe
         self.mixed += not safe
+        self._lower += not safe
         self.promised += promised
         self._largest = max(self._largest, residual)
         self._latest = residual
@@ -110,7 +127,7 @@ class Watch:
         self.unchecked, self._largest = 0, true_residual
 
     @property
-    def despairs(self) -> bool:
+    def gives_up(self) -> bool:
         """Of true residuals that do not follow; asked after each that did not."""
         self._claims += 1
         return self._claims >= self.rules.claims

@@ -25,6 +25,13 @@ def spread(matrix: sp.csr_matrix) -> float:
     return math.log2(float(diagonal.max())) - math.log2(least) if least > 0.0 else math.inf
 
 
+def digits(matrix: sp.csr_matrix) -> int:
+    """The significand bits, 1 to 53, that every entry fits into."""
+    whole = np.abs(np.ldexp(np.frexp(matrix.data)[0], 53)).astype(np.int64)
+    whole = whole[whole > 0]
+    return int(54 - (whole & -whole).min(initial=1 << 52).item().bit_length())
+
+
 @dataclass(frozen=True)
 class Scaling:
     """A scaled system, and the way back."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..emulator.names import scalar_format
 from ..kernels.events import Events
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
-from .precision import CGPrecision, Signs
+from .precision import CGPrecision, Signs, unit_roundoff
 from .preconditioners import Factors
 from .safeguard import SAFE
 from .storage import Store, converted
@@ -62,6 +63,13 @@ class Units:
         parts = (machine for machine, _ in self.parts)
         made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner, *parts)
         return [machine for machine in made if machine is not None]
+
+    @property
+    def lifts(self) -> bool:
+        """Whether r times powers of two fits r's format, and squares add up in binary32 or better."""
+        dp = self.residual_axpy.datapath
+        wide = not any(map(_is_narrow, (dp.a, dp.b, dp.output)))
+        return wide and unit_roundoff(self.residual_dot.datapath.accumulator) <= 2.0**-24
 
     def product(self, p: Operand) -> Operand:
         """A p."""
@@ -231,7 +239,7 @@ class Workshop:
         elif top == 0.0:
             if given.values.any():
                 self.sign(what, Signs.VANISHED)
-        elif top == result.fmt.max_finite and not getattr(result.fmt, "has_infinity", False):
+        elif top == _saturated(result.fmt):
             self.sign(what, Signs.SATURATED)
 
     def sign_conversion(self, what: str, given: Operand, result: Operand) -> Operand:
@@ -239,6 +247,12 @@ class Workshop:
         if np.count_nonzero(result.values) < np.count_nonzero(given.values):
             self.sign(what, Signs.VANISHED)
         return result
+
+
+@lru_cache(maxsize=64)
+def _saturated(fmt: Any) -> float:
+    """What results that are too large become, where that is a number; NaN: they become infinities."""
+    return math.nan if getattr(fmt, "has_infinity", False) else float(fmt.max_finite)
 
 
 def _is_narrow(fmt: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Precisions that are learnt: states, the table, files, training on any number of processes, what it is good for."""
+"""Precisions that agents choose: states, the table, the policy, files, oracles, the command line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 
 import halfulp as hu
 import pytest
-from halfulp.solvers import learning, oracle, policies, splits
+from halfulp.solvers import oracle, policies, splits
 from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, coarse, state_of
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
-from halfulp.solvers.learning import Lessons, train
-from halfulp.solvers.norms import norm
 from halfulp.solvers.problems import load
 from halfulp.solvers.safeguard import Safeguard
+from halfulp.solvers.scaling import Scaling, digits
 
 TWO = ("fp32;fp32;fp64", "fp64")
-TINY = Lessons(("poisson:4:seed=1", "random:20:density=0.1:beta=0.1:seed=2"), tol=1e-6, batch=2)
 
 
 def view(
@@ -33,12 +31,12 @@ def view(
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
-        (view([1.0]), "? tiny | calm 1e-0 rests well"),
-        (view([1.0, 0.05]), "? tiny | calm 1e-0 falls well"),
-        (view([1.0] + [0.5] * 8, 25.0, 9.9), "2+ tiny | calm 1e-0 falls well"),
-        (view([1e-3, 2e-3], 1e4, 10.0, 0), "none tiny | raised 1e-0 rests badly"),
-        (view([1e-30], 1e40), "none tiny | calm 1e-16 rests well"),
-        (view([3.0], 0.5)._replace(n=50), "8+ large | calm 1e-0 rests well"),
+        (view([1.0]), "tiny more ? rests | ? calm"),
+        (view([1.0, 0.5], k=2), "tiny more ? rests | ? calm"),
+        (view([1.0, 0.49], 25.0, k=5), "tiny more 1+ <0.5 | 0.6+ calm"),
+        (view([1e-3, 1.0], 1e4, 10.0, 0, k=101)._replace(digits=8), "tiny 8- 0.1+ <0.01 | 0.9+ raised"),
+        (view([1e-30], 1e40)._replace(digits=9), "tiny 11- 0.1- <1e-06 | 0.6- calm"),
+        (view([3.0], 0.5)._replace(n=50), "large more 16+ rests | 0.6- calm"),
     ],
 )
 def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> None:
@@ -88,11 +86,12 @@ def test_an_unvisited_state_is_looked_at_coarsely() -> None:
     agent = Agent(TWO, {"least_visits": 2})
     agent.learn([Transition("4+ | calm", 0, 1.0, None), Transition("4+ | raised", 0, 0.0, None)])
     assert agent.table["4+"] == ([0.5, 0.0], [2, 0]) and coarse("4+ | calm") == "4+" == coarse("4+")
-    assert agent.best("4+ | calm") == agent.best("4+ | elsewhere") == 0 and agent.best("2+ | calm") is None
+    assert agent.best("4+ | calm", 0) == agent.best("4+ | elsewhere", 0) == 0 and agent.best("2+ | calm", 0) is None
+    assert agent.best("4+ | calm") is None  # neither fp64 nor what came before was tried
 
 
 def test_an_action_must_be_better_than_fp64_by_a_margin() -> None:
-    agent = Agent(TWO, {"margin": 0.5, "least_visits": 1})
+    agent = Agent(TWO, {"margin": 0.5, "least_visits": 1, "doubt": 0.0})
     agent.learn([Transition("a", 0, 1.0, None), Transition("a", 1, 0.5, None)])
     assert agent.best("a") == 1
     agent.learn([Transition("b", 0, 1.25, None), Transition("b", 1, 0.5, None)])
@@ -116,44 +115,76 @@ def test_actions_are_tuples_with_residual_and_scalars_in_fp64() -> None:
         Agent(["fp64", "fp32"])
 
 
+def test_what_is_seldom_tried_is_doubted() -> None:
+    agent = Agent(TWO, {"margin": 0.0, "least_visits": 1, "doubt": 0.5})
+    agent.learn([Transition("a", 0, 1.0, None)] + [Transition("a", 1, 0.8, None)] * 4)
+    assert agent.best("a") == 1  # 1 - 0.5 against 0.8 - 0.25
+    agent.learn([Transition("a", 0, 1.0, None)])
+    assert agent.best("a") == 0  # 1 - 0.35
+
+
+def test_what_comes_before_a_drawn_action_is_not_blamed_for_it() -> None:
+    agent = Agent(TWO, {"trace": 1.0})
+    agent.learn([Transition("b", 1, 2.0, None)])
+    agent.learn([Transition("a", 0, 0.25, "b"), Transition("b", 0, -4.0, None, explored=True)])
+    assert agent.table["b"].values == [-4.0, 2.0] and agent.table["a"].values[0] == 2.25
+    agent.learn([Transition("c", 0, 0.25, "d"), Transition("d", 0, -4.0, None, explored=True)])
+    assert agent.table["d"].values[0] == -4.0 and agent.table["c"].values[0] == 0.25 - 4.0  # all that is known of d
+
+
+def test_narrow_formats_read_a_matrix_only_where_they_hold_it() -> None:
+    agent = Agent()
+    assert [agent.lowest(bits) for bits in (1, 8, 9, 11, 12, 24, 25, 53)] == [0, 0, 1, 1, 3, 3, 3, 3]
+    agent.learn([Transition("a", i, -i, None) for i in range(len(ACTIONS))] * ASSUMPTIONS["least_visits"])
+    assert agent.best("a") == 0 and agent.best("a", lowest=3) == 3
+    scaled = [digits(Scaling.of(p.matrix, p.rhs).matrix) for p in map(load, ("poisson:5:seed=1", "graph:20:seed=1"))]
+    assert scaled[0] <= 3 and scaled[1] > 24
+
+
 # ---- the policy -----------------------------------------------------------------------------------------------------
 
 
 def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
-    problem, agent = load("poisson:5:seed=1"), Agent(TWO)
+    problem, agent = load("poisson:5:seed=1"), Agent(TWO, {"look": 1})
     policy = QPolicy(agent)
     solution = cg(problem, policy, tol=1e-6)
     assert solution.status is Status.CONVERGED and policy.coverage == 0.0
     assert all(step.precision.is_fp64 for step in solution.history)
+    assert solution.ledger.operations == cg(problem, "fp64", tol=1e-6).ledger.operations  # no check where none is due
     first = policy.decisions[0].state
-    agent.learn([Transition(first, 0, 1.0, None)] * ASSUMPTIONS["least_visits"])
+    both = [Transition(first, 0, 1.0, None), Transition(first, 1, 0.0, None)]
+    agent.learn(both * ASSUMPTIONS["least_visits"])
     policy = QPolicy(agent)
     solution = cg(problem, policy, tol=1e-6)
     known = [not decision.fell_back for decision in policy.decisions]
-    assert 0 < sum(known) < len(known) and policy.coverage == sum(known) / len(known)
-    assert policy.asked[False] + policy.asked[True] == len(solution.history)
-    assert solution.history[0].precision == action(TWO[0]) and policy.describe()["coverage"] == policy.coverage
+    assert 0 < sum(known) < len(known) and policy.coverage == pytest.approx(sum(known) / len(known))
+    assert policy.asked[False] + policy.asked[True] == len(solution.history) - 1
+    first, *others = (step.precision for step in solution.history)  # what is unvisited later changes nothing
+    assert first.is_fp64 and set(others) == {action(TWO[0])}
+    assert policy.describe()["coverage"] == policy.coverage
 
 
 def test_decisions_stand_for_a_while() -> None:
     policy = QPolicy(Agent(TWO))
-    falling = [10.0**-k for k in range(60)]
-    for k in range(1, 12):  # each iteration has a state of its own
-        policy.at(view(falling[:k], k=k))
-    for k in range(12, 60):  # and these have all the same
+    look, hold, most = (ASSUMPTIONS[what] for what in ("look", "hold", "hold_at_most"))
+    for k in range(1, look + 1):
+        assert policy.at(view([1.0] * k, k=k)).is_fp64 and not policy.decisions
+    for k in range(look + 1, look + 2 * hold):  # each iteration has a state of its own
+        policy.at(view([1.0], 10.0**k, k=k)._replace(digits=8 + 3 * (k % 2)))
+    for k in range(look + 2 * hold, 60):  # and these have all the same
         policy.at(view([1e-16] * 30, k=k))
     starts = [decision.iteration for decision in policy.decisions]
-    hold, most = ASSUMPTIONS["hold"], ASSUMPTIONS["hold_at_most"]
-    assert starts == [1, 1 + hold, 1 + 2 * hold, 1 + 3 * hold, 1 + 3 * hold + most]
+    first = look + 1
+    assert starts == [first, first + hold, first + 2 * hold, first + 2 * hold + most]
     policy.at(view([1e-16] * 30, k=70))  # the safeguard had ten
     assert policy.decisions[-1].iteration == 70
 
 
 def test_precision_that_has_risen_does_not_fall_again() -> None:
-    agent = Agent(TWO, {"least_visits": 1, "hold": 1, "hold_at_most": 1})
-    for state, chosen in (("after - 8+ large", 0), ("after 0 8+ large", 0), ("after 0 none large", 1)):
-        agent.learn([Transition(state, chosen, 1.0, None)])
-    agent.learn([Transition("after 1 8+ large", 0, 1.0, None)])
+    agent = Agent(TWO, {"least_visits": 1, "hold": 1, "hold_at_most": 1, "look": 0})
+    best = {"first large more 16+ rests": 0, "after 0 large more 16+ rests": 0, "after 0 large more 0.1- rests": 1}
+    for state, chosen in (best | {"after 1 large more 16+ rests": 0}).items():
+        agent.learn([Transition(state, chosen, 1.0, None), Transition(state, 1 - chosen, 0.0, None)])
     policy, taken = QPolicy(agent), []
     for conditions in ((1.0, 1.0, 1e9, 1.0), (1.0, 1.0)):  # two solves
         for k, condition in enumerate(conditions, 1):
@@ -189,63 +220,6 @@ def test_files_go_round_and_damaged_ones_are_refused(tmp_path: Path) -> None:
             policies.named(str(path), action("fp64"))
     with pytest.raises(hu.HalfulpError, match=r"cannot be read"):
         Agent.read(tmp_path / "none.json")
-
-
-# ---- training -------------------------------------------------------------------------------------------------------
-
-
-def test_rewards_are_progress_minus_cost() -> None:
-    agent, lessons = Agent(TWO, {"cost_weight": 0.25}), TINY
-    episode = learning.play(agent, lessons, 3, {})
-    assert episode.converged and episode.fp64 is not None
-    assert episode.reward == pytest.approx(1.0 - 0.25 * episode.cost + ASSUMPTIONS["converged"])
-    assert [t.following for t in episode.transitions[:-1]] == [t.state for t in episode.transitions[1:]]
-    # all in fp64 costs 1; the solve that told so, and then those all in each other action, are learnt from
-    ends = [i + 1 for i, t in enumerate(episode.first) if t.following is None]
-    alone, others = episode.first[: ends[0]], episode.first[ends[0] :]
-    assert len(ends) == 2 and {t.action for t in alone} == {1} and {t.action for t in others} == {0}
-    assert sum(t.reward for t in alone) == pytest.approx(1.0 - 0.25 + ASSUMPTIONS["converged"])
-    assert episode._replace(first=()) == learning.play(agent, lessons, 3, {episode.problem: episode.fp64})
-    assert learning.play(agent, lessons, 3, {episode.problem: None}).transitions == ()
-
-
-class Killed(Exception):
-    pass
-
-
-def test_the_agent_is_the_same_on_two_processes_and_after_a_kill(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("one.json", "two.json", "killed.json")]
-    train(TINY, 6, paths[0])
-    train(TINY, 6, paths[1], workers=2)
-
-    def kill(done: int, episode: learning.Episode) -> None:
-        if done == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(TINY, 6, paths[2], progress=kill)
-    assert Agent.read(paths[2]).trained["episodes"] == 2
-    train(TINY, 6, paths[2])
-    first, *others = (path.read_bytes() for path in paths)
-    assert others == [first, first] and len(Agent.read(paths[0]).table) > 3
-    with pytest.raises(hu.HalfulpError, match=r"of other lessons \(tol, seed differ\)"):
-        train(Lessons(TINY.problems, tol=1e-4, batch=2, seed=1), 8, paths[0])
-    with pytest.raises(hu.HalfulpError, match=r"\(cost_weight differ\)"):
-        train(TINY, 8, paths[0], told={"cost_weight": 2.0})
-
-
-def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
-    seen = tuple(f"random:60:density=0.1:beta=1:seed={seed}" for seed in range(4))
-    actions = ("fp32;fp32/fp64;fp32;fp32;own", "fp64")
-    lessons = Lessons(seen, tol=1e-6)
-    agent = train(lessons, 32, actions=actions, told={"explore_half": 16, "least_visits": 2})
-    for name in ("random:70:density=0.1:beta=1:seed=9", "random:60:density=0.1:beta=1:seed=8"):
-        problem, policy = load(name), QPolicy(agent)
-        found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
-        assert found.status is fp64.status is Status.CONVERGED
-        assert norm(problem.rhs - problem.matrix @ found.x) <= 1e-6 * norm(problem.rhs)
-        assert policy.coverage > 0.5
-        assert lessons.cost.of(found.ledger) < 0.6 * lessons.cost.of(fp64.ledger)
 
 
 # ---- the oracle and costs -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from halfulp.solvers.learning import Lessons, train
 
 FIGURES = ("energies", "trade_off", "beside_oracle", "choices")
 AGENT = "agent, cost weight 1"
+MEASURED = Path(solver_study.__file__).parent / "measured"
 SYSTEMS = ("random:30:density=0.1:beta=1:seed=9", "graph:20:beta=1:seed=3")
 
 
@@ -78,6 +79,13 @@ def test_what_fp64_does_not_solve_is_not_tried_in_less(tmp_path: Path) -> None:
     records = study.run(tmp_path, progress=lambda done, total, what: told.append((done, total)))
     assert [(r.label, r.result["status"]) for r in records] == [(REFERENCE, "max iterations")]
     assert told == [(1, len(study.contenders(0)))]
+    unlimited = replace(study, max_iterations=None, longest=3)  # solved, but not in time
+    late = unlimited.run(tmp_path)
+    assert [(r.label, r.result["status"]) for r in late] == [(REFERENCE, "converged")] and late[0].result[
+        "iterations"
+    ] > 3
+    assert solver_table.left(solver_table.solves(late))["system"].tolist() == ["poisson:5:seed=1"]
+    assert "left to all fp64, as it takes long" in solver_page.write(late, tmp_path, "").read_text(encoding="utf-8")
     page = solver_page.write(records, tmp_path, "").read_text(encoding="utf-8")
     assert "What all fp64 does not solve either" in page and "No precision below fp64" in page
 
@@ -93,6 +101,11 @@ def test_the_table_agrees_with_the_records(records: list[Record], folder: Path) 
     least = {s: min(r.energy["total_pj"] for r in tried if r.input["system"] == s) for s in SYSTEMS}
     oracle = rows[rows["policy"] == ORACLE].set_index("system")["energy_pj"]
     assert dict(oracle) == pytest.approx(least, rel=1e-4) and len(tried) == 4
+    fixed = pd.read_csv(folder / "fixed.csv").set_index("precision")
+    (name,) = {r.label.removeprefix("fixed ") for r in tried if r.label.startswith("fixed ")}
+    assert list(fixed.columns) == list(solver_table.FIXED_COLUMNS)[1:] and fixed.loc[name, "systems"] == 2
+    cheap = [r for r in tried if r.label != REFERENCE and r.energy["total_pj"] == least[r.input["system"]]]
+    assert fixed.loc[name, "cheapest"] == len(cheap) > 0
     table = pd.read_csv(folder / "policies.csv").set_index("policy")
     assert list(table.columns) == list(solver_table.POLICIES)[1:]
     assert table.loc[AGENT, "energy_saving_median"] == pytest.approx(1 - np.median(ratios), rel=1e-4)
@@ -108,7 +121,7 @@ def test_the_page_needs_no_network_and_names_its_sources(records: list[Record], 
     assert not links and html.count("<svg") == len(FIGURES) and "built-in method" not in html
     for word in (
         "arXiv 2504.14268",
-        "explore_half",
+        "give_up",
         "check_every",
         "doi:10.1109/ISSCC.2014.6757323",
         "w/64",
@@ -201,3 +214,25 @@ def test_command_line(run, tmp_path: Path, agent: Path) -> None:
     ):
         code, _, err = run("solve-study", "--out", str(tmp_path / "out"), *arguments)
         assert code == 2 and message in " ".join(err.split()), err
+
+
+def test_the_readmes_table_is_that_of_the_study_that_was_kept() -> None:
+    table = pd.read_csv(MEASURED / "solver-study-2026-11-30.csv").set_index("policy")
+    lines = (MEASURED.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    names = {"agent": AGENT, "oracle": ORACLE, "`rule`": "rule", "`stepped`": "stepped fp16, fp32, fp64"}
+    names |= {f"agent, `--cost-weight {weight}`": f"agent, cost weight {weight}" for weight in ("4", "0.1")}
+    names |= {"`adaptive`": "adaptive spmv, by magnitude", "exponents shared, gse32": "shared exponents, gse32"}
+    names |= {"refinement, fp16 inside": "refinement, fp16 inside", "`random`": "random"}
+    what = (
+        "energy_saving_median",
+        "energy_saving_worst",
+        "share_of_oracle",
+        "bits_saving_median",
+        "time_saving_median",
+    )
+    for shown, name in names.items():
+        (line,) = (line for line in lines if line.startswith(f"| {shown} |"))
+        row = table.loc[name]
+        told = [f"{row['solved']} of {row['systems']}", *(f"{100 * row[x]:.0f} %".replace("-", "−") for x in what)]
+        told = ["0 %" if cell == "−0 %" else cell for cell in told]
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [*told, f"{row['iterations_median']:.2f} ×"], shown

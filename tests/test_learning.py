@@ -1,0 +1,111 @@
+"""Agents in training: rewards, trials, any number of processes, what an agent is good for, the one that is shipped."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import halfulp as hu
+import pytest
+from halfulp.solvers import learning, policies, splits
+from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, action
+from halfulp.solvers.cg import Status
+from halfulp.solvers.learning import Lessons, train
+from halfulp.solvers.norms import norm
+from halfulp.solvers.problems import load
+from halfulp.solvers.safeguard import Safeguard, Watch
+
+TWO = ("fp32;fp32;fp64", "fp64")
+TINY = Lessons(("poisson:4:seed=1", "random:20:density=0.1:beta=0.1:seed=2"), tol=1e-6, batch=2)
+
+
+def test_rewards_are_progress_minus_cost() -> None:
+    agent, lessons = Agent(TWO, {"cost_weight": 0.25}), TINY
+    episode = learning.play(agent, lessons, 3, {})
+    assert episode.converged and episode.fp64 is not None
+    assert episode.reward == pytest.approx(1.0 - 0.25 * episode.cost + ASSUMPTIONS["converged"])
+    assert [t.following for t in episode.transitions[:-1]] == [t.state for t in episode.transitions[1:]]
+    # all in fp64 costs 1; the solve that told so, and then those all in each other action, are learnt from
+    ends = [i + 1 for i, t in enumerate(episode.first) if t.following is None]
+    alone, others = episode.first[: ends[0]], episode.first[ends[0] :]
+    assert len(ends) == 2 and {t.action for t in alone} == {1} and {t.action for t in others} == {0}
+    assert sum(t.reward for t in alone) == pytest.approx(1.0 - 0.25 + ASSUMPTIONS["converged"])
+    assert episode._replace(first=()) == learning.play(agent, lessons, 3, {episode.problem: list(episode.fp64)})
+    assert learning.play(agent, lessons, 3, {episode.problem: None}).transitions == ()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_the_agent_is_the_same_on_two_processes_and_after_a_kill(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.json", "two.json", "killed.json")]
+    train(TINY, 6, paths[0])
+    train(TINY, 6, paths[1], workers=2)
+
+    def kill(done: int, episode: learning.Episode) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(TINY, 6, paths[2], progress=kill)
+    assert Agent.read(paths[2]).trained["episodes"] == 2
+    train(TINY, 6, paths[2])
+    first, *others = (path.read_bytes() for path in paths)
+    assert others == [first, first] and len(Agent.read(paths[0]).table) > 3
+    with pytest.raises(hu.HalfulpError, match=r"of other lessons \(tol, seed differ\)"):
+        train(Lessons(TINY.problems, tol=1e-4, batch=2, seed=1), 8, paths[0])
+    with pytest.raises(hu.HalfulpError, match=r"\(cost_weight differ\)"):
+        train(TINY, 8, paths[0], told={"cost_weight": 2.0})
+
+
+def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
+    seen = tuple(f"reaction:12:shift=0.01:seed={seed}" for seed in range(3))
+    actions = ("fp32;fp32/fp64;fp32;fp32;own", "fp64")
+    lessons = Lessons(seen)
+    agent = train(lessons, 16, actions=actions, told={"least_visits": 2})
+    for name in ("reaction:14:shift=0.02:seed=9", "reaction:12:shift=0.01:seed=8"):
+        problem, policy = load(name), QPolicy(agent)
+        found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
+        assert found.status is fp64.status is Status.CONVERGED
+        assert norm(problem.rhs - problem.matrix @ found.x) <= 1e-8 * norm(problem.rhs)
+        assert policy.coverage > 0.5
+        assert lessons.cost.of(found.ledger) < 0.6 * lessons.cost.of(fp64.ledger)
+
+
+def test_descents_go_down_at_each_bound_but_the_first() -> None:
+    descent = learning.Descent(Agent(), 5)
+    states = ("first large more 4+ rests | a", "after 5 large more 4+ <0.5 | a", "<0.01", "<0.0001", "<1e-06 | <")
+    assert [descent._decide(1, state).action for state in states] == [5, 5, 4, 3, 2]
+
+
+def test_a_solve_in_training_is_given_up_but_not_guarded_otherwise() -> None:
+    problem, actions = load("poisson:8:seed=1"), ("fp32;fp32/fp64;fp32;fp32;own", "fp64")
+    policy = learning.Constant(Agent(actions), 0)
+    short = Lessons((problem.name,)).solve(problem, policy, 15.0)
+    whole = Lessons((problem.name,)).solve(problem, learning.Constant(Agent(actions), 0))
+    assert short.status is Status.MAX_ITERATIONS and short.iterations == 15 < whole.iterations
+    assert [s.precision for s in short.history] == [s.precision for s in whole.history[:15]]
+
+
+def test_fp64_takes_over_after_enough_iterations_of_less() -> None:
+    watch = Watch(Safeguard(), 10_000)
+    bound = 1.5 * 0.5 * 10.0 * math.log(2e8)  # of a condition number of 100
+    for k in range(1, 1000):
+        if watch.has_enough(100.0, 1e-8, k - 1):
+            break
+        assert not watch.forces(k)
+        watch.saw(1.0, 0.0, safe=False)
+    assert k - 1 == math.ceil(bound) and watch.forces(k) and watch.stepped_in == k - 1
+    assert not watch.has_enough(100.0, 1e-8, k) and not Watch(Safeguard(), 100).has_enough(math.nan, 1e-8, 9)
+
+
+def test_the_agent_that_is_shipped_saves_energy_on_a_system_it_has_not_seen() -> None:
+    policy = policies.named("agent", action("fp64"))
+    assert isinstance(policy, QPolicy) and policy.agent.actions == ACTIONS and policy.agent.told == ASSUMPTIONS
+    problem = load("poisson:24:seed=5")
+    lessons = Lessons(("poisson",))
+    assert splits.unseen(problem.name, policy.agent.trained["lessons"]["problems"]) == "matrix"
+    found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
+    assert found.status is Status.CONVERGED and policy.coverage > 0.5
+    assert lessons.cost.of(found.ledger) < 0.55 * lessons.cost.of(fp64.ledger)
