@@ -71,7 +71,7 @@ CONVERGED = "converged"
 
 def solves(records: Sequence[Record]) -> pd.DataFrame:
     """One row per record, and one per system for the oracle: of all fp64 and the fixed precisions, the one of least
-    energy that converged. Fixed precisions themselves are left out."""
+    cost, as the study counts it, that converged. Fixed precisions themselves are left out."""
     records = [*records, *_oracles(records)]
     first = {(r.seed, r.input["system"]): r for r in records if r.label == REFERENCE}
     rows = [_row(r, first[r.seed, r.input["system"]]) for r in records if not r.label.startswith(FIXED)]
@@ -79,11 +79,13 @@ def solves(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _oracles(records: Sequence[Record]) -> list[Record]:
-    tried: dict[tuple[int, str], list[Record]] = {}
+    tried = {(r.seed, r.input["system"]) for r in records if r.label.startswith(FIXED)}
+    found: dict[tuple[int, str], list[Record]] = {}
     for r in records:
         if (r.label == REFERENCE or r.label.startswith(FIXED)) and r.result["status"] == CONVERGED:
-            tried.setdefault((r.seed, r.input["system"]), []).append(r)
-    best = [min(each, key=lambda r: r.result["costs"][r.input["cost"]]) for each in tried.values() if len(each) > 1]
+            found.setdefault((r.seed, r.input["system"]), []).append(r)
+    choices = [each for place, each in found.items() if place in tried]
+    best = [min(each, key=lambda r: r.result["costs"][r.input["cost"]]) for each in choices]
     return [Record(**{**vars(r), "label": ORACLE}) for r in best]
 
 

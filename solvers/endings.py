@@ -30,6 +30,8 @@ def after(k: int) -> str:
 
 def lost(matrix: sp.csr_matrix, p: np.ndarray, curvature: float, k: int) -> End:
     """p.Ap came to ``curvature`` <= 0: because of the arithmetic, or of the matrix?"""
+    scale = 2.0 ** np.frexp(np.abs(p).max(initial=0.0))[1]
+    p = p / scale if scale else p  # so that no product underflows where the matrix's entries do not
     product = matrix @ p
     exactly = inner(p, product)
     longest = int(np.diff(matrix.indptr).max())
@@ -38,7 +40,8 @@ def lost(matrix: sp.csr_matrix, p: np.ndarray, curvature: float, k: int) -> End:
         quotient = exactly / inner(p, p)
         return End(
             Status.INDEFINITE,
-            f"p.Ap = {exactly:.3g} in iteration {k}, p.Ap / p.p = {quotient:.3g}: the matrix is not positive definite",
+            f"p.Ap = {exactly * scale * scale:.3g} in iteration {k}, p.Ap / p.p = {quotient:.3g}: the matrix is not"
+            " positive definite",
         )
-    found = f"{exactly:.3g}" if abs(exactly) > error else "not told from zero"
+    found = f"{exactly / inner(p, p):.3g} p.p" if abs(exactly) > error else "not told from zero"
     return End(Status.BREAKDOWN, f"p.Ap rounded to {curvature} in iteration {k} (in fp64 it is {found})")

@@ -133,6 +133,19 @@ def test_the_page_needs_no_network_and_names_its_sources(records: list[Record], 
         assert (folder / f"{name}.png").stat().st_size > 10_000 and (folder / f"{name}.svg").is_file()
 
 
+def test_where_no_fixed_precision_converges_the_oracle_takes_fp64(records: list[Record]) -> None:
+    failed = [
+        replace(r, result=r.result | {"status": "stagnated"})
+        if r.label.startswith("fixed") and r.input["system"] == SYSTEMS[0]
+        else r
+        for r in records
+    ]
+    table = solver_table.solves(failed)
+    ratios = table[table["policy"] == ORACLE].set_index("system")["energy_ratio"]
+    assert ratios[SYSTEMS[0]] == 1.0 and ratios[SYSTEMS[1]] <= 1.0
+    assert ORACLE not in set(solver_table.solves([r for r in records if not r.label.startswith("fixed")])["policy"])
+
+
 def test_events_and_signs_are_in_the_records(records: list[Record]) -> None:
     (rough,) = [r for r in records if r.label == "all fp32" and r.input["system"] == SYSTEMS[0]]
     assert rough.result["events"]["dot"]["additions"] > 0 and set(rough.result["events"]["dot"]) >= {

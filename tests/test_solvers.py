@@ -129,6 +129,15 @@ def test_an_indefinite_matrix_is_named_as_such() -> None:
     assert cg(Problem("indefinite", line, np.ones(50) / 7), "fp64").status is Status.INDEFINITE
 
 
+@pytest.mark.parametrize("safeguard", [False, True])
+def test_what_underflows_is_not_called_indefinite(safeguard: bool) -> None:
+    """b is small, and so is A: p.Ap is 0 in fp64."""
+    tiny = Problem("tiny", sp.diags([1e-200, 2e-200, 3e-200]).tocsr(), np.array([1.0, 2.0, 3.0]) * 1e-150)
+    solution = cg(tiny, "fp64", safeguard=safeguard)
+    assert solution.status is Status.BREAKDOWN and "p.Ap rounded to 0.0" in solution.detail
+    assert "in fp64 it is 2.57e-200 p.p" in solution.detail  # (1 + 8 + 27) / (1 + 4 + 9)
+
+
 def test_other_bad_input() -> None:
     problem = poisson(4)
     with pytest.raises(hu.HalfulpError, match="finite"):
