@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,10 +171,11 @@ class Agent:
         self.table: dict[str, Row] = {}
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
 
-    def lowest(self, digits: int) -> int:
-        """The first action that a matrix of so many significand bits may be read by."""
-        needed = 2.0 ** -min(digits, self.told["exact"])
-        return next(i for i, precision in enumerate(self.precisions) if unit_roundoff(precision.spmv.a) <= needed)
+    def lowest(self, holds: Callable[[Any], bool]) -> int:
+        """The first action that a matrix may be read by, if it ``holds`` so for formats as of a View."""
+        enough = 2.0 ** -self.told["exact"]
+        formats = (precision.spmv.a for precision in self.precisions)
+        return next(i for i, fmt in enumerate(formats) if unit_roundoff(fmt) <= enough or holds(fmt))
 
     def best(self, state: str, before: int | None = None, lowest: int = 0) -> int | None:
         """The action of most value, from ``lowest`` on, among those tried often enough, in the state or else in the
@@ -304,7 +305,7 @@ class QPolicy(PrecisionPolicy):
         follows = k == self._last + 1
         if k <= self._last:  # another solve
             self._standing, self._rises = None, 0
-        self._last, self._lowest = k, self.agent.lowest(view.digits)
+        self._last, self._lowest = k, self.agent.lowest(view.holds)
         if k <= told["look"]:
             return self.agent.precisions[-1]
         last = self._standing

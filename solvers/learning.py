@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from .costs import Cost
 from .precision import CGPrecision, PrecisionPolicy
 from .problems import Problem, load
 from .safeguard import Safeguard
-from .scaling import Scaling, digits
+from .scaling import Scaling, holds
 from .solution import Step
 
 _DECISIONS, _PROBLEM = range(2)  #: what random numbers of an episode are for
@@ -171,7 +171,8 @@ def _tried(
     settings : those of an agent, without rewards, as JSON.
     """
     agent, problem = Agent(actions, json.loads(settings)), _opened(name, lessons.seed)
-    lowest = agent.lowest(digits(Scaling.of(problem.matrix, problem.rhs).matrix if lessons.scaled else problem.matrix))
+    matrix = Scaling.of(problem.matrix, problem.rhs).matrix if lessons.scaled else problem.matrix
+    lowest = agent.lowest(partial(holds, matrix))
     fp64, limit = Reference(0.0, 0), agent.told["longest"] + 1.0
     outcomes: list[Outcome] = []
     trials = [Constant(agent, number) for number in reversed(range(lowest, len(actions)))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property
@@ -124,9 +124,8 @@ class View(NamedTuple):
     scale: float  #: log2(largest / smallest) of the diagonal, before any scaling
     events: Mapping[str, Signs]  #: by operation, of the last iteration; what saw nothing is left out
     rejected: int  #: iterations since the safeguard stepped in; -1: it never did
-    digits: int = (
-        53  #: significand bits that hold every entry of the (scaled) matrix: 8 are bf16's, 11 fp16's and tf32's
-    )
+    digits: int = 53  #: significand bits of the (scaled) matrix's entries: 8 are bf16's, 11 fp16's and tf32's
+    holds: Callable[[Any], bool] = lambda fmt: False  #: whether a format has every such entry
 
 
 class PrecisionPolicy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .norms import norm
 from .precision import CGPrecision, PrecisionPolicy, Signs, View
 from .problems import Problem
 from .safeguard import SAFE, Watch
-from .scaling import Scaling, digits, spread
+from .scaling import Scaling, digits, holds, spread
 from .solution import Solution, Status, Step
 from .storage import Store
 from .workshop import FP64, Units, Workshop, shifted
@@ -58,6 +59,7 @@ class Run:
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
         self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
         self.scale, self.digits = spread(problem.matrix), digits(scaling.matrix)
+        self.holds = cache(partial(holds, scaling.matrix))
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
@@ -112,7 +114,8 @@ class Run:
                 return SAFE
         since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.digits))
+        of_matrix = self.digits, self.holds
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, *of_matrix))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
+from ..kernels.quantize import quantize
 from .systems import positive_diagonal
 
 
@@ -30,6 +32,11 @@ def digits(matrix: sp.csr_matrix) -> int:
     whole = np.abs(np.ldexp(np.frexp(matrix.data)[0], 53)).astype(np.int64)
     whole = whole[whole > 0]
     return int(54 - (whole & -whole).min(initial=1 << 52).item().bit_length())
+
+
+def holds(matrix: sp.csr_matrix, fmt: Any) -> bool:
+    """Whether every entry is a value of a format."""
+    return bool(np.array_equal(quantize(matrix.data, fmt), matrix.data))
 
 
 @dataclass(frozen=True)

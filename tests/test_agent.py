@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import halfulp as hu
 import pytest
+import scipy.sparse as sp
 from halfulp.solvers import oracle, policies, splits
 from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, coarse, state_of
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
 from halfulp.solvers.problems import load
 from halfulp.solvers.safeguard import Safeguard
-from halfulp.solvers.scaling import Scaling, digits
+from halfulp.solvers.scaling import Scaling, digits, holds
 
 TWO = ("fp32;fp32;fp64", "fp64")
 
@@ -134,7 +136,12 @@ def test_what_comes_before_a_drawn_action_is_not_blamed_for_it() -> None:
 
 def test_narrow_formats_read_a_matrix_only_where_they_hold_it() -> None:
     agent = Agent()
-    assert [agent.lowest(bits) for bits in (1, 8, 9, 11, 12, 24, 25, 53)] == [0, 0, 1, 1, 3, 3, 3, 3]
+
+    def lowest(entry: float) -> int:
+        return agent.lowest(partial(holds, sp.csr_matrix([[1.0, entry], [entry, 1.0]])))
+
+    assert [lowest(1.0 + 2.0 ** (1 - bits)) for bits in (2, 8, 9, 11, 12, 24, 25, 53)] == [0, 0, 1, 1, 3, 3, 3, 3]
+    assert [lowest(x) for x in (2.0**-30, (1 + 2.0**-10) * 2.0**-20, 1.5 * 2.0**40)] == [0, 2, 0]  # fp16 ends at 2^-24
     agent.learn([Transition("a", i, -i, None) for i in range(len(ACTIONS))] * ASSUMPTIONS["least_visits"])
     assert agent.best("a") == 0 and agent.best("a", lowest=3) == 3
     scaled = [digits(Scaling.of(p.matrix, p.rhs).matrix) for p in map(load, ("poisson:5:seed=1", "graph:20:seed=1"))]
