@@ -63,8 +63,8 @@ class Machines:
 
 def _elements(datapath: Datapath) -> Datapath:
     """Of the vector unit beside a datapath: in its output's format, rounded as that and its operands are."""
-    how = {"rounding": datapath.output_rounding, "operand_rounding": datapath.operand_rounding}
-    return Datapath(datapath.output, **how)
+    fmt, rounding = datapath.output, datapath.output_rounding
+    return Datapath(fmt, rounding=rounding, operand_rounding=datapath.operand_rounding)
 
 
 class Arithmetic:
