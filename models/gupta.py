@@ -150,10 +150,10 @@ def escalated(before: Scheme, after: Scheme, epoch: int, network: str) -> Policy
 WORKLOAD = Matmul(1000, 784, 1000)
 
 
-#: What they say of it (their §5; figures not re-verified against the original).
+#: What they say of their accelerator.
 HARDWARE = (
     "28 x 28 = 784 multiply-accumulate units and 28 rounding units, one a column, on an FPGA of 28 nm at 166 MHz:"
-    " 260 G-ops/s, 37 G-ops/s/W"
+    " 260 G-ops/s, 37 G-ops/s/W (their §5; not re-verified against the original)"
 )
 
 

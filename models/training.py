@@ -233,8 +233,8 @@ class Trainer:
         clock = clock._replace(step=clock.step + max(len(losses) - 1, 0))  # the last one
         if not result.diverged and (broken := self._broken()):
             self._diverge(broken, clock)
-        tested = 0.0 if result.diverged else self._test(clock)
-        if result.diverged:
+        tested = self._test(clock) if result.diverged is None else 0.0
+        if result.diverged is not None:  # before the test, or in it
             return None
         found = Epoch(clock.epoch, float(np.mean(losses)), right / self.data.train_y.size, tested)
         result.epochs.append(found)

@@ -37,13 +37,8 @@ ASSUMPTIONS: dict[str, Any] = {
     "rises": 1,  # after so many of them in a solve precision does not fall again: each costs all directions
     # --- states
     "residuals": [0.5, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
-    "room": [
-        0.1,
-        1.0,
-        4.0,
-        16.0,
-    ],  # bounds of n / sqrt(condition number): where CG ends after about n iterations rather
-    # than after sqrt(condition number), it owes that to directions which stay conjugate, in less precision not for long
+    "room": [0.1, 1.0, 4.0, 16.0],  # bounds of n / sqrt(condition number): where CG ends after about n iterations, not
+    # after sqrt(condition number), it owes that to directions which stay conjugate, in less precision not for long
     "pace": [0.6, 0.9],  # bounds of iterations / sqrt(condition number so far): it is less where the spectrum's low end
     # is dense, or still unseen
     "digits": [8, 11],  # bounds of the significand bits that the matrix fits into: bf16's, fp16's and tf32's
