@@ -215,7 +215,8 @@ def _train_one(
         if run.epochs:
             out.print(f"  test accuracy  {run.test_accuracy:.2%}")
         print_energy(record.energy)
-        out.print(f"  inference      {joule(record.result['inference_pj_per_input'])} per input")
+        if run.epochs:
+            out.print(f"  inference      {joule(record.result['inference_pj_per_input'])} per input")
         by_role = record.result["energy_pj_by_role"]
         out.print("  by role        " + ", ".join(f"{role} {joule(spent)}" for role, spent in by_role.items()))
         bits = ", ".join(f"{what} {count / 8192:,.1f} KiB" for what, count in run.stored_bits.items())

@@ -172,8 +172,9 @@ def test_train_writes_its_record_and_model_which_infer_reads(run, tmp_path: Path
 
 def test_a_run_that_diverges_says_where_and_keeps_the_epoch_before(run, tmp_path: Path) -> None:
     hot = ["--limit", "320", "--forward", "fp16", "--update", "fp16", "--learning-rate", "1e6", "--out", str(tmp_path)]
-    code, _, error = run("train", "--epochs", "1", *hot)
+    code, text, error = run("train", "--epochs", "1", *hot)
     assert code == 1 and "diverged: " in error and "in epoch 1, step" in error
+    assert "test accuracy" not in text and "inference" not in text and "by role" in text
     assert "no epoch had ended, so that there is no model" in error and not (tmp_path / "model.npz").exists()
     assert json.loads((tmp_path / "record.json").read_text())["result"]["epochs"] == []
 
