@@ -59,7 +59,8 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     left_out = [name for name, cost in agent.trained["fp64"].items() if cost is None]
     if left_out:
         out.print(f"  left out       {', '.join(left_out)}: not solved in fp64, or not in time")
-    out.print(f"  use it         halfulp solve NAME --policy {path}{' --scaled' if lessons.scaled else ''}")
+    options = " --scaled" * lessons.scaled + " --lossless" * lessons.lossless
+    out.print(f"  use it         halfulp solve NAME --policy {path}{options}")
 
 
 def _files(name: str) -> list[str]:
@@ -78,7 +79,7 @@ def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> 
     """How much of the way the agent knew, and how often each precision was chosen for each operation."""
     fallen = sum(decision.fell_back for decision in policy.decisions)
     known = f"{policy.coverage:.0%} of {len(policy.decisions)} decisions"
-    out.print(f"  coverage       {known}; in unvisited states, where nothing changed: {fallen}")
+    out.print(f"  coverage       {known}; in unvisited states, which take fp64 or stay: {fallen}")
     steps = [step.precision for step in solution.history]
     for part in ("spmv", "dot", "axpy", *(["of_factors"] if preconditioned else [])):
         counts = Counter(getattr(precision, part).name for precision in steps)

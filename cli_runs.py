@@ -59,11 +59,20 @@ def solve(
         str,
         typer.Option(
             help="Which precision an iteration is done in: fixed (the datapaths), rule, stepped, random, adaptive (by"
-            " magnitude of the matrix's entries), agent (a trained one), or the file of an agent of yours (.json)."
+            " magnitude of the matrix's entries), room (more bits the less n / sqrt(condition number)), agent (a"
+            " trained one), or the file of an agent of yours (.json)."
         ),
     ] = "fixed",
     scaled: Annotated[
         bool, typer.Option("--scaled", help="Scale the diagonal by powers of two, and vectors into narrow formats.")
+    ] = False,
+    lossless: Annotated[
+        bool,
+        typer.Option(
+            "--lossless",
+            help="Store the matrix, and multiply by it, in the narrowest of bf16, fp16, tf32 and fp32 that has all of"
+            " its entries, if one has: the same bits, at less cost.",
+        ),
     ] = False,
     flexible: Annotated[bool, typer.Option("--flexible", help="Flexible CG, for what changes or is rough.")] = False,
     safeguard: Annotated[
@@ -135,14 +144,14 @@ def solve(
     lessons |= {"processes": processes, "matrices": matrices, "action": action}
     if train_agent is not None:
         checked_technology(node)
-        how = {"tol": tol, "scaled": scaled, "preconditioner": preconditioner, "seed": seed}
+        how = {"tol": tol, "scaled": scaled, "lossless": lossless, "preconditioner": preconditioner, "seed": seed}
         return cli_agent.train(train_agent, node, lessons, how)
     for option, value in lessons.items():
         if value is not None:
             raise HalfulpError(f"--{option.replace('_', '-')} belongs to --train-agent.")
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, storage, factors)
     chosen = policies.named(policy, precision, seed)
-    how = {"scaled": scaled, "flexible": flexible, "safeguard": safeguard}
+    how = {"scaled": scaled, "lossless": lossless, "flexible": flexible, "safeguard": safeguard}
     if observe_every and refine is not None:
         raise HalfulpError("--observe-every belongs to solves without --refine.")
     how |= {"observe_every": observe_every} if observe_every else {}
@@ -207,6 +216,8 @@ def print_steps(solution: Any) -> None:
     counts = Counter(step.precision.spmv.name for step in solution.history)
     if len(counts) > 1:
         out.print(f"  products in    {', '.join(f'{name} {n}' for name, n in counts.most_common())}")
+    if solution.matrix_format is not None:
+        out.print(f"  matrix         in {solution.matrix_format}, which has all of its entries")
     if solution.facts:
         out.print(f"  preconditioner {', '.join(f'{what} {n:g}' for what, n in solution.facts.items())}")
     noted = [(step.iteration, note) for step in solution.history for note in step.notes]

@@ -109,7 +109,7 @@ def solve_study(
         )
     written = solver_page.write(records, out_dir, _command())
     rows = solver_table.solves(records)
-    summary = solver_table.policies(rows)
+    summary = solver_table.policies(rows, cost)
     table(list(_shown(summary)), {key: key for key in next(_shown(summary))})
     out.print(solver_table.headline(summary, rows))
     out.print(f"Costs are estimates at {node}; their bases and sources are on the page.")
@@ -188,6 +188,7 @@ def _shown(summary: Any) -> Iterator[dict[str, str]]:
             "solved": f"{r['solved']}/{r['systems']}",
             "energy saved": percent(r["energy_saving_median"]),
             "worst": percent(r["energy_saving_worst"]),
+            "over 5 %": str(r["over"]),
             "of the oracle's": percent(r["share_of_oracle"]),
             "bits saved": percent(r["bits_saving_median"]),
             "time saved": percent(r["time_saving_median"]),

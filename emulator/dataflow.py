@@ -142,6 +142,13 @@ class Conv:
         return self.batch * self.channels * touched
 
 
+def csr_index_bits(nnz: int, rows: int, columns: int) -> int:
+    """Of a sparse matrix in CSR form: the number of each non-zero's column, and where each row begins, and the last
+    ends, in 16 bits a number where that is enough, else in 32 (an assumption)."""
+    column, start = (16 if most < 1 << 16 else 32 for most in (columns - 1, nnz))
+    return nnz * column + (rows + 1) * start
+
+
 @dataclass(frozen=True)
 class Spmv:
     """y = A x with a sparse A of ``rows`` x ``columns`` (as many as rows, if left out) in CSR form.
@@ -153,7 +160,6 @@ class Spmv:
     rows: int
     nnz: int
     columns: int = 0
-    index_bits: int = 32  #: of a column's number, and of where a row begins
 
     def __post_init__(self) -> None:
         _check_sizes(self, {"nnz": 0, "columns": 0})
@@ -356,7 +362,7 @@ def sparse_flows(datapath: Datapath, work: Spmv, sram_bits: int) -> list[Flow]:
     needed = min(work.columns, work.nnz) * b
     held = min(needed, sram_bits)
     missing = -(-work.nnz * b * (needed - held) // needed) if needed else 0
-    indices = (work.nnz + work.rows + 1) * work.index_bits
+    indices = csr_index_bits(work.nnz, work.rows, work.columns)
     out = work.rows * datapath.output.bits
     level = {"A": work.nnz * a, "indices": indices}
     dram = [Flow("dram", kind, bits, 0) for kind, bits in level.items()]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..emulator.blocks import BlockFormat, Blocks
+from ..emulator.dataflow import csr_index_bits
 from ..emulator.errors import HalfulpError
 from ..emulator.formats import Format, PositFormat
 from ..emulator.ledger import Operation, dot_operations
@@ -23,8 +24,6 @@ from .operands import Operand, converted, numbers, shape_of
 from .paths import ONE, Op
 from .products import way_of
 from .sparse import enter_rows, lengths_of, multiply_rows
-
-_INDEX_BITS = 32  #: width of a column index in a sparse matrix, as traffic counts it
 
 
 class Machine(Binding):
@@ -376,8 +375,8 @@ class Machine(Binding):
 
         self._offer(rows.shape[0], operands)
         self.ledger.move(
-            nnz * (dp.a.bits + _INDEX_BITS)
-            + (out.size + 1) * _INDEX_BITS
+            nnz * dp.a.bits
+            + csr_index_bits(nnz, *rows.shape)
             + bits_of(dp.b, y.values.size)
             + bits_of(dp.output, out.size)
         )

@@ -148,7 +148,8 @@ def solve(
         "precision": precision.describe(),
         "policy": chosen.describe(),
         "inner_tol": inner_tol,
-        **{"preconditioner": "none", "scaled": False, "flexible": False} | {name: _told(x) for name, x in how.items()},
+        **{"preconditioner": "none", "scaled": False, "lossless": False, "flexible": False}
+        | {name: _told(x) for name, x in how.items()},
     }
     steps = solution.history
     shown = [step.precision.describe() for step in steps]
@@ -170,6 +171,7 @@ def solve(
         "signs": [[step.iteration, what, str(sign)] for step in steps for what, sign in step.signs.items()],
         "events": events(solution),
         "condition": finite(steps[-1].condition) if steps else None,
+        "matrix_format": None if solution.matrix_format is None else str(solution.matrix_format),
         "preconditioner": solution.facts,
     }
     return _record(

@@ -29,7 +29,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
     The path of the page, which needs no other file and no network.
     """
     rows = solver_table.solves(records)
-    table = solver_table.policies(rows)
+    table = solver_table.policies(rows, records[0].input["cost"])
     drawn = solver_figures.draw(records, rows, table)
     hurt = solver_table.hurt(rows)
     left, fixed = solver_table.left(rows), solver_table.fixed(records)
@@ -88,6 +88,8 @@ def _said(r: Record) -> str:
     bounds = ", ".join(f"{bound:g}" for _, bound in policy.get("steps", ()) if bound)
     said += f"; down to residuals of {bounds}" if bounds else ""
     said += f"; corrections down to {r.input['inner_tol']:g}" if r.input["inner_tol"] else ""
+    said += "" if r.input["scaled"] else "; not scaled"
+    said += "; the matrix stored losslessly" if r.input["lossless"] else ""
     return said + ("" if r.input["safeguard"] else "; no safeguard")
 
 

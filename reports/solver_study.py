@@ -20,7 +20,7 @@ from ..emulator.files import write_atomically
 from ..solvers.agent import ACTIONS, Agent, QPolicy, action
 from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status
 from ..solvers.costs import KINDS, Cost
-from ..solvers.policies import ADAPTIVE, Fixed, Random, Rule, Stepped
+from ..solvers.policies import ADAPTIVE, Fixed, Random, Room, Rule, Stepped
 from ..solvers.problems import Problem, load
 from ..solvers.safeguard import Safeguard
 from ..solvers.splits import family_of, unseen
@@ -34,7 +34,7 @@ AGENT, FIXED = "agent", "fixed "
 _NOTES = 6  #: of the safeguard's, that a record keeps
 _DECADES = 16
 #: Of a solve's record, what is kept as it is.
-_KEPT = "status detail iterations best_iteration true_residual condition preconditioner events".split()  # noqa: SIM905
+_KEPT = "status detail iterations best_iteration true_residual condition matrix_format preconditioner events".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,16 @@ class Contender:
     policy: PrecisionPolicy
     safeguard: bool = True
     inner_tol: float | None = None  #: of refinement; None: without it
+    scaled: bool = True  #: if the study is
+    lossless: bool = True  #: the matrix stored as in ``cg``
 
     def describe(self) -> dict[str, Any]:
         """JSON-able; an agent's table is told by its digest."""
         told = _policy(self.policy.describe())
         if isinstance(self.policy, QPolicy):
             told["digest"] = hashlib.sha256(self.policy.agent.to_json().encode()).hexdigest()[:16]
-        return {"policy": told, "safeguard": self.safeguard, "inner_tol": self.inner_tol}
+        how = {"safeguard": self.safeguard, "inner_tol": self.inner_tol, "scaled": self.scaled}
+        return {"policy": told, "lossless": self.lossless} | how
 
 
 #: fp16 products and fp32 vectors, from which corrections are made in fp64.
@@ -60,17 +63,23 @@ INNER = CGPrecision.of("fp16/fp32", "fp32", "fp32")
 
 def contenders(seed: int, agents: Iterable[QPolicy] = (), actions: Sequence[str] = ACTIONS) -> tuple[Contender, ...]:
     """All of them, for a seed; the first is the reference. Of the fixed ones with a safeguard the oracle takes one."""
+    known = list(agents)
+    plain = [p.agent.plain for p in known[:1] if p.agent.plain is not None]
     return (
-        Contender(REFERENCE, Fixed("fp64"), safeguard=False),
+        Contender(REFERENCE, Fixed("fp64"), safeguard=False, lossless=False),
+        Contender("all fp64, not scaled", Fixed("fp64"), safeguard=False, scaled=False, lossless=False),
+        Contender("all fp64, matrix lossless", Fixed("fp64"), safeguard=False),
         Contender("all fp32", Fixed("fp32"), safeguard=False),
-        *(Contender(f"{AGENT}, cost weight {weight(p.agent):g}", p) for p in agents),
+        *(Contender(f"{AGENT}, cost weight {weight(p.agent):g}", p) for p in known),
+        *(Contender("best fixed in training", Fixed(action(actions[i]))) for i in plain),
+        Contender("room, a rule by hand", Room()),
         Contender("rule", Rule()),
         Contender("stepped fp16, fp32, fp64", Stepped()),
         Contender("refinement, fp16 inside", Fixed(INNER), inner_tol=1e-2),
         Contender("adaptive spmv, by magnitude", Fixed(ADAPTIVE)),
         Contender("shared exponents, gse32", Fixed(CGPrecision.of("fp64", storage="gse32"))),
-        Contender("random", Random(seed=seed)),
-        *(Contender(FIXED + text, Fixed(action(text))) for text in actions if not action(text).is_fp64),
+        Contender("random", Random([action(text) for text in actions], seed)),
+        *(Contender(FIXED + text, Fixed(action(text))) for text in actions),
     )
 
 
@@ -203,7 +212,8 @@ def run(job: Job) -> Record:
     study, contender = job.study, job.contender
     policy, problem = copy.deepcopy(contender.policy), _opened(job.system, job.seed)
     precision = policy.precision if isinstance(policy, Fixed) else CGPrecision.of("fp64")
-    how: dict[str, Any] = {"preconditioner": study.preconditioner, "scaled": study.scaled}
+    how: dict[str, Any] = {"preconditioner": study.preconditioner, "scaled": study.scaled and contender.scaled}
+    how |= {"lossless": contender.lossless}
     how |= {"safeguard": contender.safeguard, "policy": policy, "inner_tol": contender.inner_tol}
     how |= {"observe_every": study.observe_every} if contender.inner_tol is None else {}  # refinement does not
     limits, where = (study.tol, study.max_iterations, None), (job.seed, "cpu", 1)

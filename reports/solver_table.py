@@ -29,7 +29,7 @@ SOLVES = {
     "time_ratio": "by the time model, to all fp64's",
     "iterations_ratio": "to all fp64's",
     "decisions": "of an agent",
-    "fell_back": "decisions in unvisited states, where a solve goes on as it is, at first in fp64",
+    "fell_back": "decisions in unvisited states: fp64, or, where it is too late to rise, as before",
     "rejected": "iterations that the safeguard rejected",
     "notes": "what the safeguard did: first notes, with iterations",
     "signs": "what results showed, and in how many iterations",
@@ -39,15 +39,18 @@ SOLVES = {
 #: Columns of policies.csv. Savings are 1 - ratio, over systems that the policy solved.
 POLICIES = {
     "policy": "what chose precisions",
-    "systems": "that all fp64 solves",
+    "systems": "that all fp64 solves; one that two seeds have counts twice",
     "solved": "of these",
     "other_statuses": "how the other solves ended",
     "energy_saving_median": "over systems",
     "energy_saving_worst": "",
     "energy_saving_mean": "",
+    "energy_saving_files": "median over Matrix Market files",
+    "energy_saving_drawn": "median over the others",
+    "over": "systems on which it takes more than 1.05 times the energy",
     "seed_lowest": "least of the seeds' median savings of energy",
     "seed_highest": "greatest of them",
-    "share_of_oracle": "mean saving of energy, over the oracle's on the same systems",
+    "share_of_oracle": "mean saving of what the oracle looks at, over its own on the same systems",
     "bits_saving_median": "bits moved",
     "time_saving_median": "by the time model",
     "iterations_median": "over all fp64's",
@@ -67,6 +70,7 @@ FIXED_COLUMNS = {
 }
 RATIOS = ("energy", "bits", "time", "iterations")
 CONVERGED = "converged"
+MORE = 1.05  #: times the energy of all fp64: a solve that takes more was hurt
 
 
 def solves(records: Sequence[Record]) -> pd.DataFrame:
@@ -108,10 +112,13 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
 
 
-def policies(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per policy, in the order of :func:`order`, over the systems that all fp64 solves."""
+def policies(rows: pd.DataFrame, cost: str = "energy") -> pd.DataFrame:
+    """One row per policy, in the order of :func:`order`, over the systems that all fp64 solves.
+
+    cost : what the oracle looks at: energy, bits or time.
+    """
     rows = _solvable(rows)
-    return pd.DataFrame([_policy(rows, name) for name in order(rows)], columns=list(POLICIES))
+    return pd.DataFrame([_policy(rows, name, f"{cost}_ratio") for name in order(rows)], columns=list(POLICIES))
 
 
 def _solvable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -162,14 +169,14 @@ def order(rows: pd.DataFrame) -> list[str]:
     return first + [name for name in names if name not in first]
 
 
-def _policy(rows: pd.DataFrame, name: str) -> dict[str, object]:
+def _policy(rows: pd.DataFrame, name: str, ratio: str) -> dict[str, object]:
     own = rows[rows["policy"] == name]
     done = own[own["status"] == CONVERGED]
     saving = 1.0 - done["energy_ratio"]
     by_seed = saving.groupby(done["seed"]).median()
     others = own["status"][own["status"] != CONVERGED].value_counts()
     best = rows[(rows["policy"] == ORACLE) & _keys(rows).isin(_keys(done))]
-    oracle = (1.0 - best["energy_ratio"]).mean()
+    oracle, files = (1.0 - best[ratio]).mean(), done["system"].str.contains(".mtx", regex=False)
     return {
         "policy": name,
         "systems": len(own),
@@ -178,9 +185,12 @@ def _policy(rows: pd.DataFrame, name: str) -> dict[str, object]:
         "energy_saving_median": saving.median(),
         "energy_saving_worst": saving.min(),
         "energy_saving_mean": saving.mean(),
+        "energy_saving_files": saving[files].median(),
+        "energy_saving_drawn": saving[~files].median(),
+        "over": int((done["energy_ratio"] > MORE).sum()),
         "seed_lowest": by_seed.min(),
         "seed_highest": by_seed.max(),
-        "share_of_oracle": saving.mean() / oracle if oracle > 0.0 else np.nan,
+        "share_of_oracle": (1.0 - done[ratio]).mean() / oracle if oracle > 0.0 else np.nan,
         "bits_saving_median": (1.0 - done["bits_ratio"]).median(),
         "time_saving_median": (1.0 - done["time_ratio"]).median(),
         "iterations_median": done["iterations_ratio"].median(),
@@ -219,7 +229,7 @@ def by_system(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def hurt(rows: pd.DataFrame, more_energy: float = 1.05, more_iterations: float = 2.0) -> pd.DataFrame:
+def hurt(rows: pd.DataFrame, more_energy: float = MORE, more_iterations: float = 2.0) -> pd.DataFrame:
     """Solves in which low precision did not pay, the worst first: those that did not converge though all fp64 did, or
     took more than so many times its energy, or its iterations."""
     rows = _solvable(rows)
@@ -258,11 +268,14 @@ def headline(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     if shown.empty or not shown.iloc[0]["solved"]:
         return "No precision below fp64 solved any of the systems."
     row, seeds, who = shown.iloc[0], rows["seed"].nunique(), name or ORACLE
+    systems = _solvable(rows)["system"].nunique()
+    different = f" ({systems} different ones)" if systems < row["systems"] else ""
     saved, worst, share = (row[what] for what in ("energy_saving_median", "energy_saving_worst", "share_of_oracle"))
     beside = f", {share:.0%} of the oracle's saving" if name and np.isfinite(share) else ""
     fell = f"; {row['fell_back']:.0%} of its decisions were in unvisited states" if name else ""
     return (
-        f"On systems unseen in training the {who} solves {row['solved']} of the {row['systems']} that all fp64 solves,"
+        f"On systems unseen in training the {who} solves {row['solved']} of the {row['systems']}{different} that"
+        " all fp64 solves,"
         f" on {1 - saved:.0%} of its energy in the median ({1 - worst:.0%} at worst{beside}), over {seeds}"
         f" seed{'s' * (seeds > 1)}{fell}."
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
-from .precision import CGPrecision, PrecisionPolicy, View, unit_roundoff
+from .precision import CGPrecision, PrecisionPolicy, View
 
 #: What the paper leaves open: every number and choice of ours is here, and goes into an agent's file.
 ASSUMPTIONS: dict[str, Any] = {
@@ -24,26 +24,28 @@ ASSUMPTIONS: dict[str, Any] = {
     # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r, p and what x has
     # gained are stored in an action's format, as most of the energy is that of moving vectors and the matrix
     # --- decisions
-    "look": 4,  # first iterations, in fp64: what they tell of the system costs little, and no directions later
-    "hold": 5,  # a decision stands for so many iterations, then until the state changes
+    "hold": 8,  # a decision stands for so many iterations, then until the state changes
     "hold_at_most": 25,  # or so many are over
     "least_visits": 3,  # an action tried less often in a state is not taken; where neither fp64 nor the action before
-    # was, the state is unvisited, and looked at without what stands behind its bar; if that is unvisited, too, a solve
-    # stays with the action before, which is fp64 at first
-    "doubt": 0.3,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
+    # was, the state is unvisited, and looked at more and more coarsely; if that does not help a solve goes on in fp64,
+    # or, where precision may not rise, as it is
+    "doubt": 0.1,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
     "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
-    "exact": 24,  # actions whose products read the matrix in fewer significand bits are taken only where that is exact:
-    # they would solve another system, anew after each check (the study measures what that costs, as fixed precisions)
-    "rises": 1,  # after so many of them in a solve precision does not fall again: each costs all directions
-    # --- states
+    # precision may fall until it has risen, once, by so many iterations: a rise costs all directions
+    "rise_by": 32,
+    # --- states; of an action what it is worth is learnt apart where it is more precision than before
+    "unknowns": [50, 200, 1000],  # bounds of n, all that is known before the first iteration
+    # bounds of n / sqrt(condition number): where CG ends after about n iterations, not after sqrt(condition number), it
+    # owes that to directions which stay conjugate, in less precision not for long
+    "room": [1.0, 3.0, 7.0, 15.0, 40.0, 150.0],
+    # log2 of the diagonal's largest over its smallest entry, before it is scaled: from here on it is uneven, as where
+    # materials meet, and small eigenvalues may lie apart, unseen at first
+    "spread": 1.0,
     "residuals": [0.5, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
-    "room": [0.1, 1.0, 4.0, 16.0],  # bounds of n / sqrt(condition number): where CG ends after about n iterations, not
-    # after sqrt(condition number), it owes that to directions which stay conjugate, in less precision not for long
-    "pace": [0.6, 0.9],  # bounds of iterations / sqrt(condition number so far): it is less where the spectrum's low end
+    "pace": [0.9, 1.6],  # bounds of iterations / sqrt(condition number so far): it is less where the spectrum's low end
     # is dense, or still unseen
-    "digits": [8, 11],  # bounds of the significand bits that the matrix fits into: bf16's, fp16's and tf32's
-    "tiny": 50,  # systems of fewer unknowns
-    # --- rewards; progress is 1 from the first residual to tol, cost is 1 for the same solve all in fp64
+    # --- rewards; progress is 1 from the first residual to tol, a residual being as far as the same solve all in fp64
+    # is, by iterations, when it first comes to it; cost is 1 for that solve: in fp64 both stay the same all the way
     "cost_weight": 1.0,
     "converged": 0.5,
     "failed": -1.0,
@@ -54,8 +56,8 @@ ASSUMPTIONS: dict[str, Any] = {
     # states are met many times in a solve: their averages, added up, promise more than there is
     "least_rate": 0.05,  # the rate is 1 / visits, and never less
     "longest": 400,  # iterations in fp64 of what is trained on: more take too long
-    "give_up": 2.6,  # times these, after which a solve in training has failed
-    "explore": 0.25,  # chance of a decision to be drawn
+    "give_up": 2.2,  # times these, after which a solve in training has failed
+    "explore": 0.15,  # chance of a decision to be drawn
 }
 
 #: Of these, what weighs outcomes.
@@ -65,20 +67,18 @@ REWARDS = ("cost_weight", "converged", "failed", "regret")
 PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first. In the first three only the matrix is in the paper's narrow formats, as vectors in less than 32 bits
-#: are seldom enough for 1e-8; between fp32 and fp64 lie 40 and 48 bits: the worse the conditioning, the more bits CG
-#: needs not to take more iterations than in fp64, and the fewer the lower the residual.
+#: Cheapest first: 28, 32, 40, 48 and 64 bits. The worse the conditioning, the more bits CG needs not to take more
+#: iterations than in fp64, and the fewer the lower the residual; vectors in the paper's narrow formats are not enough
+#: for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``), else rounded as vectors are.
 ACTIONS = (
-    "bf16*fp32/fp32;fp32/fp64;fp32;fp32;own",
-    "fp16*fp32/fp32;fp32/fp64;fp32;fp32;own",
-    "tf32*fp32/fp32;fp32/fp64;fp32;fp32;own",
+    "e8m19;e8m19/fp64;e8m19;e8m19;own",
     "fp32;fp32/fp64;fp32;fp32;own",
     "e8m31;e8m31/fp64;e8m31;e8m31;own",
     "e8m39;e8m39/fp64;e8m39;e8m39;own",
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 3
+SCHEMA = 4
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
@@ -102,30 +102,35 @@ def action(text: str) -> CGPrecision:
 
 
 def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``size digits room residual | pace safeguard``, as in ``large more 4+ <0.01 | 0.9+
-    calm``; what stands before the bar is enough for a decision where the whole is unvisited.
+    """The bin of what a policy sees: ``diagonal room residual | pace safeguard``, as in ``even 15+ <0.01 | 0.9+ calm``.
+    Before there is an estimate of the condition number it is that of n, as in ``uneven n 200+``.
 
-    room, n / sqrt(condition number), and pace, iterations / sqrt(condition number), are ``?`` before there is an
-    estimate; ``raised`` says that the safeguard has stepped in before.
+    room is n / sqrt(condition number), pace iterations / sqrt(condition number); ``raised`` says that the safeguard has
+    stepped in before.
     """
-    room = pace = "?"
-    if not math.isnan(view.condition):
-        root = math.sqrt(max(view.condition, 1.0))
-        room, pace = _least(view.n / root, told["room"]), _least((view.iteration - 1) / root, told["pace"])
-    digits = next((f"{bound}-" for bound in told["digits"] if view.digits <= bound), "more")
-    size = "tiny" if view.n < told["tiny"] else "large"
-    least = min(view.residuals)
-    residual = next((f"<{bound:g}" for bound in reversed(told["residuals"]) if least < bound), "rests")
-    return f"{size} {digits} {room} {residual} | {pace} {'calm' if view.rejected < 0 else 'raised'}"
+    kind = "even" if view.scale < told["spread"] else "uneven"
+    if math.isnan(view.condition):
+        return f"{kind} n {_least(view.n, told['unknowns'])}"
+    root = math.sqrt(max(view.condition, 1.0))
+    room, pace = _least(view.n / root, told["room"]), _least((view.iteration - 1) / root, told["pace"])
+    residual = next((f"<{bound:g}" for bound in reversed(told["residuals"]) if view.least < bound), "rests")
+    return f"{kind} {room} {residual} | {pace} {'calm' if view.rejected < 0 else 'raised'}"
 
 
 def _least(x: float, bounds: Sequence[float]) -> str:
     return next((f"{bound:g}+" for bound in reversed(bounds) if x >= bound), f"{bounds[0]:g}-")
 
 
-def coarse(state: str) -> str:
-    """A state without what stands behind the bar."""
-    return state.partition(" | ")[0]
+def levels(state: str) -> tuple[str, ...]:
+    """A state, then without what stands behind the bar, then without the diagonal, too: each where those before it are
+    unvisited."""
+    short = state.partition(" | ")[0]
+    return tuple(dict.fromkeys((state, short, short.partition(" ")[2] or short)))
+
+
+def rising(state: str) -> str:
+    """Where it is kept what actions of more precision than before are worth, for which directions start anew."""
+    return f"{state} ^"
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -145,7 +150,9 @@ class Transition(NamedTuple):
     action: int
     reward: float
     following: str | None
+    rises: bool = False  #: the action is of more precision than the one before
     explored: bool = False  #: the action was drawn, and not the best one known
+    allowed: range | None = None  #: what it was free to be; None: any
 
 
 class Agent:
@@ -164,46 +171,59 @@ class Agent:
             raise HalfulpError("an agent's last action must be fp64 in all parts: what solves begin in.")
         self.told = dict(ASSUMPTIONS) | (told or {})
         self.table: dict[str, Row] = {}
-        self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64: ``learning``'s
+        self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64 and of each action: ``learning``'s
 
-    def lowest(self, holds: Callable[[Any], bool]) -> int:
-        """The first action that a matrix may be read by, if it ``holds`` so for formats as of a View."""
-        enough = 2.0 ** -self.told["exact"]
-        formats = (precision.spmv.a for precision in self.precisions)
-        return next(i for i, fmt in enumerate(formats) if unit_roundoff(fmt) <= enough or holds(fmt))
+    @property
+    def plain(self) -> int | None:
+        """The action that costs the least on average of those that were trained on, taken all the way; None: none was
+        tried. For an agent to be compared with."""
+        tried = list(self.trained.get("tried", {}).values())
+        means = [sum(costs) / len(tried) for costs in zip(*tried, strict=True)]
+        return min(range(len(means)), key=means.__getitem__, default=None)
 
-    def best(self, state: str, before: int | None = None, lowest: int = 0) -> int | None:
-        """The action of most value, from ``lowest`` on, among those tried often enough, in the state or else in the
-        coarse one, if it is better than fp64 by the margin. A state is visited where it is known what to compare with:
-        fp64, or the action ``before``. None: both are unvisited."""
-        for key in (state, coarse(state)):
-            if (row := self.table.get(key)) is None:
-                continue
-            values = [q - self.told["doubt"] / math.sqrt(max(n, 1)) for q, n in zip(*row, strict=True)]
-            values[-1] += self.told["margin"]  # the last is fp64
-            known = {i: values[i] for i, n in enumerate(row.visits) if n >= self.told["least_visits"] and i >= lowest}
-            if len(values) - 1 in known or before in known:
-                return max(known, key=lambda i: (known[i], i))
+    def known(self, state: str, before: int | None = None) -> dict[int, tuple[float, int]]:
+        """Of actions that were tried often enough in a state, after the action ``before``: value and visits."""
+        own, up = self.table.get(state), self.table.get(rising(state))
+        rows = (up if before is not None and i > before else own for i in range(len(self.actions)))
+        pairs = {i: (row.values[i], row.visits[i]) for i, row in enumerate(rows) if row is not None}
+        return {i: pair for i, pair in pairs.items() if pair[1] >= self.told["least_visits"]}
+
+    def best(self, state: str, before: int | None = None, allowed: Container[int] | None = None) -> int | None:
+        """The action of most value among those known in the state, or in the first of its ``levels`` that is visited,
+        and ``allowed``, if it is better than fp64 by the margin. A state is visited where it is known what to compare
+        with: fp64, or the action ``before``. None: none is visited, or nothing known is allowed."""
+        last = len(self.actions) - 1  # fp64
+        for key in levels(state):
+            values = {i: q - self.told["doubt"] / math.sqrt(n) for i, (q, n) in self.known(key, before).items()}
+            if last in values or before in values:
+                values |= {last: values[last] + self.told["margin"]} if last in values else {}
+                if open_to := [i for i in values if allowed is None or i in allowed]:
+                    return max(open_to, key=lambda i: (values[i], i))
         return None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
 
         Q(s, a) += rate (G - Q(s, a)) with G = reward + discount ((1 - trace) max Q(s', .) + trace G'), over the actions
-        that were tried in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731);
-        where that explored and s' is known, G' is nothing that the policy would do, and trace is 0 (Watkins 1989).
+        that are known in s', G' being that of the next transition (Peng & Williams 1996, doi:10.1007/BF00114731);
+        where that explored and any is known, G' is nothing that the policy would do, and trace is 0 (Watkins 1989).
         """
         told, gained, cut = self.told, 0.0, False
-        for state, chosen, reward, following, explored in reversed(transitions):
-            ahead, trace = 0.0, told["trace"]
+        free: range | None = None  #: what is allowed in the next transition
+        for state, chosen, reward, following, rises, explored, allowed in reversed(transitions):
             if following is None:
-                gained, cut = 0.0, False
-            elif (row := self.table.get(following)) is not None and any(row.visits):
-                ahead = max(q for q, n in zip(*row, strict=True) if n)
-                trace = 0.0 if cut else trace
+                gained, ahead, trace = 0.0, 0.0, 1.0
+            else:
+                found = (self.known(key, chosen).items() for key in levels(following))
+                several = ([q for i, (q, _) in known if free is None or i in free] for known in found)
+                values = next(filter(None, several), [])
+                ahead = max(values, default=0.0)
+                trace = 1.0 if not values else 0.0 if cut else told["trace"]
             gained, cut = reward + told["discount"] * ((1.0 - trace) * ahead + trace * gained), explored
+            free = allowed
             count = len(self.actions)
-            for key in {state: None, coarse(state): None}:
+            for name in levels(state):
+                key = rising(name) if rises else name
                 values, visits = self.table.setdefault(key, Row([0.0] * count, [0] * count))
                 visits[chosen] += 1
                 rate = max(1.0 / visits[chosen], told["least_rate"])
@@ -273,12 +293,15 @@ class Decision(NamedTuple):
     iteration: int
     state: str
     action: int
-    fell_back: bool  #: the state was unvisited: the solve stays with the action before, at first with fp64
+    fell_back: bool  #: the state was unvisited: fp64, or, where precision may not rise, the most that is allowed
+    rises: bool = False  #: to more precision than before
     explored: bool = False  #: in training
+    allowed: range | None = None  #: what it was free to be
 
 
 class QPolicy(PrecisionPolicy):
-    """Asks an agent; where it does not know a state, nothing changes, and that is counted. All is fp64 at first."""
+    """Asks an agent; where it does not know a state, it takes fp64, or stays where precision may not rise, and that is
+    counted."""
 
     def __init__(self, agent: Agent, name: str = "") -> None:
         self.agent, self.name = agent, name
@@ -286,8 +309,7 @@ class QPolicy(PrecisionPolicy):
         self.asked = Counter[bool]()  #: iterations by whether their decision fell back
         self._last = 0  #: the iteration that was asked for last
         self._standing: Decision | None = None  #: this solve's last decision
-        self._rises = 0  #: of precision, in this solve
-        self._lowest = 0  #: action that its matrix may be read by
+        self._risen = False  #: precision, in this solve
 
     @classmethod
     def read(cls, path: str | Path) -> QPolicy:
@@ -295,21 +317,24 @@ class QPolicy(PrecisionPolicy):
         return cls(Agent.read(path), str(path))
 
     def at(self, view: View) -> CGPrecision:
-        """A state is what is seen, and which action came before in this solve: directions remember their precision."""
         told, k = self.agent.told, view.iteration
         follows = k == self._last + 1
         if k <= self._last:  # another solve
-            self._standing, self._rises = None, 0
-        self._last, self._lowest = k, self.agent.lowest(view.holds)
-        if k <= told["look"]:
-            return self.agent.precisions[-1]
-        last = self._standing
-        state = f"{'first' if last is None else f'after {last.action}'} {state_of(view, told)}"
+            self._standing, self._risen = None, False
+        self._last, last = k, self._standing
+        state = state_of(view, told)
         if last is None or not (follows and self._holds(last, k, state)):
-            decision = self._decide(k, state)
-            if last is not None and self._rises >= told["rises"]:
-                decision = decision._replace(action=max(decision.action, last.action))
-            self._rises += last is not None and decision.action > last.action
+            low, high = 0, len(self.agent.actions) - 1
+            # after iterations that the safeguard did directions are fp64's
+            before = None if last is None else last.action if follows else high
+            if last is not None and before is not None:
+                low = last.action if self._risen else low
+                high = high if k <= told["rise_by"] and not self._risen else max(low, before)
+            allowed = range(low, high + 1)
+            decision = self._decide(k, state, before, allowed)._replace(allowed=allowed)
+            if last is not None and before is not None:
+                decision = decision._replace(rises=decision.action > before)
+                self._risen |= decision.rises
             self._standing = last = decision
             self.decisions.append(decision)
         self.asked[last.fell_back] += 1
@@ -320,11 +345,10 @@ class QPolicy(PrecisionPolicy):
         told, age = self.agent.told, iteration - last.iteration
         return age < told["hold"] or (state == last.state and age < told["hold_at_most"])
 
-    def _decide(self, iteration: int, state: str) -> Decision:
-        before = None if self._standing is None else self._standing.action
-        best = self.agent.best(state, before, self._lowest)
-        stays = len(self.agent.actions) - 1 if before is None else before
-        return Decision(iteration, state, stays if best is None else best, best is None)
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
+        """After the action ``before``; one of those allowed, of which there is at least one."""
+        best = self.agent.best(state, before, allowed)
+        return Decision(iteration, state, allowed[-1] if best is None else best, best is None)
 
     @property
     def coverage(self) -> float:
@@ -334,6 +358,6 @@ class QPolicy(PrecisionPolicy):
     def describe(self) -> dict[str, Any]:
         agent = self.agent
         known = {"actions": list(agent.actions), "assumptions": agent.told, "states": len(agent.table)}
-        told = {name: x for name, x in agent.trained.items() if name != "fp64"}
+        told = {name: x for name, x in agent.trained.items() if name not in ("fp64", "tried")}
         seen = {"decisions": len(self.decisions), "coverage": self.coverage}
         return {"policy": "agent", "file": self.name, "trained": told, "sources": SOURCES} | known | seen

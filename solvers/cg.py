@@ -39,6 +39,7 @@ def cg(
     *,
     preconditioner: Preconditioner | str = "none",
     scaled: bool = False,
+    lossless: bool = False,
     flexible: bool = False,
     safeguard: Safeguard | bool | None = None,
     observe_every: int = 0,
@@ -46,8 +47,8 @@ def cg(
     """Solve A x = b from x = 0.
 
     Per iteration: one spmv (nnz multiplications and additions), two dots and three axpys (n each); with a
-    preconditioner its application and r.z; scaled, a product and a dot in fp64 for the residual of the system as
-    given; flexible, z.r_before.
+    preconditioner its application and r.z; scaled, in one in ten, near the end and where it is checked, a product and a
+    dot for the residual of the system as given; flexible, z.r_before.
 
     Parameters
     ----------
@@ -61,12 +62,16 @@ def cg(
     preconditioner : ``preconditioners.Preconditioner``, or its text.
     scaled : scale the system by powers of two first (``scaling``), and vectors on their way from a wide into a narrow
         format, such as fp16, where they would overflow or vanish. It rounds nothing.
+    lossless : store the matrix, scaled or not, and multiply by it in the narrowest of bf16, fp16, tf32 and fp32 that
+        all of its entries are values of, if there is one and it is narrower than what the precision says: the same
+        bits, at less cost (``Solution.matrix_format``). Precisions with a storage or buckets of their own keep them.
     flexible : for preconditioners, or precisions of theirs, that change.
     safeguard : whether, or how, precision rises where progress fails; by default where ``precision`` may change.
     observe_every : after how many iterations inner products are observed (``Machine.observe``: overflow, underflow,
         swamped addends...), which changes no bit but is slow; 0: never. Products with the matrix are not observed.
     """
-    ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
+    how = (preconditioner, scaled, lossless)
+    ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, *how)
     if safeguard is None or isinstance(safeguard, bool):
         safeguard = Safeguard() if (ready.policy.changes if safeguard is None else safeguard) else None
     limit = usual_limit(len(problem.rhs), safeguard is not None) if max_iterations is None else ready.limit
@@ -103,6 +108,7 @@ def prepare(
     threads: int | None,
     preconditioner: Preconditioner | str,
     scaled: bool,
+    lossless: bool,
 ) -> Ready:
     """Checks what was given, fills in defaults, scales the system and builds the preconditioner."""
     a, b = problem.matrix, problem.rhs
@@ -120,6 +126,5 @@ def prepare(
     scaling = Scaling.of(a, b) if scaled else Scaling.none(a)
     factors = Preconditioner.of(preconditioner).build(scaling.matrix)
     policy = precision if isinstance(precision, PrecisionPolicy) else Fixed(precision)
-    return Ready(
-        scaling, Workshop(scaling.matrix, seed, backend, threads, factors, shifts=scaled), policy, limit, patience
-    )
+    workshop = Workshop(scaling.matrix, seed, backend, threads, factors, shifts=scaled, lossless=lossless)
+    return Ready(scaling, workshop, policy, limit, patience)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,9 @@ from .costs import Cost
 from .precision import CGPrecision, PrecisionPolicy
 from .problems import Problem, load
 from .safeguard import Safeguard
-from .scaling import Scaling, holds
-from .solution import Step
 
 _DECISIONS, _PROBLEM = range(2)  #: what random numbers of an episode are for
+_MARKS = 4  #: a decade, where it is marked how far fp64 is
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Lessons:
     cost: Cost = field(default_factory=Cost)
     tol: float = 1e-8
     scaled: bool = True
+    lossless: bool = True
     preconditioner: str = "none"
     seed: int = 0
     batch: int = 16  #: episodes that ask the same table
@@ -55,10 +55,16 @@ class Lessons:
         self, problem: Problem, policy: PrecisionPolicy | CGPrecision | str, at_most: float = math.inf
     ) -> Solution:
         """As all episodes do it, on one thread; given up after ``at_most`` iterations."""
-        how: dict[str, Any] = {"preconditioner": self.preconditioner, "scaled": self.scaled}
+        how: dict[str, Any] = {
+            "preconditioner": self.preconditioner,
+            "scaled": self.scaled,
+            "lossless": self.lossless,
+        }
         usual = usual_limit(len(problem.rhs), True)
         if at_most < usual:  # the safeguard shares out the usual number
-            how |= {"max_iterations": int(at_most), "safeguard": Safeguard(share=Safeguard.share * usual / at_most)}
+            how["max_iterations"] = int(at_most)
+            if isinstance(policy, PrecisionPolicy):
+                how["safeguard"] = Safeguard(share=Safeguard.share * usual / at_most)
         return cg(problem, policy, self.tol, threads=1, **how)
 
     def describe(self) -> dict[str, Any]:
@@ -68,32 +74,36 @@ class Lessons:
 
 class Explorer(QPolicy):
     """The agent's policy, but for the share ``epsilon`` of decisions, which are drawn: a solve's first action of all,
-    a later one is that before or after the last in their order.
+    a later one that before or after the last in their order.
     """
 
     def __init__(self, agent: Agent, epsilon: float, rng: np.random.Generator) -> None:
         super().__init__(agent)
         self.epsilon, self.rng = epsilon, rng
 
-    def _decide(self, iteration: int, state: str) -> Decision:
-        count, last = len(self.agent.actions), self._standing
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
+        last = self._standing
         if self.rng.random() < self.epsilon:
-            low = self._lowest
-            drawn = int(self.rng.integers(low, count)) if last is None else last.action + int(self.rng.choice([-1, 1]))
-            drawn = min(max(drawn, low), count - 1)
-            return Decision(iteration, state, drawn, False, True)
-        return super()._decide(iteration, state)
+            drawn = int(self.rng.choice(allowed)) if last is None else last.action + int(self.rng.choice([-1, 1]))
+            return Decision(iteration, state, min(max(drawn, allowed[0]), allowed[-1]), False, explored=True)
+        return super()._decide(iteration, state, before, allowed)
 
 
-class Constant(QPolicy):
-    """One action from first to last."""
+class Course(QPolicy):
+    """Actions in an order set before: ``first`` for some decisions, then ``action``, and less precision by one wherever
+    the residual comes below another bound but the first, for as often as ``falls`` says."""
 
-    def __init__(self, agent: Agent, action: int) -> None:
+    def __init__(self, agent: Agent, action: int, first: int | None = None, wait: int = 0, falls: int = 0) -> None:
         super().__init__(agent)
-        self.action = action
+        self.action, self.first, self.wait, self.falls = action, first, wait, falls
 
-    def _decide(self, iteration: int, state: str) -> Decision:
-        return Decision(iteration, state, self.action, False)
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
+        if self.first is not None and len(self.decisions) < self.wait:
+            return Decision(iteration, state, self.first, False, explored=True)
+        bounds = [f"<{bound:g}" for bound in self.agent.told["residuals"]]
+        steps = max((bounds.index(word) for word in state.split() if word in bounds), default=0)
+        chosen = min(max(self.action - min(steps, self.falls), allowed[0]), allowed[-1])
+        return Decision(iteration, state, chosen, False, explored=self.falls > 0)
 
 
 class Reference(NamedTuple):
@@ -101,15 +111,7 @@ class Reference(NamedTuple):
 
     cost: float
     iterations: int
-
-
-class Descent(Constant):
-    """Less precision by one action wherever the residual comes below another bound but the first."""
-
-    def _decide(self, iteration: int, state: str) -> Decision:
-        bounds = [f"<{bound:g}" for bound in self.agent.told["residuals"]]
-        steps = max((bounds.index(word) for word in state.split() if word in bounds), default=0)
-        return Decision(iteration, state, max(self.action - steps, self._lowest), False, True)
+    marks: tuple[int, ...]  #: iterations after which its least residual was 1, 10^(-1/4), 10^(-1/2), ... and tol
 
 
 class Episode(NamedTuple):
@@ -117,7 +119,8 @@ class Episode(NamedTuple):
 
     problem: str
     fp64: Reference | None  #: the same solve all in fp64; None: it did not converge in time, and nothing is learnt
-    first: tuple[Transition, ...]  #: of solves in each action, where the problem was new
+    first: tuple[Transition, ...]  #: of solves in each action, and others, where the problem was new
+    tried: tuple[float, ...]  #: cost of each action all the way, over that of fp64, where the problem was new
     transitions: tuple[Transition, ...]
     reward: float  #: of all decisions
     cost: float  #: over that of fp64
@@ -128,7 +131,7 @@ class Outcome(NamedTuple):
     """What each decision of a solve brought, before it is weighed."""
 
     decisions: tuple[Decision, ...]
-    progress: tuple[float, ...]  #: by decision, of the true residual towards tol, as a share of all decades
+    progress: tuple[float, ...]  #: by decision, of the least true residual, as a share of fp64's iterations until then
     costs: tuple[float, ...]  #: by decision, over that of the same solve in fp64
     cost: float  #: of the solve, over that
     converged: bool
@@ -139,21 +142,24 @@ def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, Any]) -> 
     draw = np.random.default_rng([lessons.seed, number, _PROBLEM])
     name = lessons.problems[int(draw.integers(len(lessons.problems)))]
     first: tuple[Transition, ...] = ()
+    tried: tuple[float, ...] = ()
     if name in known:
-        fp64 = known[name] and Reference(*known[name])
+        fp64 = known[name] and Reference(known[name][0], known[name][1], tuple(known[name][2]))
     else:
         settings = {key: x for key, x in agent.told.items() if key not in REWARDS}
         fp64, outcomes = _tried(name, lessons, agent.actions, json.dumps(settings))
         first = tuple(t for outcome in outcomes for t in transitions_of(outcome, agent.told))
+        constant = outcomes[: len(agent.actions)]
+        tried = tuple(outcome.cost + (not outcome.converged) for outcome in constant)  # it would be done anew in fp64
     if fp64 is None:
-        return Episode(name, None, (), (), 0.0, math.nan, False)
+        return Episode(name, None, (), (), (), 0.0, math.nan, False)
     rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
     policy = Explorer(agent, agent.told["explore"], rng)
     solution = lessons.solve(_opened(name, lessons.seed), policy, agent.told["give_up"] * fp64.iterations)
-    outcome = outcome_of(policy.decisions, solution, lessons, fp64.cost)
+    outcome = outcome_of(policy.decisions, solution, lessons, fp64)
     transitions = transitions_of(outcome, agent.told)
     reward = sum(t.reward for t in transitions)
-    return Episode(name, fp64, first, transitions, reward, outcome.cost, outcome.converged)
+    return Episode(name, fp64, first, tried, transitions, reward, outcome.cost, outcome.converged)
 
 
 @lru_cache(maxsize=64)
@@ -171,39 +177,63 @@ def _tried(
     settings : those of an agent, without rewards, as JSON.
     """
     agent, problem = Agent(actions, json.loads(settings)), _opened(name, lessons.seed)
-    matrix = Scaling.of(problem.matrix, problem.rhs).matrix if lessons.scaled else problem.matrix
-    lowest = agent.lowest(partial(holds, matrix))
-    fp64, limit = Reference(0.0, 0), agent.told["longest"] + 1.0
+    fp64, last = lessons.solve(problem, "fp64", agent.told["longest"] + 1.0), len(actions) - 1
+    if fp64.status is not Status.CONVERGED or fp64.iterations > agent.told["longest"]:
+        return None, ()
+    first = Reference(lessons.cost.of(fp64.ledger), fp64.iterations, _marks(fp64, lessons.tol))
     outcomes: list[Outcome] = []
-    trials = [Constant(agent, number) for number in reversed(range(lowest, len(actions)))]
-    trials += [Descent(agent, number) for number in range(lowest + 1, len(actions) - 1)]
-    for policy in trials:
-        solution = lessons.solve(problem, policy, limit)
-        if not outcomes:
-            if solution.status is not Status.CONVERGED or solution.iterations > agent.told["longest"]:
-                return None, ()
-            fp64 = Reference(lessons.cost.of(solution.ledger), solution.iterations)
-            limit = agent.told["give_up"] * fp64.iterations
-        outcomes.append(outcome_of(policy.decisions, solution, lessons, fp64.cost))
-    return fp64, tuple(outcomes)
+    for policy in _courses(agent, last):
+        solution = lessons.solve(problem, policy, agent.told["give_up"] * fp64.iterations)
+        outcome = outcome_of(policy.decisions, solution, lessons, first)
+        if len(outcomes) <= last or outcome not in outcomes:  # a course that came to nothing else teaches nothing
+            outcomes.append(outcome)
+    return first, tuple(outcomes)
 
 
-def outcome_of(decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: float) -> Outcome:
+def _courses(agent: Agent, last: int) -> list[Course]:
+    """Each action all the way, and falling with the residual; and rising to each from the second after a decision or
+    two."""
+    constant = [Course(agent, i) for i in range(last + 1)]
+    falling = [Course(agent, i, falls=last) for i in range(1, last)]
+    rising = [Course(agent, i, 1, wait) for i in range(2, last + 1) for wait in (1, 2)]
+    return constant + falling + rising
+
+
+def _marks(solution: Solution, tol: float) -> tuple[int, ...]:
+    least = np.minimum.accumulate(solution.true_residuals)
+    return tuple(int(np.argmax(least <= 10.0**-place)) for place in _places(tol)[:-1]) + (solution.iterations,)
+
+
+def _places(tol: float) -> np.ndarray:
+    """Decades below 1 that are marked; the last is tol's."""
+    last = -math.log10(tol)
+    return np.append(np.arange(math.ceil(_MARKS * last - 1e-9)) / _MARKS, last)
+
+
+def outcome_of(decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: Reference) -> Outcome:
     """That of decisions: of their iterations, and of those that the safeguard did on their account."""
     first = [decision.iteration for decision in decisions]
     progress, costs = [0.0] * len(decisions), [0.0] * len(decisions)
     priced: dict[int, float] = {}  # by ledger: steps alike share one
-    before, place = 1.0, 0
+    least, place = 1.0, 0
     for step in solution.history if decisions else ():
         while place + 1 < len(first) and first[place + 1] <= step.iteration:
             place += 1
         if id(step.ledger) not in priced:
-            priced[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64
+            priced[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64.cost
         costs[place] += priced[id(step.ledger)]
-        progress[place] += _progress(before, step, lessons.tol)
-        before = step.true_residual
+        if step.true_residual < least:
+            progress[place] += _far(step.true_residual, lessons.tol, fp64) - _far(least, lessons.tol, fp64)
+            least = step.true_residual
     converged = solution.status is Status.CONVERGED
-    return Outcome(tuple(decisions), tuple(progress), tuple(costs), lessons.cost.of(solution.ledger) / fp64, converged)
+    cost = lessons.cost.of(solution.ledger) / fp64.cost
+    return Outcome(tuple(decisions), tuple(progress), tuple(costs), cost, converged)
+
+
+def _far(residual: float, tol: float, fp64: Reference) -> float:
+    """The share of fp64's iterations after which its least residual was so small."""
+    place = -math.log10(min(max(residual, tol), 1.0))
+    return float(np.interp(place, _places(tol), fp64.marks)) / max(fp64.iterations, 1)
 
 
 def transitions_of(outcome: Outcome, told: dict[str, Any]) -> tuple[Transition, ...]:
@@ -216,14 +246,9 @@ def transitions_of(outcome: Outcome, told: dict[str, Any]) -> tuple[Transition, 
         rewards[-1] -= told["regret"] * max(outcome.cost - 1.0, 0.0)
     following = [*(decision.state for decision in decisions[1:]), None]
     return tuple(
-        Transition(d.state, d.action, r, f, d.explored) for d, r, f in zip(decisions, rewards, following, strict=False)
+        Transition(d.state, d.action, r, f, d.rises, d.explored, d.allowed)
+        for d, r, f in zip(decisions, rewards, following, strict=False)
     )
-
-
-def _progress(before: float, step: Step, tol: float) -> float:
-    """Decades won on the way from 1 to tol, over all of them; nothing is won below tol, nor lost above 1."""
-    low, high = (min(max(r, tol), 1.0) if math.isfinite(r) else 1.0 for r in (step.true_residual, before))
-    return math.log10(high / low) / -math.log10(tol)
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -257,7 +282,7 @@ def train(
     if episodes < 1 or workers < 1:
         raise HalfulpError("training needs at least one episode, and one process.")
     agent = Agent(actions, told)
-    agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}}
+    agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}, "tried": {}}
     if path is not None and path.exists():
         agent = _resumed(path, agent)
     with _pool(workers) as pool:
@@ -268,6 +293,8 @@ def train(
                 if episode.problem not in agent.trained["fp64"]:  # once, though all of a batch found it
                     agent.trained["fp64"][episode.problem] = episode.fp64
                     agent.learn(episode.first)
+                    if episode.tried:
+                        agent.trained["tried"][episode.problem] = list(episode.tried)
                 agent.learn(episode.transitions)
                 agent.trained["episodes"] = number + 1
                 progress(number + 1, episode)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .agent import Agent, QPolicy
+from .agent import ACTIONS, Agent, QPolicy, action
 from .precision import CGPrecision, PrecisionPolicy, View
 
 #: The paper's formats (Chen 2025, arXiv 2504.14268), the cheapest first.
@@ -97,6 +97,44 @@ class Stepped(PrecisionPolicy):
         return {"policy": "stepped", "steps": [[step.describe(), bound] for step, bound in self.steps]}
 
 
+class Room(PrecisionPolicy):
+    """A rule made by hand, for an agent to be compared with: the less room, n / sqrt(condition number), the more bits.
+
+    Without room CG ends after about n iterations, and owes that to directions that stay conjugate, in less precision
+    not for long. The condition number is the estimate from alpha and beta so far, which grows, so that precision rises;
+    it falls again, by a step each, where the residual comes below the bounds ``falls``.
+
+    Parameters
+    ----------
+    ladder : texts as ``agent.action`` reads them, the cheapest first. bounds : of room, each for a step of the ladder:
+        below all of them, and where there are fewer than ``few`` unknowns, the last step is taken.
+    """
+
+    def __init__(
+        self,
+        ladder: Sequence[str] = ACTIONS,
+        bounds: Sequence[float] = (40.0, 7.0, 1.0),
+        falls: Sequence[float] = (1e-2, 1e-4),
+        few: int = 50,
+    ) -> None:
+        if len(ladder) <= len(bounds):
+            raise HalfulpError(f"{len(bounds)} bounds of room need {len(bounds) + 1} precisions at least.")
+        self.ladder, self.bounds, self.falls, self.few = [action(text) for text in ladder], bounds, falls, few
+
+    def at(self, view: View) -> CGPrecision:
+        room = math.inf if math.isnan(view.condition) else view.n / math.sqrt(view.condition)
+        if view.n < self.few:
+            return self.ladder[-1]
+        least = len(self.ladder) - 1 - len(self.bounds)
+        place = least + sum(room < bound for bound in self.bounds)
+        fallen = sum(view.least < bound for bound in self.falls)
+        return self.ladder[max(place - fallen, 0)]
+
+    def describe(self) -> dict[str, Any]:
+        told = {"bounds": list(self.bounds), "falls": list(self.falls), "few": self.few}
+        return {"policy": "room", "ladder": [step.describe() for step in self.ladder]} | told
+
+
 class Random(PrecisionPolicy):
     """A precision drawn for each iteration, all alike likely; the same for the same seed and iteration."""
 
@@ -113,7 +151,7 @@ class Random(PrecisionPolicy):
         return {"policy": "random", "seed": self.seed, "choices": [step.describe() for step in self.choices]}
 
 
-NAMES = ("fixed", "rule", "stepped", "random", "adaptive", "agent")
+NAMES = ("fixed", "rule", "room", "stepped", "random", "adaptive", "agent")
 
 #: An agent as README says it was trained.
 SHIPPED = Path(__file__).with_name("agent.json")
@@ -132,6 +170,7 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
     makers: dict[str, Callable[[], PrecisionPolicy]] = {
         "fixed": lambda: Fixed(precision),
         "rule": Rule,
+        "room": Room,
         "stepped": Stepped,
         "random": lambda: Random(seed=seed),
         "adaptive": lambda: Fixed(ADAPTIVE),

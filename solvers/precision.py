@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property
@@ -120,12 +120,12 @@ class View(NamedTuple):
     nnz: int
     tol: float
     residuals: Sequence[float]  #: recursive, relative to ||b||, so far; ``residuals[0]`` is 1
-    condition: float  #: estimate of the (scaled, preconditioned) matrix's, from alpha and beta so far; NaN before
+    condition: float  #: estimate of the (scaled, preconditioned) matrix's, from alpha and beta so far; NaN before there
+    #: is one, and always on fewer than 50 unknowns, where it would not be worth it
     scale: float  #: log2(largest / smallest) of the diagonal, before any scaling
     events: Mapping[str, Signs]  #: by operation, of the last iteration; what saw nothing is left out
     rejected: int  #: iterations since the safeguard stepped in; -1: it never did
-    digits: int = 53  #: significand bits of the (scaled) matrix's entries: 8 are bf16's, 11 fp16's and tf32's
-    holds: Callable[[Any], bool] = lambda fmt: False  #: whether a format has every such entry
+    least: float = 1.0  #: of the residuals
 
 
 class PrecisionPolicy:

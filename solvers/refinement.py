@@ -15,7 +15,7 @@ import numpy as np
 from ..emulator.errors import HalfulpError
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
-from .cg import prepare
+from .cg import prepare, usual_limit
 from .endings import End
 from .norms import norm
 from .policies import Fixed
@@ -29,6 +29,8 @@ from .workshop import FP64
 
 #: An outer step is worth it if the residual falls to no more than this of what it was (an assumption).
 GAIN = 0.5
+#: Iterations of a correction without progress, at least, after which it ends; 2 n, if that is more.
+_PATIENCE = 400
 
 
 def refine(
@@ -45,6 +47,7 @@ def refine(
     inner_tol: float = 1e-2,
     preconditioner: Preconditioner | str = "none",
     scaled: bool = False,
+    lossless: bool = False,
     flexible: bool = False,
     safeguard: bool | None = None,
 ) -> Solution:
@@ -53,8 +56,8 @@ def refine(
 
     Parameters
     ----------
-    precision : of the corrections, or a policy. The rest as in ``cg``; ``max_iterations`` and ``patience`` are of inner
-        iterations in all, and of one correction.
+    precision : of the corrections, or a policy. The rest as in ``cg``; ``max_iterations`` and ``patience`` (default
+        2 n, at least 400) are of inner iterations in all, and of one correction.
     safeguard : whether corrections are done in fp64 once one in ``precision`` was not worth it; by default where
         ``precision`` may change.
 
@@ -65,9 +68,12 @@ def refine(
     """
     if not 0 < inner_tol < 1:
         raise HalfulpError(f"inner_tol must lie between 0 and 1, not {inner_tol}.")
-    ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, preconditioner, scaled)
-    scaling, workshop, policy, limit, patience = ready
+    how = (preconditioner, scaled, lossless)
+    ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, *how)
+    scaling, workshop, policy, limit, _ = ready
     guarded = policy.changes if safeguard is None else safeguard
+    limit = usual_limit(len(problem.rhs), guarded) if max_iterations is None else limit
+    patience = max(2 * len(problem.rhs), _PATIENCE) if patience is None else patience
     exact, total = workshop.exact, Solution(np.zeros(len(problem.rhs)), workshop.ledger, Ledger(), {})
     outer = Run(problem, scaling, workshop, policy, tol, flexible, None, progress)
     total.facts = outer.solution.facts
@@ -100,6 +106,7 @@ def refine(
             elif end is None:
                 end = _why(total, before, true, steps)
     total.status, total.detail = end
+    total.matrix_format = workshop.lossless
     return total
 
 

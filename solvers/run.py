@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
 
 import numpy as np
 
@@ -16,20 +15,25 @@ from .norms import norm
 from .precision import CGPrecision, PrecisionPolicy, Signs, View
 from .problems import Problem
 from .safeguard import SAFE, Watch
-from .scaling import Scaling, digits, holds, spread
+from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
 from .storage import Store
 from .workshop import FP64, Units, Workshop, shifted
 
 _ENERGY_ERROR = 1e-10  #: of f(x), relative, by rounding: far more than fp64's
+#: The residual of a scaled system's given one is measured in one of so many iterations, and where it may be at most so
+#: many times tol; between them it is taken to be as many times the scaled one's as when it was last measured.
+_WEIGH_EVERY, _WEIGH_NEAR = 10, 10.0
+_WEIGH_MOVED = 10.0  #: and where the scaled one has become so many times as large, or as small, as then
+_MANY = 50  #: unknowns; of fewer the condition number is not estimated, which would take a share of an iteration
 
 
 class Run:
     """One solve under way: x, r, p, rho = r.z, and what is known about them.
 
     With a safeguard ``x`` is what has been gained since ``base``, an x in fp64; without one ``base`` stays None.
-    ``square`` is ||r||^2 of the system as it was given; ``alpha`` the last step's length. Vectors are replaced, never
-    written into: what was once x stays what it was.
+    ``own`` is ||r||^2, ``square`` that of the system as it was given; ``alpha`` the last step's length. Vectors are
+    replaced, never written into: what was once x stays what it was.
     """
 
     base: Operand | None = None
@@ -38,6 +42,7 @@ class Run:
     p: Operand
     best: tuple[Operand | None, Operand]  #: the base and x of least true residual
     rho: float
+    own: float
     square: float
     alpha: float
     r_before: Operand | None  #: of the last iteration, if it is needed
@@ -57,16 +62,19 @@ class Run:
     ) -> None:
         self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
-        self.norm_rhs = self.norm_b = norm(problem.rhs)  #: of the right-hand side as given, and as iterated on
-        self.scale, self.digits = spread(problem.matrix), digits(scaling.matrix)
-        self.holds = cache(partial(holds, scaling.matrix))
+        rhs = scaling.right_hand_side(problem.rhs)
+        self.norm_rhs = norm(problem.rhs)  #: of the right-hand side as given
+        self.norm_b = norm(rhs) if scaling.weights is None else self.norm_rhs  #: what ``square`` is compared with
+        self.scale, self.least = spread(problem.matrix), 1.0  #: the least of the residuals
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
         self.lanczos = Lanczos()
         place = workshop.exact.axpy.backend.array
-        self.b = Operand(place(scaling.right_hand_side(problem.rhs)), FP64, None)
+        self.b = Operand(place(rhs), FP64, None)
         self.weights = None if scaling.weights is None else Store(place(scaling.weights))
+        self.weighed, self.stretch = 0.0, 1.0  #: own, and square over it, when that was last measured
+        self.told = False  #: whether square is but told from own
         self.signs: dict[str, Signs] = {}  #: of the iteration that is being done
         self.notes: list[str] = []
         self._marked = workshop.ledger.copy()
@@ -114,8 +122,7 @@ class Run:
                 return SAFE
         since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        of_matrix = self.digits, self.holds
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, *of_matrix))
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.least))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
@@ -129,6 +136,7 @@ class Run:
     def end(self, end: End) -> Solution:
         solution = self.solution
         solution.status, solution.detail = end
+        solution.matrix_format = self.workshop.lossless
         if solution.best:
             solution.x = self.lift(self.whole(*self.best))
         return solution
@@ -155,42 +163,53 @@ class Run:
                 self.solution.direction = self.scaling.solution(direction)
             return end
         lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
-        alpha, x, r, square = lowered * math.ldexp(1.0, -shift), self.x, self.r, self.square
-        self.x = units.update(units.axpy, alpha, self.p, x)
-        self.r = units.update(units.residual_axpy, -lowered, q, r)
+        alpha, before = lowered * math.ldexp(1.0, -shift), (self.x, self.r, self.own, self.square)
+        self.x = units.update(units.axpy, alpha, self.p, self.x)
+        self.r = units.update(units.residual_axpy, -lowered, q, self.r)
         failure = self.measure(units, k)
         if failure is not None:
-            self.x, self.r, self.square = x, r, square
+            self.x, self.r, self.own, self.square = before
             return failure
-        self.alpha, self.r_before = alpha, r if self.flexible else None
+        self.alpha, self.r_before = alpha, before[1] if self.flexible else None
         return None
 
-    def measure(self, units: Units, k: int) -> End | None:
-        """||r||^2. Of a scaled system's r that of the given one: n multiplications and a dot more, in r's precision, or
-        in fp64 where that is less than binary32's."""
-        if self.weights is None:
-            self.square = units.inner(units.residual_dot, self.r, self.r)
-        else:
-            units = units if units.lifts else self.workshop.exact
-            machine = units.residual_axpy
-            r = units.loaded("residual", machine, self.r, machine.datapath.b)
-            r = machine.mul(self.weights.read(machine, None), r, held=True)
-            self.square = units.inner(units.residual_dot, r, r)
-        if self.overflowed or not math.isfinite(self.square):
+    def measure(self, units: Units, k: int, exactly: bool = False) -> End | None:
+        """||r||^2, and that of the given system, where that is another: n multiplications and a dot more, in r's
+        precision, or in fp64 where that is less than binary32's; mostly it is told from the first, unless ``exactly``.
+        """
+        self.own = self.square = units.inner(units.residual_dot, self.r, self.r)
+        if self.weights is not None and not self.overflowed:
+            near = math.sqrt(max(self.own * self.stretch, 0.0)) <= _WEIGH_NEAR * self.tol * self.norm_b
+            moved = not self.weighed <= _WEIGH_MOVED**2 * self.own <= _WEIGH_MOVED**4 * self.weighed
+            self.told = not (exactly or near or moved or k % _WEIGH_EVERY == 0)
+            if self.told:
+                self.square = self.own * self.stretch
+            else:
+                self.weigh(units)
+        if self.overflowed or not (math.isfinite(self.own) and math.isfinite(self.square)):
             what = f"an axpy or r.r overflowed in iteration {k}" if k else f"r.r = {self.square} {after(k)}"
             return End(Status.NONFINITE, what)
-        if self.square < 0.0:
-            return End(Status.BREAKDOWN, f"r.r wrapped to {self.square} {after(k)}")
+        if min(self.own, self.square) < 0.0:
+            return End(Status.BREAKDOWN, f"r.r wrapped to {min(self.own, self.square)} {after(k)}")
         if not k and self.square == 0.0:
             why = "" if self.r.values.any() else ": b rounds to zero"
             return End(Status.BREAKDOWN, f"r.r = {self.square} {after(k)}{why}")
         return None
 
+    def weigh(self, units: Units) -> None:
+        """||r||^2 of the given system, whose r is that of the scaled one times powers of two."""
+        assert self.weights is not None
+        units = units if units.lifts else self.workshop.exact
+        machine = units.residual_axpy
+        r = units.loaded("residual", machine, self.r, machine.datapath.b)
+        r = machine.mul(self.weights.read(machine, None), r, held=True)
+        self.square, self.told = units.inner(units.residual_dot, r, r), False
+        self.stretch, self.weighed = self.square / self.own if self.own > 0.0 else 1.0, self.own
+
     def turn(self, units: Units, k: int, anew: bool) -> End | None:
         """z = M^-1 r and p = z + beta p; ``anew``: p = z."""
         z = units.precondition(self.r)
-        plain = z is self.r and self.weights is None
-        rho = self.square if plain else units.inner(units.residual_dot, self.r, z)
+        rho = self.own if z is self.r else units.inner(units.residual_dot, self.r, z)
         if self.overflowed or not math.isfinite(rho):
             return End(Status.NONFINITE, f"the preconditioner or r.z overflowed {after(k)}")
         if rho <= 0.0:
@@ -205,7 +224,10 @@ class Run:
             if self.r_before is not None:
                 change -= units.inner(units.residual_dot, z, self.r_before)
             self.p = units.update(units.axpy, change / self.rho, self.p, z)
-            self.lanczos.step(self.alpha, rho / self.rho)
+            if len(self.problem.rhs) >= _MANY:
+                self.lanczos.step(self.alpha, rho / self.rho)
+            if len(self.problem.rhs) >= _MANY and (self.watch is not None or self.policy.changes):
+                Lanczos.count(self.workshop.ledger)  # a fixed precision alone does not look at it
         self.rho, self.r_before = rho, None
         return None
 
@@ -213,6 +235,7 @@ class Run:
         """Look at where an iteration led, and whether that is the end."""
         solution, watch, recursive = self.solution, self.watch, self.recursive
         solution.residuals.append(recursive)
+        self.least = self.least if self.told else min(self.least, recursive)
         self.observe(k)
         self.anew = False
         if watch is not None:
@@ -258,8 +281,12 @@ class Run:
 
     def check(self, k: int) -> End | None:
         """The true residual in fp64 takes the place of the recursive one; where that was wrong, p is to start anew."""
-        watch, recursive, before = self.watch, self.recursive, self.checked[1]
+        watch, before = self.watch, self.checked[1]
         assert watch is not None
+        if self.told:
+            self.weigh(self.workshop.exact)
+            self.solution.residuals[-1] = self.recursive
+        recursive = self.recursive
         unsafe, promised = watch.unchecked > 0, watch.promised
         end = self.replace(k)
         if end is not None:
@@ -306,7 +333,7 @@ class Run:
         """r = b - A x in fp64."""
         exact = self.workshop.exact
         self.r, self.r_before = exact.update(exact.axpy, -1.0, exact.product(self.joined()), self.b), None
-        end = self.measure(exact, k)
+        end = self.measure(exact, k, exactly=True)
         if self.watch is not None:
             self.watch.checked(self.recursive)
         return end

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
-from ..kernels.quantize import quantize
 from .systems import positive_diagonal
 
 
@@ -25,18 +23,6 @@ def spread(matrix: sp.csr_matrix) -> float:
     diagonal = np.abs(matrix.diagonal())
     least = float(diagonal.min(initial=math.inf))
     return math.log2(float(diagonal.max())) - math.log2(least) if least > 0.0 else math.inf
-
-
-def digits(matrix: sp.csr_matrix) -> int:
-    """The significand bits, 1 to 53, that every entry fits into."""
-    whole = np.abs(np.ldexp(np.frexp(matrix.data)[0], 53)).astype(np.int64)
-    whole = whole[whole > 0]
-    return int(54 - (whole & -whole).min(initial=1 << 52).item().bit_length())
-
-
-def holds(matrix: sp.csr_matrix, fmt: Any) -> bool:
-    """Whether every entry is a value of a format."""
-    return bool(np.array_equal(quantize(matrix.data, fmt), matrix.data))
 
 
 @dataclass(frozen=True)
@@ -81,5 +67,7 @@ class Scaling:
 
     @property
     def weights(self) -> np.ndarray | None:
-        """(n,) 2^s D^-1, by which the scaled system's residual is to be multiplied; None where it is not scaled."""
-        return None if self.exponents is None else np.ldexp(1.0, self.shift - self.exponents)
+        """(n,) 2^s D^-1, by which the scaled system's residual is to be multiplied; None where all are the same."""
+        if self.exponents is None or not np.ptp(self.exponents):
+            return None
+        return np.ldexp(1.0, self.shift - self.exponents)

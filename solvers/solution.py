@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from ..emulator.formats import Format
 from ..emulator.ledger import Ledger
 from ..kernels.events import Events
 from .precision import CGPrecision, Signs
@@ -45,7 +46,8 @@ class Solution:
     """What a solve gave.
 
     Residual norms are relative to ||b||_2, of the system as it was given, scaled or not. ``residuals[k]`` is the
-    recursive one that the solver saw after k iterations; ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64,
+    recursive one that the solver saw after k iterations, of a scaled system mostly told from its own residual;
+    ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64,
     observed from outside (not in the ledger).
     """
 
@@ -60,6 +62,7 @@ class Solution:
     residuals: list[float] = field(default_factory=lambda: [1.0])
     true_residuals: list[float] = field(default_factory=lambda: [1.0])
     history: list[Step] = field(default_factory=list)
+    matrix_format: Format | None = None  #: lossless, that the matrix was stored in instead of a wider one
     direction: np.ndarray | None = None  #: (n,) of a matrix shown to be INDEFINITE: p with p.Ap <= 0
 
     @property

@@ -49,7 +49,13 @@ def unseen(name: str, seen: Sequence[str]) -> str | None:
     """How a system is new to who knows those ``seen``: by "family", by "matrix", or, None, not at all."""
     if _matrix(name) in map(_matrix, seen):
         return None
-    return "matrix" if family_of(name) in map(family_of, seen) else "family"
+    return "matrix" if _origin(name) in map(_origin, seen) else "family"
+
+
+def _origin(name: str) -> str:
+    """The family that a system's matrix comes from: of one in bad units that which it is made of."""
+    made = re.search(":of=([a-z0-9]+)", name)
+    return made[1] if made else family_of(name)
 
 
 def _matrix(name: str) -> str:

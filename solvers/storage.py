@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from ..emulator.formats import Format
 from ..emulator.ledger import Operation
+from ..emulator.names import scalar_format
 from ..kernels.machine import Machine
 from ..kernels.operands import Operand
+from ..kernels.quantize import quantize
 from .magnitude import GroupShared
+
+#: The narrower ones of the paper's formats (Chen 2025, arXiv 2504.14268), the narrowest first.
+_NARROW = ("bf16", "fp16", "tf32", "fp32")
+
+
+def narrowest(matrix: sp.csr_matrix) -> Format | None:
+    """The first of ``_NARROW`` that every entry is a value of; None: none is."""
+    formats = map(scalar_format, _NARROW)
+    return next((fmt for fmt in formats if np.array_equal(quantize(matrix.data, fmt), matrix.data)), None)
 
 
 class Store:

@@ -24,7 +24,7 @@ from ..kernels.operands import Operand
 from .precision import CGPrecision, Signs, unit_roundoff
 from .preconditioners import Factors
 from .safeguard import SAFE
-from .storage import Store, converted
+from .storage import Store, converted, narrowest
 
 FP64 = scalar_format("fp64")
 _WIDE = 127  #: the largest exponent of formats that vectors enter as they are: bf16's, and so tf32's and fp32's
@@ -57,6 +57,7 @@ class Units:
     residual_axpy: Machine
     preconditioner: Machine | None  #: None without one
     parts: tuple[tuple[Machine, Store], ...] = ()  #: of a matrix in ``Buckets``
+    lossless: Format | None = None  #: that the matrix is read in instead of a wider one
 
     @property
     def all(self) -> list[Machine]:
@@ -76,6 +77,7 @@ class Units:
         if self.parts:
             return self.seen("spmv", self._sum_of_parts(p), p)
         machine = self.spmv
+        self.workshop.lossless = self.lossless or self.workshop.lossless
         matrix = self.workshop.matrix.read(machine, self.precision.storage)
         given = self.loaded("spmv", machine, p, machine.datapath.b)
         return self.seen("spmv", machine.spmv(matrix, given, held=True), p)
@@ -154,10 +156,13 @@ class Workshop:
         factors: Factors | None = None,
         ledger: Ledger | None = None,
         shifts: bool = False,
+        lossless: bool = False,
     ) -> None:
         self.shifts = shifts
         self._matrix = sp.csr_matrix((1, 1)) if matrix is None else matrix
         self.matrix = Store(self._matrix)
+        self._narrowest = narrowest(self._matrix) if lossless else None
+        self.lossless: Format | None = None  #: what the matrix was stored and multiplied in instead of a wider format
         self.factors = factors
         self.ledger = Ledger() if ledger is None else ledger
         self.observing = False
@@ -196,13 +201,17 @@ class Workshop:
 
     def _make(self, precision: CGPrecision) -> Units:
         update = precision.axpy if precision.scalars is None else replace(precision.axpy, a=precision.scalars)
-        spmv, dot = self._machine(_SPMV, precision.spmv), self._machine(_DOT, precision.dot)
+        product, fmt, lossless = precision.spmv, self._narrowest, None
+        plain = precision.storage is None and precision.buckets is None and isinstance(product.a, FloatFormat)
+        if fmt is not None and plain and fmt.bits < product.a.bits:
+            product, lossless = replace(product, a=fmt), fmt
+        spmv, dot = self._machine(_SPMV, product), self._machine(_DOT, precision.dot)
         axpy = self._machine(_AXPY, update)
         residual = None if precision.residual is None else self._machine(_RESIDUAL, precision.residual)
         applied = self._machine(_PRECONDITION, precision.of_factors) if self.factors is not None else None
         split = () if precision.buckets is None else precision.buckets.split(self._matrix)
         parts = tuple((self._machine(_SPMV, datapath), Store(part)) for datapath, part in split)
-        return Units(precision, self, spmv, dot, axpy, residual or dot, residual or axpy, applied, parts)
+        return Units(precision, self, spmv, dot, axpy, residual or dot, residual or axpy, applied, parts, lossless)
 
     def _machine(self, unit: int, datapath: Datapath) -> Machine:
         machine = self._machines.get((unit, datapath))

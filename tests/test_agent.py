@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from functools import partial
 from pathlib import Path
 
 import halfulp as hu
 import pytest
-import scipy.sparse as sp
 from halfulp.solvers import oracle, policies, splits
-from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, coarse, state_of
+from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, levels, rising, state_of
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
 from halfulp.solvers.problems import load
 from halfulp.solvers.safeguard import Safeguard
-from halfulp.solvers.scaling import Scaling, digits, holds
 
 TWO = ("fp32;fp32;fp64", "fp64")
 
 
-def view(
-    residuals: list[float], condition: float = math.nan, scale: float = 0.0, rejected: int = -1, k: int = 1
-) -> View:
-    return View(k, 10, 30, 1e-8, residuals, condition, scale, {}, rejected)
+def view(residuals: list[float], condition: float = math.nan, rejected: int = -1, k: int = 1, n: int = 10) -> View:
+    return View(k, n, 30, 1e-8, residuals, condition, 0.0, {}, rejected, min(residuals))
 
 
 # ---- states and the table -------------------------------------------------------------------------------------------
@@ -33,12 +28,13 @@ def view(
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
-        (view([1.0]), "tiny more ? rests | ? calm"),
-        (view([1.0, 0.5], k=2), "tiny more ? rests | ? calm"),
-        (view([1.0, 0.49], 25.0, k=5), "tiny more 1+ <0.5 | 0.6+ calm"),
-        (view([1e-3, 1.0], 1e4, 10.0, 0, k=101)._replace(digits=8), "tiny 8- 0.1+ <0.01 | 0.9+ raised"),
-        (view([1e-30], 1e40)._replace(digits=9), "tiny 11- 0.1- <1e-06 | 0.6- calm"),
-        (view([3.0], 0.5)._replace(n=50), "large more 16+ rests | 0.6- calm"),
+        (view([1.0]), "even n 50-"),
+        (view([1.0, 0.5], k=2, n=200)._replace(scale=1.0), "uneven n 200+"),
+        (view([1.0, 0.5], 25.0, k=5), "even 1+ rests | 0.9- calm"),
+        (view([1.0, 0.49], 16.0, k=8, n=28)._replace(scale=0.99), "even 7+ <0.5 | 1.6+ calm"),
+        (view([1e-3, 1.0], 1e4, 0, k=101, n=99)._replace(scale=math.inf), "uneven 1- <0.01 | 0.9+ raised"),
+        (view([1e-30], 1e40), "even 1- <1e-06 | 0.9- calm"),
+        (view([3.0], 0.5, n=150), "even 150+ rests | 0.9- calm"),
     ],
 )
 def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> None:
@@ -46,25 +42,25 @@ def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> Non
 
 
 def test_a_table_is_updated_as_by_hand() -> None:
-    agent = Agent(TWO, {"discount": 0.5, "trace": 0.0})
-    episode = [Transition("a", 0, 0.25, "b"), Transition("b", 1, 1.0, None)]
-    agent.learn(episode)  # rate 1: Q(b, 1) = 1; Q(a, 0) = 0.25 + 0.5 * 1
-    assert agent.table["b"] == ([0.0, 1.0], [0, 1]) and agent.table["a"] == ([0.75, 0.0], [1, 0])
-    agent.learn([Transition("a", 0, -0.25, "b"), Transition("b", 1, 0.0, None)])
-    # rate 1/2: Q(b, 1) = 1 + (0 - 1) / 2; Q(a, 0) = 0.75 + (-0.25 + 0.5 * 0.5 - 0.75) / 2
-    assert agent.table["b"] == ([0.0, 0.5], [0, 2]) and agent.table["a"] == ([0.375, 0.0], [2, 0])
-    agent.learn([Transition("a", 1, 0.0, "b"), Transition("c", 0, -1.0, None)])
-    assert agent.table["a"].values[1] == 0.25  # the best of b, 0.5; not of what was never tried, as next
-    agent.learn([Transition("d", 1, 0.0, "c")])
+    agent = Agent(TWO, {"discount": 0.5, "trace": 0.0, "least_visits": 1})
+    episode = [Transition("a", 1, 0.25, "b"), Transition("b", 0, 1.0, None)]
+    agent.learn(episode)  # rate 1: Q(b, 0) = 1; Q(a, 1) = 0.25 + 0.5 * 1
+    assert agent.table["b"] == ([1.0, 0.0], [1, 0]) and agent.table["a"] == ([0.0, 0.75], [0, 1])
+    agent.learn([Transition("a", 1, -0.25, "b"), Transition("b", 0, 0.0, None)])
+    # rate 1/2: Q(b, 0) = 1 + (0 - 1) / 2; Q(a, 1) = 0.75 + (-0.25 + 0.5 * 0.5 - 0.75) / 2
+    assert agent.table["b"] == ([0.5, 0.0], [2, 0]) and agent.table["a"] == ([0.0, 0.375], [0, 2])
+    agent.learn([Transition("a", 0, 0.0, "b"), Transition("b", 0, 0.5, None)])
+    assert agent.table["a"].values[0] == 0.25  # the best of b, 0.5; not of what was never tried
+    agent.learn([Transition("d", 1, 0.0, "c"), Transition("c", 0, -1.0, None)])
     assert agent.table["d"].values[1] == -0.5
 
 
 def test_a_trace_takes_what_follows_from_the_solve() -> None:
-    agent = Agent(TWO, {"trace": 0.5})
-    agent.learn([Transition("b", 0, 4.0, None)])
-    agent.learn([Transition("a", 0, 0.25, "b"), Transition("b", 1, 1.0, None)])
-    # G(b) = 1; G(a) = 0.25 + 0.5 max(4, 1) + 0.5 G(b)
-    assert agent.table["b"] == ([4.0, 1.0], [1, 1]) and agent.table["a"].values == [2.75, 0.0]
+    agent = Agent(TWO, {"trace": 0.5, "least_visits": 1})
+    agent.learn([Transition("b", 1, 4.0, None)])
+    agent.learn([Transition("a", 1, 0.25, "b"), Transition("b", 0, 1.0, None)])
+    # G(b) = 1; G(a) = 0.25 + 0.5 max(1, 4) + 0.5 G(b)
+    assert agent.table["b"] == ([1.0, 4.0], [1, 1]) and agent.table["a"].values == [0.0, 2.75]
 
 
 def test_rates_are_never_less_than_the_least() -> None:
@@ -87,7 +83,9 @@ def test_an_action_must_have_been_tried_often_enough() -> None:
 def test_an_unvisited_state_is_looked_at_coarsely() -> None:
     agent = Agent(TWO, {"least_visits": 2})
     agent.learn([Transition("4+ | calm", 0, 1.0, None), Transition("4+ | raised", 0, 0.0, None)])
-    assert agent.table["4+"] == ([0.5, 0.0], [2, 0]) and coarse("4+ | calm") == "4+" == coarse("4+")
+    assert agent.table["4+"] == ([0.5, 0.0], [2, 0])
+    assert levels("even 4+ | calm") == ("even 4+ | calm", "even 4+", "4+") and levels("4+") == ("4+",)
+    assert agent.best("even 4+ | calm", 0) == agent.best("uneven 4+ | calm", 0) == 0
     assert agent.best("4+ | calm", 0) == agent.best("4+ | elsewhere", 0) == 0 and agent.best("2+ | calm", 0) is None
     assert agent.best("4+ | calm") is None  # neither fp64 nor what came before was tried
 
@@ -126,38 +124,45 @@ def test_what_is_seldom_tried_is_doubted() -> None:
 
 
 def test_what_comes_before_a_drawn_action_is_not_blamed_for_it() -> None:
-    agent = Agent(TWO, {"trace": 1.0})
+    agent = Agent(TWO, {"trace": 1.0, "least_visits": 1})
     agent.learn([Transition("b", 1, 2.0, None)])
-    agent.learn([Transition("a", 0, 0.25, "b"), Transition("b", 0, -4.0, None, explored=True)])
-    assert agent.table["b"].values == [-4.0, 2.0] and agent.table["a"].values[0] == 2.25
+    agent.learn([Transition("a", 1, 0.25, "b"), Transition("b", 0, -4.0, None, explored=True)])
+    assert agent.table["b"].values == [-4.0, 2.0] and agent.table["a"].values[1] == 2.25
+    agent.told["least_visits"] = 2
     agent.learn([Transition("c", 0, 0.25, "d"), Transition("d", 0, -4.0, None, explored=True)])
-    assert agent.table["d"].values[0] == -4.0 and agent.table["c"].values[0] == 0.25 - 4.0  # all that is known of d
+    assert agent.table["d"].values[0] == -4.0 and agent.table["c"].values[0] == 0.25 - 4.0  # all that there is of d
 
 
-def test_narrow_formats_read_a_matrix_only_where_they_hold_it() -> None:
-    agent = Agent()
+def test_actions_of_more_precision_than_before_are_learnt_apart() -> None:
+    agent = Agent(TWO, {"least_visits": 1, "margin": 0.0, "doubt": 0.0})
+    agent.learn([Transition("a", 0, 0.5, None), Transition("a", 1, 1.0, None)])
+    agent.learn([Transition("a", 1, 0.25, None, rises=True)])
+    assert agent.table[rising("a")] == ([0.0, 0.25], [0, 1])
+    assert agent.best("a") == agent.best("a", 1) == 1 and agent.best("a", 0) == 0  # after 0 fp64 would be a rise
+    assert agent.best("a", 1, range(1)) == 0 and agent.best("a", 0, range(1, 2)) == 1
+    agent.learn([Transition("b", 0, 0.25, "a"), Transition("a", 0, 0.0, None, explored=True)])
+    assert agent.table["b"].values[0] == 0.25 + 0.25  # after 0 the best of a is now to rise
 
-    def lowest(entry: float) -> int:
-        return agent.lowest(partial(holds, sp.csr_matrix([[1.0, entry], [entry, 1.0]])))
 
-    assert [lowest(1.0 + 2.0 ** (1 - bits)) for bits in (2, 8, 9, 11, 12, 24, 25, 53)] == [0, 0, 1, 1, 3, 3, 3, 3]
-    assert [lowest(x) for x in (2.0**-30, (1 + 2.0**-10) * 2.0**-20, 1.5 * 2.0**40)] == [0, 2, 0]  # fp16 ends at 2^-24
-    agent.learn([Transition("a", i, -i, None) for i in range(len(ACTIONS))] * ASSUMPTIONS["least_visits"])
-    assert agent.best("a") == 0 and agent.best("a", lowest=3) == 3
-    scaled = [digits(Scaling.of(p.matrix, p.rhs).matrix) for p in map(load, ("poisson:5:seed=1", "graph:20:seed=1"))]
-    assert scaled[0] <= 3 and scaled[1] > 24
+def test_what_was_best_all_the_way_is_known() -> None:
+    agent = Agent(TWO)
+    assert agent.plain is None
+    agent.trained["tried"] = {"x": [0.5, 1.0], "y": [1.75, 1.0]}
+    assert agent.plain == 1
 
 
 # ---- the policy -----------------------------------------------------------------------------------------------------
 
 
 def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
-    problem, agent = load("poisson:5:seed=1"), Agent(TWO, {"look": 1})
+    problem, agent = load("poisson:9:seed=1"), Agent(TWO, {"rise_by": 8})
     policy = QPolicy(agent)
     solution = cg(problem, policy, tol=1e-6)
     assert solution.status is Status.CONVERGED and policy.coverage == 0.0
     assert all(step.precision.is_fp64 for step in solution.history)
-    assert solution.ledger.operations == cg(problem, "fp64", tol=1e-6).ledger.operations  # no check where none is due
+    alone = cg(problem, "fp64", tol=1e-6).ledger
+    looked = cg(problem, "fp64", tol=1e-6, safeguard=True).ledger  # no check where none is due
+    assert solution.ledger.operations == looked.operations and solution.ledger.bits_moved == alone.bits_moved
     first = policy.decisions[0].state
     both = [Transition(first, 0, 1.0, None), Transition(first, 1, 0.0, None)]
     agent.learn(both * ASSUMPTIONS["least_visits"])
@@ -165,39 +170,45 @@ def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
     solution = cg(problem, policy, tol=1e-6)
     known = [not decision.fell_back for decision in policy.decisions]
     assert 0 < sum(known) < len(known) and policy.coverage == pytest.approx(sum(known) / len(known))
-    assert policy.asked[False] + policy.asked[True] == len(solution.history) - 1
-    first, *others = (step.precision for step in solution.history)  # what is unvisited later changes nothing
-    assert first.is_fp64 and set(others) == {action(TWO[0])}
-    assert policy.describe()["coverage"] == policy.coverage
+    assert policy.asked[False] + policy.asked[True] == len(solution.history)
+    assert {step.precision for step in solution.history} == {action(TWO[0])}  # it is too late to rise
+    agent.told["rise_by"] = 9
+    policy = QPolicy(agent)
+    assert [s.precision.is_fp64 for s in cg(problem, policy, tol=1e-6).history[:10]] == [False] * 8 + [True] * 2
+    assert policy.decisions[1].fell_back and policy.decisions[1].rises and policy.describe()["coverage"] < 1.0
 
 
 def test_decisions_stand_for_a_while() -> None:
     policy = QPolicy(Agent(TWO))
-    look, hold, most = (ASSUMPTIONS[what] for what in ("look", "hold", "hold_at_most"))
-    for k in range(1, look + 1):
-        assert policy.at(view([1.0] * k, k=k)).is_fp64 and not policy.decisions
-    for k in range(look + 1, look + 2 * hold):  # each iteration has a state of its own
-        policy.at(view([1.0], 10.0**k, k=k)._replace(digits=8 + 3 * (k % 2)))
-    for k in range(look + 2 * hold, 60):  # and these have all the same
-        policy.at(view([1e-16] * 30, k=k))
+    hold, most = (ASSUMPTIONS[what] for what in ("hold", "hold_at_most"))
+    for k in range(1, 2 * hold + 1):  # each iteration has a state of its own
+        policy.at(view([1.0], k=k, n=(10, 100, 1000)[k % 3]))
+    for k in range(2 * hold + 1, 50):  # and these have all the same
+        policy.at(view([1e-16] * 30, k=k, n=200))
     starts = [decision.iteration for decision in policy.decisions]
-    first = look + 1
-    assert starts == [first, first + hold, first + 2 * hold, first + 2 * hold + most]
-    policy.at(view([1e-16] * 30, k=70))  # the safeguard had ten
+    assert starts == [1, 1 + hold, 1 + 2 * hold, 1 + 2 * hold + most]
+    policy.at(view([1e-16] * 30, k=70, n=200))  # the safeguard had ten
     assert policy.decisions[-1].iteration == 70
 
 
-def test_precision_that_has_risen_does_not_fall_again() -> None:
-    agent = Agent(TWO, {"least_visits": 1, "hold": 1, "hold_at_most": 1, "look": 0})
-    best = {"first large more 16+ rests": 0, "after 0 large more 16+ rests": 0, "after 0 large more 0.1- rests": 1}
-    for state, chosen in (best | {"after 1 large more 16+ rests": 0}).items():
-        agent.learn([Transition(state, chosen, 1.0, None), Transition(state, 1 - chosen, 0.0, None)])
-    policy, taken = QPolicy(agent), []
-    for conditions in ((1.0, 1.0, 1e9, 1.0), (1.0, 1.0)):  # two solves
-        for k, condition in enumerate(conditions, 1):
-            precision = policy.at(view([1.0] * k, condition, k=k)._replace(n=100))
-            taken.append(agent.precisions.index(precision))
-    assert taken == [0, 0, 1, 1, 0, 0]
+def test_precision_falls_until_it_has_risen_once() -> None:
+    three = ("fp32;fp32;fp64", "e8m31;e8m31;fp64", "fp64")
+    agent = Agent(three, {"least_visits": 1, "hold": 1, "hold_at_most": 1, "margin": 0.0, "rise_by": 9})
+    for room, best in (("150+", 0), ("40+", 1), ("1-", 2)):
+        for chosen in range(3):
+            told = (f"even {room} rests", chosen, float(chosen == best), None)
+            agent.learn([Transition(*told), Transition(*told, rises=True)])
+
+    def taken(*conditions: float, first: int = 1) -> list[int]:
+        policy = QPolicy(agent)
+        asked = (policy.at(view([1.0] * k, c, k=k, n=200)) for k, c in enumerate(conditions, first))
+        return [agent.precisions.index(precision) for precision in asked]
+
+    high, middle, low = 1.0, 9.0, 1e9  # of much, less and no room
+    assert taken(high, high, low, high, middle) == [0, 0, 2, 2, 2]
+    assert taken(high, middle, low) == [0, 1, 1]
+    assert taken(low, middle, high, low, high) == [2, 1, 0, 2, 2]
+    assert taken(high, low, first=9) == [0, 0] and taken(high, low, first=8) == [0, 2]
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

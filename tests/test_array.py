@@ -303,6 +303,10 @@ def test_sparse_products() -> None:
     assert starved[0] == 32 * 1000 and starved == sorted(starved) and starved[-1] <= 32 * 7001
     assert enough.cycles == 250 * 8 and enough.bound == "array"
     assert array().run(hu.Spmv(10, 0)).cycles == 0
+    for columns, nnz, bits in ((1 << 16, (1 << 16) - 1, 16), ((1 << 16) + 1, 9, 32), (9, 9, 16)):
+        moved = array().run(hu.Spmv(1 << 14, nnz, columns)).bits("dram", "indices")
+        assert moved == nnz * bits + ((1 << 14) + 1) * 16  # where rows begin is told by the number of non-zeros
+    assert array().run(hu.Spmv(1 << 14, 1 << 16)).bits("dram", "indices") == (1 << 16) * 16 + ((1 << 14) + 1) * 32
 
 
 def test_a_run_counts_the_operations_that_a_machine_counts() -> None:

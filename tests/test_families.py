@@ -13,7 +13,7 @@ import scipy.io
 import scipy.sparse as sp
 from halfulp.solvers.families import FAMILIES, named
 from halfulp.solvers.problems import Problem, check_spd, load, norm, poisson
-from halfulp.solvers.splits import Split, groups, split
+from halfulp.solvers.splits import Split, groups, split, unseen
 
 SPD = Path(__file__).parents[2] / "shared" / "data" / "spd"
 SMALL = {"random": 100, "graph": 80, "biharmonic": 40, "poisson3d": 6, "scaled": 90}
@@ -171,6 +171,23 @@ def test_what_is_made_of_other_families_is_made_of_seen_ones() -> None:
     assert len(unseen) == 30 and any("of=jump" in name for name in unseen)
     sizes = [name for name in split(per_family=100).train + split(per_family=100).by_matrix if "poisson3d" in name]
     assert len(sizes) in (0, 21)  # as many sizes as there are
+
+
+def test_what_is_unseen_by_whom() -> None:
+    seen = ["jump:9:seed=1", "scaled:8:of=random:seed=2", "poisson:7:seed=3", "spd/bcsstk01.mtx.gz"]
+    for name, kind in (
+        ("jump:9:seed=1", None),
+        ("jump:9:seed=2", "matrix"),
+        ("poisson:7:seed=9", None),  # another right-hand side
+        ("random:8:seed=5", "matrix"),  # seen in bad units
+        ("scaled:8:of=jump:seed=5", "matrix"),
+        ("scaled:8:of=graph:seed=5", "family"),
+        ("graph:8:seed=1", "family"),
+        ("other/bcsstk01.mtx.gz", None),
+        ("spd/bcsstk02.mtx.gz", "matrix"),
+        ("spd/nos1.mtx.gz", "family"),
+    ):
+        assert unseen(name, seen) == kind, name
 
 
 def test_files_are_grouped_and_siblings_stay_together(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_ledger_of_spmv(dp):
     machine = hu.Machine(dp)
     machine.spmv(matrix, np.ones(9))
     assert_ledger(machine, dp, lengths)
-    assert machine.ledger.bits_moved == {"sram": total * (dp.a.bits + 32) + 8 * 32 + 9 * dp.b.bits + 7 * dp.output.bits}
+    assert machine.ledger.bits_moved == {"sram": total * (dp.a.bits + 16) + 8 * 16 + 9 * dp.b.bits + 7 * dp.output.bits}
 
 
 def test_ledger_of_elementwise_operations():

@@ -131,7 +131,7 @@ def test_applications_are_counted() -> None:
         assert (ledger.n_mul, ledger.n_add) == (2 * strict + n, 2 * strict + 2 * (n - 1))
         assert ledger.operations[hu.Operation("round", FP64, FP64, FP32)] == n
         levels, width = 11, 32
-        triangle = strict * (width + 32) + (n - 1 + levels - 1) * 32 + n * width + (n - 1) * width
+        triangle = strict * (width + 16) + (n - 1 + levels - 1) * 16 + n * width + (n - 1) * width
         added = 3 * (n - 1) * width
         assert ledger.bits_moved["sram"] == n * (64 + 32) + 2 * (triangle + added) + 3 * n * width
 
