@@ -18,7 +18,7 @@ from .solver_table import CONVERGED, heat, main_agent, order
 
 #: Of Okabe & Ito's colour-blind safe palette.
 AGENT_HUE, ORACLE_HUE, OTHER_HUE, FAMILY_HUE = "#0072B2", "#D55E00", "#777777", "#009E73"
-_MARKS = "osD^vP*X<>ph"
+_MARKS = "osD^vP*X<>phdH8"
 GOAL_SAVING, GOAL_SHARE, GOAL_MORE = 0.4, 0.8, 0.05  #: of the agent: median, of the oracle's saving, most more energy
 
 
