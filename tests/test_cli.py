@@ -238,7 +238,7 @@ def matrix(tmp_path: Path, body: str) -> str:
         (["solve", "."], "is a folder"),
         (["solve", "--preconditioner", "ilu"], "jacobi, block-jacobi"),
         (["solve", "--preconditioner", "ssor:3"], "between 0 and 2"),
-        (["solve", "--policy", "magic"], "fixed, rule, stepped, random"),
+        (["solve", "--policy", "magic"], "fixed, rule, room, stepped, random"),
         (["solve", "--storage", "fp17"], "fp16"),
         (["solve", "--refine", "2", "--side", "4"], "between 0 and 1"),
         (["solve", "--seed", str(1 << 62)], str(1 << 62)),
