@@ -64,14 +64,14 @@ INNER = CGPrecision.of("fp16/fp32", "fp32", "fp32")
 def contenders(seed: int, agents: Iterable[QPolicy] = (), actions: Sequence[str] = ACTIONS) -> tuple[Contender, ...]:
     """All of them, for a seed; the first is the reference. Of the fixed ones with a safeguard the oracle takes one."""
     known = list(agents)
-    plain = [p.agent.plain for p in known[:1] if p.agent.plain is not None]
+    best = [p.agent.best_fixed for p in known[:1] if p.agent.best_fixed is not None]
     return (
         Contender(REFERENCE, Fixed("fp64"), safeguard=False, lossless=False),
         Contender("all fp64, not scaled", Fixed("fp64"), safeguard=False, scaled=False, lossless=False),
         Contender("all fp64, matrix lossless", Fixed("fp64"), safeguard=False),
         Contender("all fp32", Fixed("fp32"), safeguard=False),
         *(Contender(f"{AGENT}, cost weight {weight(p.agent):g}", p) for p in known),
-        *(Contender("best fixed in training", Fixed(action(actions[i]))) for i in plain),
+        *(Contender("best fixed in training", Fixed(action(actions[i]))) for i in best),
         Contender("room, a rule by hand", Room()),
         Contender("rule", Rule()),
         Contender("stepped fp16, fp32, fp64", Stepped()),

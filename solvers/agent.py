@@ -160,7 +160,7 @@ class Agent:
 
     Parameters
     ----------
-    actions : texts as :func:`action` reads them; the last is all fp64, what solves begin in.
+    actions : texts as :func:`action` reads them; the last is all fp64, what unvisited states take.
     told : ``ASSUMPTIONS``, or others.
     """
 
@@ -168,13 +168,13 @@ class Agent:
         self.actions = tuple(actions)
         self.precisions = tuple(action(text) for text in self.actions)
         if not self.actions or not self.precisions[-1].is_fp64:
-            raise HalfulpError("an agent's last action must be fp64 in all parts: what solves begin in.")
+            raise HalfulpError("an agent's last action must be fp64 in all parts: what unvisited states take.")
         self.told = dict(ASSUMPTIONS) | (told or {})
         self.table: dict[str, Row] = {}
         self.trained: dict[str, Any] = {}  #: settings, episodes done, costs in fp64 and of each action: ``learning``'s
 
     @property
-    def plain(self) -> int | None:
+    def best_fixed(self) -> int | None:
         """The action that costs the least on average of those that were trained on, taken all the way; None: none was
         tried. For an agent to be compared with."""
         tried = list(self.trained.get("tried", {}).values())

@@ -62,9 +62,9 @@ class Run:
     ) -> None:
         self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
         self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
-        rhs = scaling.right_hand_side(problem.rhs)
+        rhs, weights = scaling.right_hand_side(problem.rhs), scaling.weights
         self.norm_rhs = norm(problem.rhs)  #: of the right-hand side as given
-        self.norm_b = norm(rhs) if scaling.weights is None else self.norm_rhs  #: what ``square`` is compared with
+        self.norm_b = norm(rhs) if weights is None else self.norm_rhs  #: what ``square`` is compared with
         self.scale, self.least = spread(problem.matrix), 1.0  #: the least of the residuals
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
@@ -72,7 +72,7 @@ class Run:
         self.lanczos = Lanczos()
         place = workshop.exact.axpy.backend.array
         self.b = Operand(place(rhs), FP64, None)
-        self.weights = None if scaling.weights is None else Store(place(scaling.weights))
+        self.weights = None if weights is None else Store(place(weights))
         self.weighed, self.stretch = 0.0, 1.0  #: own, and square over it, when that was last measured
         self.told = False  #: whether square is but told from own
         self.signs: dict[str, Signs] = {}  #: of the iteration that is being done
@@ -226,8 +226,8 @@ class Run:
             self.p = units.update(units.axpy, change / self.rho, self.p, z)
             if len(self.problem.rhs) >= _MANY:
                 self.lanczos.step(self.alpha, rho / self.rho)
-            if len(self.problem.rhs) >= _MANY and (self.watch is not None or self.policy.changes):
-                Lanczos.count(self.workshop.ledger)  # a fixed precision alone does not look at it
+                if self.watch is not None or self.policy.changes:  # a fixed precision alone does not look at it
+                    Lanczos.count(self.workshop.ledger)
         self.rho, self.r_before = rho, None
         return None
 

@@ -47,8 +47,7 @@ class Solution:
 
     Residual norms are relative to ||b||_2, of the system as it was given, scaled or not. ``residuals[k]`` is the
     recursive one that the solver saw after k iterations, of a scaled system mostly told from its own residual;
-    ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64,
-    observed from outside (not in the ledger).
+    ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64, observed from outside (not in the ledger).
     """
 
     x: np.ndarray  #: (n,) the last iterate of a converged solve, otherwise the best: the one of least true residual

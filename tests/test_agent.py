@@ -146,9 +146,9 @@ def test_actions_of_more_precision_than_before_are_learnt_apart() -> None:
 
 def test_what_was_best_all_the_way_is_known() -> None:
     agent = Agent(TWO)
-    assert agent.plain is None
+    assert agent.best_fixed is None
     agent.trained["tried"] = {"x": [0.5, 1.0], "y": [1.75, 1.0]}
-    assert agent.plain == 1
+    assert agent.best_fixed == 1
 
 
 # ---- the policy -----------------------------------------------------------------------------------------------------
