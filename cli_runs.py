@@ -190,7 +190,7 @@ def solve(
         print_steps(solution)
         print_events(record)
         print_energy(record.energy)
-        if isinstance(chosen, QPolicy):
+        if isinstance(chosen, QPolicy) and chosen.agent.table:
             cli_agent.print_choices(chosen, solution, str(wanted) != "none")
             alone = cg.cg(
                 system,

@@ -219,7 +219,7 @@ def run(job: Job) -> Record:
     limits, where = (study.tol, study.max_iterations, None), (job.seed, "cpu", 1)
     record, solution = experiments.solve(contender.label, problem, precision, *limits, where, study.cost.node, **how)
     result = {name: record.result[name] for name in _KEPT} | _summary(record, solution, study.cost.node)
-    if isinstance(policy, QPolicy):
+    if isinstance(policy, QPolicy) and policy.agent.table:
         result |= {"decisions": len(policy.decisions), "fell_back": sum(d.fell_back for d in policy.decisions)}
     known = [name for agent in study.policies(job.seed) for name in _lessons(agent.agent).get("problems", ())]
     told: dict[str, Any] = {"system": job.system, "family": family_of(job.system), "cost": study.cost.kind}

@@ -24,38 +24,59 @@ ASSUMPTIONS: dict[str, Any] = {
     # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r, p and what x has
     # gained are stored in an action's format, as most of the energy is that of moving vectors and the matrix
     # --- decisions
-    "hold": 8,  # a decision stands for so many iterations, then until the state changes
-    "hold_at_most": 25,  # or so many are over
-    "least_visits": 3,  # an action tried less often in a state is not taken; where neither fp64 nor the action before
-    # was, the state is unvisited, and looked at more and more coarsely; if that does not help a solve goes on in fp64,
-    # or, where precision may not rise, as it is
+    "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
+    # so many iterations are over
+    "rise_by": 17,  # precision rises in the first so many iterations only, as a rise costs all directions; it may fall
+    # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many "bits". "few" unknowns
+    # are left to the last step; else it is the second step, and one more for each of the bounds "room" that n /
+    # sqrt(condition number) is below; where the residual is no less than "rests", and pace, as in states, below the
+    # first of the bounds "slow", the last step but one, and below the second the last: the spectrum's density grows
+    # towards its low end, and worse is to come. A step less below each of the residuals "falls", which are among those
+    # of states, unless it asks for the last; the first decision is the last step with less room than "first". All of it
+    # was chosen on solves of the systems that seeds 0 to 9 test on (``splits``), files of shared/data/spd among them
+    "rule": {
+        "bits": [20, 24, 32, 40, 53],
+        "few": 50,
+        "room": [40.0, 7.0, 0.2],
+        "rests": 0.3,
+        "slow": [0.9, 0.7],
+        "falls": [1e-2, 1e-4],
+        "first": 15.0,
+    },
+    "departs": 20,  # visits that an action must have to be taken instead of the rule's (Laroche et al. 2019, arXiv
+    # 1712.06924)
+    "margin": 0.02,  # of value, by which it must be better, too
     "doubt": 0.1,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
-    "margin": 0.02,  # of value, by which an action must be better than fp64 to be taken instead
-    # precision may fall until it has risen, once, by so many iterations: a rise costs all directions
-    "rise_by": 32,
+    "least_visits": 3,  # an action tried less often in a state is not known; where none is, the state is unvisited, and
+    # looked at more coarsely; if that does not help a solve goes on in fp64, or, where precision may not rise, as it is
     # --- states; of an action what it is worth is learnt apart where it is more precision than before
-    "unknowns": [50, 200, 1000],  # bounds of n, all that is known before the first iteration
+    "unknowns": [50, 200, 1000],  # bounds of n, where the condition number is not known
     # bounds of n / sqrt(condition number): where CG ends after about n iterations, not after sqrt(condition number), it
     # owes that to directions which stay conjugate, in less precision not for long
-    "room": [1.0, 3.0, 7.0, 15.0, 40.0, 150.0],
+    "room": [0.2, 1.0, 3.0, 7.0, 15.0, 40.0, 150.0],
     # log2 of the diagonal's largest over its smallest entry, before it is scaled: from here on it is uneven, as where
     # materials meet, and small eigenvalues may lie apart, unseen at first
     "spread": 1.0,
-    "residuals": [0.5, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
-    "pace": [0.9, 1.6],  # bounds of iterations / sqrt(condition number so far): it is less where the spectrum's low end
-    # is dense, or still unseen
+    "residuals": [0.3, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
+    # bounds of iterations since directions started anew / sqrt(condition number as these tell it). While that grows,
+    # and b has a like share of all eigenvectors, whose eigenvalues x have a density like x^s near the least, it is
+    # about half the first zero of the Bessel function J_s (Szego 1975, Orthogonal Polynomials, section 8.1): 1.57, 1.20
+    # and 0.79 for Laplacians in 3, 2 and 1 dimensions, and 0.79 for S S^T with a square S of independent numbers
+    "pace": [0.7, 0.9, 1.6],
     # --- rewards; progress is 1 from the first residual to tol, a residual being as far as the same solve all in fp64
     # is, by iterations, when it first comes to it; cost is 1 for that solve: in fp64 both stay the same all the way
     "cost_weight": 1.0,
     "converged": 0.5,
     "failed": -1.0,
     "regret": 4.0,  # times what a solve costs more than fp64's, taken off at its end: losses weigh more than savings
+    # and all that the rule's own solve of the same problem brings, so that values are beside it, and hard problems, on
+    # which other actions are tried, do not count against these
     # --- learning
     "discount": 1.0,  # a solve ends, and its cost is a sum
     "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose
     # states are met many times in a solve: their averages, added up, promise more than there is
     "least_rate": 0.05,  # the rate is 1 / visits, and never less
-    "longest": 400,  # iterations in fp64 of what is trained on: more take too long
+    "longest": 600,  # iterations in fp64 of what is trained on: more take too long
     "give_up": 2.2,  # times these, after which a solve in training has failed
     "explore": 0.15,  # chance of a decision to be drawn
 }
@@ -78,11 +99,12 @@ ACTIONS = (
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 4
+SCHEMA = 5
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
     "Peng & Williams 1996, doi:10.1007/BF00114731",
+    "Laroche, Trichelair & Tachet des Combes 2019, arXiv 1712.06924",
 ]
 
 
@@ -101,20 +123,27 @@ def action(text: str) -> CGPrecision:
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 
-def state_of(view: View, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``diagonal room residual | pace safeguard``, as in ``even 15+ <0.01 | 0.9+ calm``.
-    Before there is an estimate of the condition number it is that of n, as in ``uneven n 200+``.
+def state_of(view: View, rule: int, told: dict[str, Any] = ASSUMPTIONS) -> str:
+    """The bin of what a policy sees: ``rule residual | room pace diagonal safeguard``, as in
+    ``2 <0.01 | 15+ 0.9+ even calm``. Without an estimate of the condition number room is n, as in ``n 200+``.
 
-    room is n / sqrt(condition number), pace iterations / sqrt(condition number); ``raised`` says that the safeguard has
-    stepped in before.
+    rule is the action that the rule takes, ``first`` before it in the first iteration; room is n / sqrt(condition
+    number); pace is that of ``View``, ``new`` before there is one; ``raised`` says that the safeguard has stepped in.
     """
-    kind = "even" if view.scale < told["spread"] else "uneven"
-    if math.isnan(view.condition):
-        return f"{kind} n {_least(view.n, told['unknowns'])}"
-    root = math.sqrt(max(view.condition, 1.0))
-    room, pace = _least(view.n / root, told["room"]), _least((view.iteration - 1) / root, told["pace"])
-    residual = next((f"<{bound:g}" for bound in reversed(told["residuals"]) if view.least < bound), "rests")
-    return f"{kind} {room} {residual} | {pace} {'calm' if view.rejected < 0 else 'raised'}"
+    room = f"n {_least(view.n, told['unknowns'])}" if math.isnan(view.condition) else _least(_room(view), told["room"])
+    pace = "new" if math.isnan(view.pace) else _least(view.pace, told["pace"])
+    first, kind = "first " * (view.iteration == 1), "even" if view.scale < told["spread"] else "uneven"
+    calm = "calm" if view.rejected < 0 else "raised"
+    return f"{first}{rule} {_fallen(view, told)} | {room} {pace} {kind} {calm}"
+
+
+def _fallen(view: View, told: dict[str, Any]) -> str:
+    """How far the residual has."""
+    return next((f"<{bound:g}" for bound in reversed(told["residuals"]) if view.least < bound), "rests")
+
+
+def _room(view: View) -> float:
+    return view.n / math.sqrt(max(view.condition, 1.0))
 
 
 def _least(x: float, bounds: Sequence[float]) -> str:
@@ -122,15 +151,27 @@ def _least(x: float, bounds: Sequence[float]) -> str:
 
 
 def levels(state: str) -> tuple[str, ...]:
-    """A state, then without what stands behind the bar, then without the diagonal, too: each where those before it are
-    unvisited."""
-    short = state.partition(" | ")[0]
-    return tuple(dict.fromkeys((state, short, short.partition(" ")[2] or short)))
+    """A state, then without what stands behind the bar, for where it is unvisited."""
+    return tuple(dict.fromkeys((state, state.partition(" | ")[0])))
 
 
 def rising(state: str) -> str:
     """Where it is kept what actions of more precision than before are worth, for which directions start anew."""
     return f"{state} ^"
+
+
+# ---- the rule -------------------------------------------------------------------------------------------------------
+
+
+def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
+    """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``."""
+    rule, last = told["rule"], len(told["rule"]["bits"]) - 1
+    room = math.inf if math.isnan(view.condition) else _room(view)
+    if view.n < rule["few"] or (view.iteration == 1 and room < rule["first"]):
+        return last
+    step = last - len(rule["room"]) + sum(room < bound for bound in rule["room"])
+    slow = sum(view.pace < bound for bound in rule["slow"]) if view.least >= rule["rests"] else 0
+    return max(step, last - len(rule["slow"]) + slow if slow else 0)
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -188,18 +229,22 @@ class Agent:
         pairs = {i: (row.values[i], row.visits[i]) for i, row in enumerate(rows) if row is not None}
         return {i: pair for i, pair in pairs.items() if pair[1] >= self.told["least_visits"]}
 
-    def best(self, state: str, before: int | None = None, allowed: Container[int] | None = None) -> int | None:
-        """The action of most value among those known in the state, or in the first of its ``levels`` that is visited,
-        and ``allowed``, if it is better than fp64 by the margin. A state is visited where it is known what to compare
-        with: fp64, or the action ``before``. None: none is visited, or nothing known is allowed."""
-        last = len(self.actions) - 1  # fp64
+    def best(
+        self, state: str, rule: int, before: int | None = None, allowed: Container[int] | None = None
+    ) -> int | None:
+        """The action of most value among those ``allowed`` that were tried often enough to depart from the ``rule``'s,
+        if it is worth more than that by the margin, else the rule's; in the first of the state's ``levels`` where it is
+        known what to compare with. None: nothing is known in any."""
+        told, visited = self.told, False
         for key in levels(state):
-            values = {i: q - self.told["doubt"] / math.sqrt(n) for i, (q, n) in self.known(key, before).items()}
-            if last in values or before in values:
-                values |= {last: values[last] + self.told["margin"]} if last in values else {}
-                if open_to := [i for i in values if allowed is None or i in allowed]:
-                    return max(open_to, key=lambda i: (values[i], i))
-        return None
+            known = self.known(key, before)
+            visited |= bool(known)
+            if rule in known:
+                worth = {i: q - told["doubt"] / math.sqrt(n) for i, (q, n) in known.items()}
+                worth[rule] += told["margin"]
+                open_to = [i for i in known if known[i][1] >= told["departs"] and (allowed is None or i in allowed)]
+                return max({rule, *open_to}, key=lambda i: (worth[i], i))
+        return rule if visited else None
 
     def learn(self, transitions: Sequence[Transition]) -> None:
         """An episode's, from the last to the first, so that its end reaches its beginning at once:
@@ -309,7 +354,9 @@ class QPolicy(PrecisionPolicy):
         self.asked = Counter[bool]()  #: iterations by whether their decision fell back
         self._last = 0  #: the iteration that was asked for last
         self._standing: Decision | None = None  #: this solve's last decision
-        self._risen = False  #: precision, in this solve
+        self._step = 0  #: the last of the rule's steps that it has asked for in this solve, but for its first decision
+        self._asked = 0  #: the action that it asked for at the last decision
+        self._far = ""  #: how far the residual had fallen at the last decision
 
     @classmethod
     def read(cls, path: str | Path) -> QPolicy:
@@ -320,34 +367,46 @@ class QPolicy(PrecisionPolicy):
         told, k = self.agent.told, view.iteration
         follows = k == self._last + 1
         if k <= self._last:  # another solve
-            self._standing, self._risen = None, False
+            self._standing, self._step = None, 0
         self._last, last = k, self._standing
-        state = state_of(view, told)
-        if last is None or not (follows and self._holds(last, k, state)):
-            low, high = 0, len(self.agent.actions) - 1
+        if last is None or not (follows and self._holds(last, view)):
+            fp64 = len(self.agent.actions) - 1
             # after iterations that the safeguard did directions are fp64's
-            before = None if last is None else last.action if follows else high
-            if last is not None and before is not None:
-                low = last.action if self._risen else low
-                high = high if k <= told["rise_by"] and not self._risen else max(low, before)
-            allowed = range(low, high + 1)
-            decision = self._decide(k, state, before, allowed)._replace(allowed=allowed)
-            if last is not None and before is not None:
-                decision = decision._replace(rises=decision.action > before)
-                self._risen |= decision.rises
-            self._standing = last = decision
-            self.decisions.append(decision)
+            before = None if last is None else last.action if follows else fp64
+            allowed = range(fp64 + 1 if before is None or k <= told["rise_by"] else before + 1)
+            rule = min(self._rule(view, before if follows else None), allowed[-1])
+            decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
+            rises = before is not None and decision.action > before
+            self._standing = last = decision._replace(allowed=allowed, rises=rises)
+            self._far = _fallen(view, told)
+            self.decisions.append(last)
         self.asked[last.fell_back] += 1
         return self.agent.precisions[last.action]
 
-    def _holds(self, last: Decision, iteration: int, state: str) -> bool:
-        """Whether a decision does; none does after iterations that the safeguard did."""
-        told, age = self.agent.told, iteration - last.iteration
-        return age < told["hold"] or (state == last.state and age < told["hold_at_most"])
+    def _rule(self, view: View, before: int | None) -> int:
+        """The action that the rule takes: the first that is as precise as the last step it has asked for so far, or as
+        one less by what has fallen; that ``before`` where it asks for nothing new, and no more where it asks for less.
+        """
+        told, rule = self.agent.told, self.agent.told["rule"]
+        step = max(self._step, by_rule(view, told))
+        self._step = step if view.iteration > 1 else 0
+        fallen = sum(view.least < bound for bound in rule["falls"]) if step < len(rule["bits"]) - 1 else 0
+        least = 2.0 ** -rule["bits"][max(step - fallen, 0)]
+        last, precisions = self._asked, self.agent.precisions
+        self._asked = next((i for i, p in enumerate(precisions) if p.roundoff <= least), len(precisions) - 1)
+        if before is None or self._asked > last:
+            return self._asked
+        return before if self._asked == last else min(before, self._asked)
 
-    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
-        """After the action ``before``; one of those allowed, of which there is at least one."""
-        best = self.agent.best(state, before, allowed)
+    def _holds(self, last: Decision, view: View) -> bool:
+        """Whether a decision does; none does after iterations that the safeguard did."""
+        told = self.agent.told
+        looks = view.iteration - last.iteration >= told["hold"] and view.iteration <= told["rise_by"]
+        return not looks and _fallen(view, told) == self._far
+
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:
+        """After the action ``before``; one of those allowed, as the ``rule``'s is."""
+        best = self.agent.best(state, rule, before, allowed)
         return Decision(iteration, state, allowed[-1] if best is None else best, best is None)
 
     @property
@@ -358,6 +417,6 @@ class QPolicy(PrecisionPolicy):
     def describe(self) -> dict[str, Any]:
         agent = self.agent
         known = {"actions": list(agent.actions), "assumptions": agent.told, "states": len(agent.table)}
-        told = {name: x for name, x in agent.trained.items() if name not in ("fp64", "tried")}
+        told = {name: x for name, x in agent.trained.items() if name not in ("fp64", "tried", "rule")}
         seen = {"decisions": len(self.decisions), "coverage": self.coverage}
         return {"policy": "agent", "file": self.name, "trained": told, "sources": SOURCES} | known | seen

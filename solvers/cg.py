@@ -78,6 +78,7 @@ def cg(
     watch = None if safeguard is None else Watch(safeguard, limit)
     run = Run(problem, ready.scaling, ready.workshop, ready.policy, tol, flexible, watch, progress)
     run.observe_every = observe_every
+    run.foresee()
     return run.solve(limit, ready.patience)
 
 

@@ -81,29 +81,33 @@ class Explorer(QPolicy):
         super().__init__(agent)
         self.epsilon, self.rng = epsilon, rng
 
-    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:
         last = self._standing
         if self.rng.random() < self.epsilon:
             drawn = int(self.rng.choice(allowed)) if last is None else last.action + int(self.rng.choice([-1, 1]))
             return Decision(iteration, state, min(max(drawn, allowed[0]), allowed[-1]), False, explored=True)
-        return super()._decide(iteration, state, before, allowed)
+        return super()._decide(iteration, state, before, allowed, rule)
 
 
 class Course(QPolicy):
-    """Actions in an order set before: ``first`` for some decisions, then ``action``, and less precision by one wherever
-    the residual comes below another bound but the first, for as often as ``falls`` says."""
+    """Actions set before: ``action`` all the way, or ``shift`` off what the rule asks for, or the rule's but for a
+    decision, by its ``number``, which is ``other``."""
 
-    def __init__(self, agent: Agent, action: int, first: int | None = None, wait: int = 0, falls: int = 0) -> None:
+    def __init__(
+        self, agent: Agent, action: int | None = None, shift: int = 0, number: int | None = None, other: int = 0
+    ) -> None:
         super().__init__(agent)
-        self.action, self.first, self.wait, self.falls = action, first, wait, falls
+        self.action, self.shift, self.number, self.other = action, shift, number, other
 
-    def _decide(self, iteration: int, state: str, before: int | None, allowed: range) -> Decision:
-        if self.first is not None and len(self.decisions) < self.wait:
-            return Decision(iteration, state, self.first, False, explored=True)
-        bounds = [f"<{bound:g}" for bound in self.agent.told["residuals"]]
-        steps = max((bounds.index(word) for word in state.split() if word in bounds), default=0)
-        chosen = min(max(self.action - min(steps, self.falls), allowed[0]), allowed[-1])
-        return Decision(iteration, state, chosen, False, explored=self.falls > 0)
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:
+        if len(self.decisions) == self.number:
+            wanted = self.other
+        elif self.action is not None:
+            wanted = self.action
+        else:
+            wanted = self._asked + self.shift if self.shift else rule
+        chosen = min(max(wanted, allowed[0]), allowed[-1])
+        return Decision(iteration, state, chosen, False, explored=self.number is not None and chosen != rule)
 
 
 class Reference(NamedTuple):
@@ -123,6 +127,7 @@ class Episode(NamedTuple):
     tried: tuple[float, ...]  #: cost of each action all the way, over that of fp64, where the problem was new
     transitions: tuple[Transition, ...]
     reward: float  #: of all decisions
+    rule: float  #: of all that the rule takes
     cost: float  #: over that of fp64
     converged: bool
 
@@ -137,29 +142,30 @@ class Outcome(NamedTuple):
     converged: bool
 
 
-def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, Any]) -> Episode:
-    """Episode ``number``; ``known`` solves in fp64, by problem, are not done again."""
-    draw = np.random.default_rng([lessons.seed, number, _PROBLEM])
-    name = lessons.problems[int(draw.integers(len(lessons.problems)))]
+def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, Any], rules: dict[str, float]) -> Episode:
+    """Episode ``number``; ``known`` solves in fp64, by problem, are not done again, nor what the ``rules`` brought."""
+    round_, place = divmod(number, len(lessons.problems))  # each problem comes once in a round
+    draw = np.random.default_rng([lessons.seed, round_, _PROBLEM])
+    name = lessons.problems[int(draw.permutation(len(lessons.problems))[place])]
     first: tuple[Transition, ...] = ()
     tried: tuple[float, ...] = ()
     if name in known:
         fp64 = known[name] and Reference(known[name][0], known[name][1], tuple(known[name][2]))
+        rule = rules.get(name, 0.0)
     else:
         settings = {key: x for key, x in agent.told.items() if key not in REWARDS}
-        fp64, outcomes = _tried(name, lessons, agent.actions, json.dumps(settings))
-        first = tuple(t for outcome in outcomes for t in transitions_of(outcome, agent.told))
-        constant = outcomes[: len(agent.actions)]
+        fp64, constant, by_rule, others = _tried(name, lessons, agent.actions, json.dumps(settings))
+        rule = 0.0 if by_rule is None else sum(rewards_of(by_rule, agent.told))
+        first = tuple(t for outcome in others for t in transitions_of(outcome, agent.told, rule))
         tried = tuple(outcome.cost + (not outcome.converged) for outcome in constant)  # it would be done anew in fp64
     if fp64 is None:
-        return Episode(name, None, (), (), (), 0.0, math.nan, False)
+        return Episode(name, None, (), (), (), 0.0, 0.0, math.nan, False)
     rng = np.random.default_rng([lessons.seed, number, _DECISIONS])
     policy = Explorer(agent, agent.told["explore"], rng)
     solution = lessons.solve(_opened(name, lessons.seed), policy, agent.told["give_up"] * fp64.iterations)
     outcome = outcome_of(policy.decisions, solution, lessons, fp64)
-    transitions = transitions_of(outcome, agent.told)
-    reward = sum(t.reward for t in transitions)
-    return Episode(name, fp64, first, tried, transitions, reward, outcome.cost, outcome.converged)
+    transitions, reward = transitions_of(outcome, agent.told, rule), sum(rewards_of(outcome, agent.told))
+    return Episode(name, fp64, first, tried, transitions, reward, rule, outcome.cost, outcome.converged)
 
 
 @lru_cache(maxsize=64)
@@ -170,33 +176,31 @@ def _opened(name: str, seed: int) -> Problem:
 @lru_cache(maxsize=1024)
 def _tried(
     name: str, lessons: Lessons, actions: tuple[str, ...], settings: str
-) -> tuple[Reference | None, tuple[Outcome, ...]]:
-    """A solve all in fp64, and what came of it, of solves all in each other action, and of descents from most of them,
-    whatever rewards are.
+) -> tuple[Reference | None, list[Outcome], Outcome | None, list[Outcome]]:
+    """A solve all in fp64, what came of each action all the way, of the rule, and of all ``_courses``, each outcome
+    once, whatever rewards are.
 
     settings : those of an agent, without rewards, as JSON.
     """
     agent, problem = Agent(actions, json.loads(settings)), _opened(name, lessons.seed)
-    fp64, last = lessons.solve(problem, "fp64", agent.told["longest"] + 1.0), len(actions) - 1
+    fp64, last = lessons.solve(problem, "fp64", agent.told["longest"] + 1.0), len(actions)
     if fp64.status is not Status.CONVERGED or fp64.iterations > agent.told["longest"]:
-        return None, ()
+        return None, [], None, []
     first = Reference(lessons.cost.of(fp64.ledger), fp64.iterations, _marks(fp64, lessons.tol))
     outcomes: list[Outcome] = []
-    for policy in _courses(agent, last):
+    for policy in _courses(agent):
         solution = lessons.solve(problem, policy, agent.told["give_up"] * fp64.iterations)
-        outcome = outcome_of(policy.decisions, solution, lessons, first)
-        if len(outcomes) <= last or outcome not in outcomes:  # a course that came to nothing else teaches nothing
-            outcomes.append(outcome)
-    return first, tuple(outcomes)
+        outcomes.append(outcome_of(policy.decisions, solution, lessons, first))
+    once = [outcome for i, outcome in enumerate(outcomes) if outcome not in outcomes[:i]]
+    return first, outcomes[:last], outcomes[last], once
 
 
-def _courses(agent: Agent, last: int) -> list[Course]:
-    """Each action all the way, and falling with the residual; and rising to each from the second after a decision or
-    two."""
-    constant = [Course(agent, i) for i in range(last + 1)]
-    falling = [Course(agent, i, falls=last) for i in range(1, last)]
-    rising = [Course(agent, i, 1, wait) for i in range(2, last + 1) for wait in (1, 2)]
-    return constant + falling + rising
+def _courses(agent: Agent) -> list[Course]:
+    """Each action all the way; the rule's, and a step more or less; and any other for a second decision."""
+    actions = range(len(agent.actions))
+    constant = [Course(agent, i) for i in actions]
+    shifted = [Course(agent, shift=shift) for shift in (0, -1, 1)]
+    return constant + shifted + [Course(agent, number=1, other=i) for i in actions]
 
 
 def _marks(solution: Solution, tol: float) -> tuple[int, ...]:
@@ -236,14 +240,21 @@ def _far(residual: float, tol: float, fp64: Reference) -> float:
     return float(np.interp(place, _places(tol), fp64.marks)) / max(fp64.iterations, 1)
 
 
-def transitions_of(outcome: Outcome, told: dict[str, Any]) -> tuple[Transition, ...]:
+def rewards_of(outcome: Outcome, told: dict[str, Any]) -> list[float]:
     """A decision's reward is its progress minus ``cost_weight`` times its cost; the last one's has the terminal term
     added, and ``regret`` for what the solve cost more than fp64's."""
-    decisions = outcome.decisions
     rewards = [won - told["cost_weight"] * cost for won, cost in zip(outcome.progress, outcome.costs, strict=True)]
     if rewards:
         rewards[-1] += told["converged" if outcome.converged else "failed"]
         rewards[-1] -= told["regret"] * max(outcome.cost - 1.0, 0.0)
+    return rewards
+
+
+def transitions_of(outcome: Outcome, told: dict[str, Any], rule: float) -> tuple[Transition, ...]:
+    """Of an outcome's decisions, what the ``rule``'s brought in all taken off at the end."""
+    decisions, rewards = outcome.decisions, rewards_of(outcome, told)
+    if rewards:
+        rewards[-1] -= rule
     following = [*(decision.state for decision in decisions[1:]), None]
     return tuple(
         Transition(d.state, d.action, r, f, d.rises, d.explored, d.allowed)
@@ -282,7 +293,7 @@ def train(
     if episodes < 1 or workers < 1:
         raise HalfulpError("training needs at least one episode, and one process.")
     agent = Agent(actions, told)
-    agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}, "tried": {}}
+    agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}, "tried": {}, "rule": {}}
     if path is not None and path.exists():
         agent = _resumed(path, agent)
     with _pool(workers) as pool:
@@ -292,6 +303,7 @@ def train(
             for number, episode in zip(numbers, _played(pool, agent, lessons, numbers), strict=True):
                 if episode.problem not in agent.trained["fp64"]:  # once, though all of a batch found it
                     agent.trained["fp64"][episode.problem] = episode.fp64
+                    agent.trained["rule"][episode.problem] = episode.rule
                     agent.learn(episode.first)
                     if episode.tried:
                         agent.trained["tried"][episode.problem] = list(episode.tried)
@@ -305,8 +317,8 @@ def train(
 
 def _played(pool: ProcessPoolExecutor | None, agent: Agent, lessons: Lessons, numbers: range) -> Iterable[Episode]:
     """All of them are done with the table as it is now."""
-    known = dict(agent.trained["fp64"])
-    given = [(agent, lessons, number, known) for number in numbers]
+    known, rules = dict(agent.trained["fp64"]), dict(agent.trained["rule"])
+    given = [(agent, lessons, number, known, rules) for number in numbers]
     if pool is None:
         return [play(*each) for each in given]
     return list(pool.map(play, *zip(*given, strict=True)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .agent import ACTIONS, Agent, QPolicy, action
+from .agent import Agent, Decision, QPolicy
 from .precision import CGPrecision, PrecisionPolicy, View
 
 #: The paper's formats (Chen 2025, arXiv 2504.14268), the cheapest first.
@@ -48,8 +48,8 @@ class Rule(PrecisionPolicy):
     An error u ||A|| ||p|| in the product A p of iteration k moves r_k off the true residual by at most
     u kappa ||r_k||, times a modest number, and that must stay below tol: products may be the less accurate the smaller
     the residual already is (van den Eshof & Sleijpen 2004, section 4, doi:10.1137/S0895479802403459, after Bouras &
-    Frayssé 2005, doi:10.1137/S0895479801384743). kappa is the estimate from alpha and beta; before there is one, as in
-    the first iterations, and where no rung suffices, the last rung is taken.
+    Frayssé 2005, doi:10.1137/S0895479801384743). kappa is the estimate so far; before there is one, and where no
+    rung suffices, the last rung is taken.
 
     Parameters
     ----------
@@ -97,43 +97,19 @@ class Stepped(PrecisionPolicy):
         return {"policy": "stepped", "steps": [[step.describe(), bound] for step, bound in self.steps]}
 
 
-class Room(PrecisionPolicy):
-    """A rule made by hand, for an agent to be compared with: the less room, n / sqrt(condition number), the more bits.
+class Room(QPolicy):
+    """The rule that agents start from, alone: what is in ``agent.ASSUMPTIONS`` under "rule", in the decisions of an
+    agent. The less room, n / sqrt(condition number), the more bits."""
 
-    Without room CG ends after about n iterations, and owes that to directions that stay conjugate, in less precision
-    not for long. The condition number is the estimate from alpha and beta so far, which grows, so that precision rises;
-    it falls again, by a step each, where the residual comes below the bounds ``falls``. All bounds are assumptions,
-    chosen on solves in each precision of the systems that seeds 0 to 4 test on (``solvers.splits``).
+    def __init__(self) -> None:
+        super().__init__(Agent())
 
-    Parameters
-    ----------
-    ladder : texts as ``agent.action`` reads them, the cheapest first. bounds : of room, each for a step of the ladder:
-        below all of them, and where there are fewer than ``few`` unknowns, the last step is taken.
-    """
-
-    def __init__(
-        self,
-        ladder: Sequence[str] = ACTIONS,
-        bounds: Sequence[float] = (40.0, 7.0, 1.0),
-        falls: Sequence[float] = (1e-2, 1e-4),
-        few: int = 50,
-    ) -> None:
-        if len(ladder) <= len(bounds):
-            raise HalfulpError(f"{len(bounds)} bounds of room need {len(bounds) + 1} precisions at least.")
-        self.ladder, self.bounds, self.falls, self.few = [action(text) for text in ladder], bounds, falls, few
-
-    def at(self, view: View) -> CGPrecision:
-        room = math.inf if math.isnan(view.condition) else view.n / math.sqrt(view.condition)
-        if view.n < self.few:
-            return self.ladder[-1]
-        least = len(self.ladder) - 1 - len(self.bounds)
-        place = least + sum(room < bound for bound in self.bounds)
-        fallen = sum(view.least < bound for bound in self.falls)
-        return self.ladder[max(place - fallen, 0)]
+    def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:
+        return Decision(iteration, state, rule, False)
 
     def describe(self) -> dict[str, Any]:
-        told = {"bounds": list(self.bounds), "falls": list(self.falls), "few": self.few}
-        return {"policy": "room", "ladder": [step.describe() for step in self.ladder]} | told
+        told, ladder = self.agent.told, list(self.agent.actions)
+        return {"policy": "room", "ladder": ladder} | {name: told[name] for name in ("rule", "hold", "rise_by")}
 
 
 class Random(PrecisionPolicy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -120,12 +121,15 @@ class View(NamedTuple):
     nnz: int
     tol: float
     residuals: Sequence[float]  #: recursive, relative to ||b||, so far; ``residuals[0]`` is 1
-    condition: float  #: estimate of the (scaled, preconditioned) matrix's, from alpha and beta so far; NaN before there
-    #: is one, and always on fewer than 50 unknowns, where it would not be worth it
+    condition: float  #: estimate of the (scaled, preconditioned) matrix's, from below (``lanczos``): by quotients from
+    #: the first iteration on, unless there is a preconditioner or refinement, and by alpha and beta from the third on;
+    #: NaN before, and always on fewer than 50 unknowns, where it would not be worth it
     scale: float  #: log2(largest / smallest) of the diagonal, before any scaling
     events: Mapping[str, Signs]  #: by operation, of the last iteration; what saw nothing is left out
     rejected: int  #: iterations since the safeguard stepped in; -1: it never did
     least: float = 1.0  #: of the residuals
+    pace: float = math.nan  #: alphas and betas known since p started anew over sqrt(condition number) by these alone;
+    #: before iteration k of a solve without restarts k - 2 are known; NaN with less than two
 
 
 class PrecisionPolicy:

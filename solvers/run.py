@@ -10,7 +10,7 @@ import numpy as np
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
 from .endings import End, after, gap, lost
-from .lanczos import Lanczos
+from .lanczos import Lanczos, quotients
 from .norms import norm
 from .precision import CGPrecision, PrecisionPolicy, Signs, View
 from .problems import Problem
@@ -82,6 +82,18 @@ class Run:
         facts = {} if workshop.factors is None else workshop.factors.facts
         self.solution = Solution(np.zeros(len(problem.rhs)), workshop.ledger, Ledger(), facts)
 
+    def foresee(self) -> None:
+        """Estimate the condition number before the first iteration, where there is no preconditioner."""
+        matrix, workshop = self.problem.matrix, self.workshop
+        if matrix.shape[0] >= _MANY and workshop.factors is None:
+            ledger = workshop.ledger if self.looks else None
+            self.lanczos = Lanczos(*quotients(matrix, self.scaling, ledger, workshop.stored_bits))
+
+    @property
+    def looks(self) -> bool:
+        """Whether anyone looks at the condition number: a fixed precision alone does not."""
+        return self.watch is not None or self.policy.changes
+
     # ---- the loop ------------------------------------------------------------------------------------------
 
     def solve(self, limit: int, patience: int) -> Solution:
@@ -122,7 +134,8 @@ class Run:
                 return SAFE
         since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known, since, self.least))
+        known += (since, self.least, self.lanczos.pace)
+        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
@@ -226,7 +239,7 @@ class Run:
             self.p = units.update(units.axpy, change / self.rho, self.p, z)
             if len(self.problem.rhs) >= _MANY:
                 self.lanczos.step(self.alpha, rho / self.rho)
-                if self.watch is not None or self.policy.changes:  # a fixed precision alone does not look at it
+                if self.looks:
                     Lanczos.count(self.workshop.ledger)
         self.rho, self.r_before = rho, None
         return None

@@ -163,6 +163,7 @@ class Workshop:
         self.matrix = Store(self._matrix)
         self._narrowest = narrowest(self._matrix) if lossless else None
         self.lossless: Format | None = None  #: what the matrix was stored and multiplied in instead of a wider format
+        self.stored_bits = FP64.bits if self._narrowest is None else self._narrowest.bits  #: of an entry of the matrix
         self.factors = factors
         self.ledger = Ledger() if ledger is None else ledger
         self.observing = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,18 @@ from pathlib import Path
 import halfulp as hu
 import pytest
 from halfulp.solvers import oracle, policies, splits
-from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, Transition, action, levels, rising, state_of
+from halfulp.solvers.agent import (
+    ACTIONS,
+    ASSUMPTIONS,
+    Agent,
+    QPolicy,
+    Transition,
+    action,
+    by_rule,
+    levels,
+    rising,
+    state_of,
+)
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
 from halfulp.solvers.problems import load
@@ -18,8 +30,15 @@ from halfulp.solvers.safeguard import Safeguard
 TWO = ("fp32;fp32;fp64", "fp64")
 
 
-def view(residuals: list[float], condition: float = math.nan, rejected: int = -1, k: int = 1, n: int = 10) -> View:
-    return View(k, n, 30, 1e-8, residuals, condition, 0.0, {}, rejected, min(residuals))
+def view(
+    residuals: list[float],
+    condition: float = math.nan,
+    rejected: int = -1,
+    k: int = 1,
+    n: int = 10,
+    pace: float = math.nan,
+) -> View:
+    return View(k, n, 30, 1e-8, residuals, condition, 0.0, {}, rejected, min(residuals), pace)
 
 
 # ---- states and the table -------------------------------------------------------------------------------------------
@@ -28,21 +47,21 @@ def view(residuals: list[float], condition: float = math.nan, rejected: int = -1
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
-        (view([1.0]), "even n 50-"),
-        (view([1.0, 0.5], k=2, n=200)._replace(scale=1.0), "uneven n 200+"),
-        (view([1.0, 0.5], 25.0, k=5), "even 1+ rests | 0.9- calm"),
-        (view([1.0, 0.49], 16.0, k=8, n=28)._replace(scale=0.99), "even 7+ <0.5 | 1.6+ calm"),
-        (view([1e-3, 1.0], 1e4, 0, k=101, n=99)._replace(scale=math.inf), "uneven 1- <0.01 | 0.9+ raised"),
-        (view([1e-30], 1e40), "even 1- <1e-06 | 0.9- calm"),
-        (view([3.0], 0.5, n=150), "even 150+ rests | 0.9- calm"),
+        (view([1.0]), "first 7 rests | n 50- new even calm"),
+        (view([1.0, 0.5], k=2, n=200)._replace(scale=1.0), "7 rests | n 200+ new uneven calm"),
+        (view([1.0, 0.3], 25.0, k=5), "7 rests | 1+ new even calm"),
+        (view([1.0, 0.29], 16.0, k=8, n=28, pace=1.75)._replace(scale=0.99), "7 <0.3 | 7+ 1.6+ even calm"),
+        (view([1e-3], 1e4, 0, k=101, n=99, pace=1.0)._replace(scale=math.inf), "7 <0.01 | 0.2+ 0.9+ uneven raised"),
+        (view([1e-30], 1e40, pace=0.0), "first 7 <1e-06 | 0.2- 0.7- even calm"),
+        (view([3.0], 0.5, n=150), "first 7 rests | 150+ new even calm"),
     ],
 )
 def test_states_are_bins_of_what_the_solver_knows(seen: View, state: str) -> None:
-    assert state_of(seen) == state
+    assert state_of(seen, 7) == state
 
 
 def test_a_table_is_updated_as_by_hand() -> None:
-    agent = Agent(TWO, {"discount": 0.5, "trace": 0.0, "least_visits": 1})
+    agent = Agent(TWO, {"discount": 0.5, "trace": 0.0, "least_visits": 1, "departs": 1})
     episode = [Transition("a", 1, 0.25, "b"), Transition("b", 0, 1.0, None)]
     agent.learn(episode)  # rate 1: Q(b, 0) = 1; Q(a, 1) = 0.25 + 0.5 * 1
     assert agent.table["b"] == ([1.0, 0.0], [1, 0]) and agent.table["a"] == ([0.0, 0.75], [0, 1])
@@ -56,7 +75,7 @@ def test_a_table_is_updated_as_by_hand() -> None:
 
 
 def test_a_trace_takes_what_follows_from_the_solve() -> None:
-    agent = Agent(TWO, {"trace": 0.5, "least_visits": 1})
+    agent = Agent(TWO, {"trace": 0.5, "least_visits": 1, "departs": 1})
     agent.learn([Transition("b", 1, 4.0, None)])
     agent.learn([Transition("a", 1, 0.25, "b"), Transition("b", 0, 1.0, None)])
     # G(b) = 1; G(a) = 0.25 + 0.5 max(1, 4) + 0.5 G(b)
@@ -73,29 +92,61 @@ def test_rates_are_never_less_than_the_least() -> None:
 def test_an_action_must_have_been_tried_often_enough() -> None:
     agent = Agent(TWO)
     agent.learn([Transition("a", 0, 9.0, None)])
-    assert agent.best("a") is None and agent.best("elsewhere") is None
+    assert (ASSUMPTIONS["least_visits"], ASSUMPTIONS["departs"]) == (3, 20)
+    assert agent.best("a", 1) is None and agent.best("elsewhere", 0) is None
     agent.learn([Transition("a", 1, 1.0, None)] * ASSUMPTIONS["least_visits"])
-    assert agent.best("a") == 1
-    agent.learn([Transition("a", 0, 9.0, None)] * (ASSUMPTIONS["least_visits"] - 1))
-    assert agent.best("a") == 0
+    assert agent.best("a", 1) == 1 and agent.best("a", 0) == 0  # which is not known to be worse
+    agent.learn([Transition("a", 0, 9.0, None)] * 18)
+    assert agent.best("a", 1) == 1  # not yet
+    agent.learn([Transition("a", 0, 9.0, None)])
+    assert agent.best("a", 1) == agent.best("a", 0) == 0
 
 
 def test_an_unvisited_state_is_looked_at_coarsely() -> None:
-    agent = Agent(TWO, {"least_visits": 2})
+    agent = Agent(TWO, {"least_visits": 2, "departs": 2})
     agent.learn([Transition("4+ | calm", 0, 1.0, None), Transition("4+ | raised", 0, 0.0, None)])
     assert agent.table["4+"] == ([0.5, 0.0], [2, 0])
-    assert levels("even 4+ | calm") == ("even 4+ | calm", "even 4+", "4+") and levels("4+") == ("4+",)
-    assert agent.best("even 4+ | calm", 0) == agent.best("uneven 4+ | calm", 0) == 0
+    assert levels("4+ | calm") == ("4+ | calm", "4+") and levels("4+") == ("4+",)
     assert agent.best("4+ | calm", 0) == agent.best("4+ | elsewhere", 0) == 0 and agent.best("2+ | calm", 0) is None
-    assert agent.best("4+ | calm") is None  # neither fp64 nor what came before was tried
+    agent.learn([Transition("4+ | raised", 1, 2.0, None)] * 2)
+    assert agent.best("4+ | raised", 0) == 1 and agent.best("4+ | calm", 0) == 1  # 0 was tried but once when calm
 
 
-def test_an_action_must_be_better_than_fp64_by_a_margin() -> None:
-    agent = Agent(TWO, {"margin": 0.5, "least_visits": 1, "doubt": 0.0})
+def test_an_action_must_be_better_than_the_rules_by_a_margin() -> None:
+    agent = Agent(TWO, {"margin": 0.5, "least_visits": 1, "departs": 1, "doubt": 0.0})
     agent.learn([Transition("a", 0, 1.0, None), Transition("a", 1, 0.5, None)])
-    assert agent.best("a") == 1
+    assert agent.best("a", 1) == 1 and agent.best("a", 0) == 0
     agent.learn([Transition("b", 0, 1.25, None), Transition("b", 1, 0.5, None)])
-    assert agent.best("b") == 0
+    assert agent.best("b", 1) == 0 and agent.best("b", 0) == 0
+    assert agent.best("b", 1, None, range(1, 2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "place"),
+    [
+        (view([1.0], k=2, n=49), 4),
+        (view([1.0], k=2, n=50), 1),
+        (view([1.0], 6.2, k=2, n=100), 1),
+        (view([1.0], 6.3, k=2, n=100), 2),
+        (view([1.0], 250.0, k=2, n=100), 3),
+        (view([1.0], 250000.0, k=2, n=100), 3),
+        (view([1.0], 251000.0, k=2, n=100), 4),
+        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.9), 1),
+        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.89), 3),
+        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.69), 4),
+        (view([1.0, 0.29], 4.0, k=9, n=100, pace=0.69), 1),  # the residual does not rest
+        (view([1.0, 0.3], 251000.0, k=9, n=100, pace=0.89), 4),
+        (view([1.0], 44.0, n=100), 2),
+        (view([1.0], 45.0, n=100), 4),  # the first decision
+    ],
+)
+def test_the_rule_takes_more_bits_the_less_room_and_pace_there_is(seen: View, place: int) -> None:
+    assert by_rule(seen) == place
+    coarse = Agent(("fp16;fp16;fp64", "fp32;fp32;fp64", "fp64"))
+    policy = policies.Room()
+    policy.agent = coarse  # the first that is as precise as the rule wants
+    assert policy.at(seen) == coarse.precisions[1 if place <= 1 else 2]
+    assert policies.Room().at(seen) == Agent().precisions[place]
 
 
 def test_actions_are_tuples_with_residual_and_scalars_in_fp64() -> None:
@@ -116,15 +167,15 @@ def test_actions_are_tuples_with_residual_and_scalars_in_fp64() -> None:
 
 
 def test_what_is_seldom_tried_is_doubted() -> None:
-    agent = Agent(TWO, {"margin": 0.0, "least_visits": 1, "doubt": 0.5})
+    agent = Agent(TWO, {"margin": 0.0, "least_visits": 1, "departs": 1, "doubt": 0.5})
     agent.learn([Transition("a", 0, 1.0, None)] + [Transition("a", 1, 0.8, None)] * 4)
-    assert agent.best("a") == 1  # 1 - 0.5 against 0.8 - 0.25
+    assert agent.best("a", 0) == 1  # 1 - 0.5 against 0.8 - 0.25
     agent.learn([Transition("a", 0, 1.0, None)])
-    assert agent.best("a") == 0  # 1 - 0.35
+    assert agent.best("a", 1) == 0  # 1 - 0.35
 
 
 def test_what_comes_before_a_drawn_action_is_not_blamed_for_it() -> None:
-    agent = Agent(TWO, {"trace": 1.0, "least_visits": 1})
+    agent = Agent(TWO, {"trace": 1.0, "least_visits": 1, "departs": 1})
     agent.learn([Transition("b", 1, 2.0, None)])
     agent.learn([Transition("a", 1, 0.25, "b"), Transition("b", 0, -4.0, None, explored=True)])
     assert agent.table["b"].values == [-4.0, 2.0] and agent.table["a"].values[1] == 2.25
@@ -134,12 +185,14 @@ def test_what_comes_before_a_drawn_action_is_not_blamed_for_it() -> None:
 
 
 def test_actions_of_more_precision_than_before_are_learnt_apart() -> None:
-    agent = Agent(TWO, {"least_visits": 1, "margin": 0.0, "doubt": 0.0})
+    agent = Agent(TWO, {"least_visits": 1, "departs": 1, "margin": 0.0, "doubt": 0.0})
     agent.learn([Transition("a", 0, 0.5, None), Transition("a", 1, 1.0, None)])
     agent.learn([Transition("a", 1, 0.25, None, rises=True)])
     assert agent.table[rising("a")] == ([0.0, 0.25], [0, 1])
-    assert agent.best("a") == agent.best("a", 1) == 1 and agent.best("a", 0) == 0  # after 0 fp64 would be a rise
-    assert agent.best("a", 1, range(1)) == 0 and agent.best("a", 0, range(1, 2)) == 1
+    assert (
+        agent.best("a", 0) == agent.best("a", 0, 1) == 1 and agent.best("a", 0, 0) == 0
+    )  # after 0 fp64 would be a rise
+    assert agent.best("a", 0, 1, range(1)) == 0 and agent.best("a", 1, 0, range(1, 2)) == 1
     agent.learn([Transition("b", 0, 0.25, "a"), Transition("a", 0, 0.0, None, explored=True)])
     assert agent.table["b"].values[0] == 0.25 + 0.25  # after 0 the best of a is now to rise
 
@@ -155,14 +208,14 @@ def test_what_was_best_all_the_way_is_known() -> None:
 
 
 def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
-    problem, agent = load("poisson:9:seed=1"), Agent(TWO, {"rise_by": 8})
+    problem, agent = load("poisson:9:seed=1"), Agent(TWO, {"rise_by": 1, "departs": 1})
     policy = QPolicy(agent)
     solution = cg(problem, policy, tol=1e-6)
     assert solution.status is Status.CONVERGED and policy.coverage == 0.0
     assert all(step.precision.is_fp64 for step in solution.history)
-    alone = cg(problem, "fp64", tol=1e-6).ledger
-    looked = cg(problem, "fp64", tol=1e-6, safeguard=True).ledger  # no check where none is due
-    assert solution.ledger.operations == looked.operations and solution.ledger.bits_moved == alone.bits_moved
+    assert solution.ledger == cg(problem, "fp64", tol=1e-6, safeguard=True).ledger  # no check where none is due
+    solution = cg(problem, policies.Room(), tol=1e-6)
+    assert not solution.history[0].precision.is_fp64  # the rule
     first = policy.decisions[0].state
     both = [Transition(first, 0, 1.0, None), Transition(first, 1, 0.0, None)]
     agent.learn(both * ASSUMPTIONS["least_visits"])
@@ -174,41 +227,64 @@ def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
     assert {step.precision for step in solution.history} == {action(TWO[0])}  # it is too late to rise
     agent.told["rise_by"] = 9
     policy = QPolicy(agent)
-    assert [s.precision.is_fp64 for s in cg(problem, policy, tol=1e-6).history[:10]] == [False] * 8 + [True] * 2
-    assert policy.decisions[1].fell_back and policy.decisions[1].rises and policy.describe()["coverage"] < 1.0
+    steps, second = cg(problem, policy, tol=1e-6).history, policy.decisions[1]
+    assert [step.precision.is_fp64 for step in steps] == [k >= second.iteration for k in range(1, len(steps) + 1)]
+    assert 1 < second.iteration <= 9 and second.fell_back and second.rises and policy.describe()["coverage"] < 1.0
 
 
 def test_decisions_stand_for_a_while() -> None:
     policy = QPolicy(Agent(TWO))
-    hold, most = (ASSUMPTIONS[what] for what in ("hold", "hold_at_most"))
-    for k in range(1, 2 * hold + 1):  # each iteration has a state of its own
-        policy.at(view([1.0], k=k, n=(10, 100, 1000)[k % 3]))
-    for k in range(2 * hold + 1, 50):  # and these have all the same
-        policy.at(view([1e-16] * 30, k=k, n=200))
-    starts = [decision.iteration for decision in policy.decisions]
-    assert starts == [1, 1 + hold, 1 + 2 * hold, 1 + 2 * hold + most]
-    policy.at(view([1e-16] * 30, k=70, n=200))  # the safeguard had ten
+    hold, last = (ASSUMPTIONS[what] for what in ("hold", "rise_by"))
+    assert (hold, last) == (8, 17)
+    for k in range(1, 60):
+        residual = 1.0 if k < 30 else 0.2 if k < 40 else 1e-3
+        policy.at(view([residual], (2.0, 90.0, 1e9)[k % 3], k=k, n=100))  # room and pace do not end a decision
+    assert [decision.iteration for decision in policy.decisions] == [1, 9, 17, 30, 40]
+    policy.at(view([1e-3], 9.0, k=70, n=100))  # the safeguard had ten
     assert policy.decisions[-1].iteration == 70
+    policy.at(view([1.0], 9.0, k=1, n=100))
+    for k in range(2, 20):
+        policy.at(view([1.0 if k < 4 else 0.1], 9.0, k=k, n=100))
+    assert [decision.iteration for decision in policy.decisions[6:]] == [1, 4, 12]
 
 
-def test_precision_falls_until_it_has_risen_once() -> None:
+def test_precision_rises_early_or_not_at_all() -> None:
     three = ("fp32;fp32;fp64", "e8m31;e8m31;fp64", "fp64")
-    agent = Agent(three, {"least_visits": 1, "hold": 1, "hold_at_most": 1, "margin": 0.0, "rise_by": 9})
-    for room, best in (("150+", 0), ("40+", 1), ("1-", 2)):
-        for chosen in range(3):
-            told = (f"even {room} rests", chosen, float(chosen == best), None)
-            agent.learn([Transition(*told), Transition(*told, rises=True)])
+    agent = Agent(three, {"least_visits": 1, "departs": 1, "hold": 1, "margin": 0.0, "rise_by": 9})
+    for room, best in (("150+", 0), ("40+", 1), ("0.2-", 2)):
+        for chosen, rule, begins in itertools.product(range(3), range(3), ("", "first ")):
+            for residual in ("rests", "<0.01"):
+                told = (f"{begins}{rule} {residual} | {room} new even calm", chosen, float(chosen == best), None)
+                agent.learn([Transition(*told), Transition(*told, rises=True)])
 
-    def taken(*conditions: float, first: int = 1) -> list[int]:
+    def taken(*conditions: float, first: int = 1, residual: float = 1.0) -> list[int]:
         policy = QPolicy(agent)
-        asked = (policy.at(view([1.0] * k, c, k=k, n=200)) for k, c in enumerate(conditions, first))
+        asked = (policy.at(view([1.0, residual ** (k % 2)], c, k=k, n=200)) for k, c in enumerate(conditions, first))
         return [agent.precisions.index(precision) for precision in asked]
 
     high, middle, low = 1.0, 9.0, 1e9  # of much, less and no room
-    assert taken(high, high, low, high, middle) == [0, 0, 2, 2, 2]
-    assert taken(high, middle, low) == [0, 1, 1]
-    assert taken(low, middle, high, low, high) == [2, 1, 0, 2, 2]
+    assert taken(high, high, low, high, middle) == [0, 0, 2, 0, 1]
+    assert taken(low, middle, high, low, high) == [2, 1, 0, 2, 0]
     assert taken(high, low, first=9) == [0, 0] and taken(high, low, first=8) == [0, 2]
+    assert taken(low, middle, low, high, first=9, residual=1e-3) == [2, 1, 1, 0]  # later on it falls
+
+
+def test_the_rule_takes_back_what_it_asked_for_only_as_the_residual_falls() -> None:
+    room, n = policies.Room(), 100
+    seen = [
+        (1, 1.0, 4.0, math.nan),
+        (9, 0.5, 9.0, 0.8),
+        (17, 0.5, 9.0, 1.2),
+        (30, 1e-3, 16.0, 1.5),
+        (40, 1e-5, 16.0, 2.0),
+    ]
+    asked = [room.at(view([1.0, residual], c, k=k, n=n, pace=pace)) for k, residual, c, pace in seen]
+    assert [room.agent.precisions.index(precision) for precision in asked] == [1, 3, 3, 2, 1]
+    assert room.at(view([1.0], 100.0, n=n)).is_fp64  # and its first decision does not stand for more
+    assert [room.at(view([1.0], 100.0, k=k, n=n)).is_fp64 for k in range(2, 10)] == [True] * 7 + [False]
+    room.at(view([1.0], 1e9, n=n))
+    for k in range(2, 60):
+        assert room.at(view([1.0, 1e-7], 1e9, k=k, n=n)).is_fp64  # all of it, to the end
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

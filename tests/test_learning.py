@@ -9,7 +9,7 @@ import halfulp as hu
 import pytest
 from halfulp.solvers import learning, policies, splits
 from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, action
-from halfulp.solvers.cg import Status
+from halfulp.solvers.cg import Status, View
 from halfulp.solvers.learning import Lessons, train
 from halfulp.solvers.norms import norm
 from halfulp.solvers.problems import load
@@ -21,7 +21,7 @@ TINY = Lessons(("poisson:8:seed=1", "random:60:density=0.1:beta=0.1:seed=2"), to
 
 def test_rewards_are_progress_minus_cost() -> None:
     agent, lessons = Agent(TWO, {"cost_weight": 0.25}), TINY
-    episode = learning.play(agent, lessons, 3, {})
+    episode = learning.play(agent, lessons, 2, {}, {})
     assert episode.converged and episode.fp64 is not None
 
     def reward(cost: float) -> float:
@@ -29,15 +29,19 @@ def test_rewards_are_progress_minus_cost() -> None:
 
     assert episode.reward == pytest.approx(reward(episode.cost))
     assert [t.following for t in episode.transitions[:-1]] == [t.state for t in episode.transitions[1:]]
-    # solves all in each action are learnt from; all in fp64 costs 1
+    # solves all in each action are learnt from, beside the rule's; all in fp64 costs 1
     ends = [i + 1 for i, t in enumerate(episode.first) if t.following is None]
     low, fp64 = episode.first[: ends[0]], episode.first[ends[0] : ends[1]]
-    assert len(ends) == 2 and {t.action for t in low} == {0} and {t.action for t in fp64} == {1}
-    assert sum(t.reward for t in fp64) == pytest.approx(reward(episode.tried[1]))
+    assert {t.action for t in low} == {0} and {t.action for t in fp64} == {1}
+    assert sum(t.reward for t in fp64) == pytest.approx(reward(episode.tried[1]) - episode.rule)
+    assert sum(t.reward for t in episode.transitions) == pytest.approx(episode.reward - episode.rule)
+    whole = [episode.first[i:k] for i, k in zip([0, *ends], ends, strict=False)]
+    assert len(set(whole)) == len(whole)
+    assert min(abs(sum(t.reward for t in course)) for course in whole) < 1e-9  # the rule's own
     assert episode.tried[0] < 1.0 < episode.tried[1] < 1.1  # by the estimate of the condition number
-    known = learning.play(agent, lessons, 3, {episode.problem: list(episode.fp64)})
+    known = learning.play(agent, lessons, 2, {episode.problem: list(episode.fp64)}, {episode.problem: episode.rule})
     assert episode._replace(first=(), tried=()) == known
-    assert learning.play(agent, lessons, 3, {episode.problem: None}).transitions == ()
+    assert learning.play(agent, lessons, 2, {episode.problem: None}, {}).transitions == ()
 
 
 def test_progress_is_how_far_fp64_was_with_that_residual() -> None:
@@ -89,7 +93,7 @@ def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
     seen = tuple(f"reaction:12:shift=0.01:seed={seed}" for seed in range(3))
     actions = ("fp32;fp32/fp64;fp32;fp32;own", "fp64")
     lessons = Lessons(seen)
-    agent = train(lessons, 16, actions=actions, told={"least_visits": 2})
+    agent = train(lessons, 16, actions=actions, told={"least_visits": 2, "departs": 2})
     for name in ("reaction:12:shift=0.02:seed=9", "reaction:12:shift=0.01:seed=8"):
         problem, policy = load(name), QPolicy(agent)
         found, fp64 = lessons.solve(problem, policy), lessons.solve(problem, "fp64")
@@ -99,22 +103,25 @@ def test_a_small_agent_saves_energy_on_systems_it_has_not_seen() -> None:
         assert lessons.cost.of(found.ledger) < 0.6 * lessons.cost.of(fp64.ledger)
 
 
-def test_courses_fall_at_each_bound_but_the_first_and_rise_when_they_are_to() -> None:
-    agent, everything = Agent(), range(len(ACTIONS))
-    states = ("n 50+", "15+ rests | a", "15+ <0.5 | a", "<0.01", "<0.0001", "<1e-06 | <")
+def test_courses_are_the_rules_and_what_else_there_is_to_do() -> None:
+    agent = Agent()
+    seen = [(1.0, 4.0, math.nan)] * 8 + [(0.5, 9.0, 0.8)] * 20 + [(1e-3, 16.0, 1.5)] * 9 + [(1e-5, 16.0, 2.0)] * 9
 
-    def chosen(course: learning.Course, allowed: range = everything) -> list[int]:
-        course.decisions.clear()
-        for k, state in enumerate(states, 1):
-            course.decisions.append(course._decide(k, state, None, allowed))
+    def chosen(course: learning.Course) -> list[int]:
+        for k, (residual, condition, pace) in enumerate(seen, 1):
+            known = (1e-8, [1.0, residual], condition, 0.0, {}, -1, residual, pace)
+            course.at(View(k, 100, 500, *known))
+        assert [decision.iteration for decision in course.decisions] == [1, 9, 17, 29, 38]
         return [decision.action for decision in course.decisions]
 
-    assert chosen(learning.Course(agent, 4, falls=9)) == [4, 4, 4, 3, 2, 1]
-    assert chosen(learning.Course(agent, 4, falls=1)) == [4, 4, 4, 3, 3, 3]
-    assert chosen(learning.Course(agent, 3, 1, wait=2)) == [1, 1, 3, 3, 3, 3]
-    assert chosen(learning.Course(agent, 4), range(3)) == [2] * 6
-    names = [(c.action, c.first, c.wait, c.falls) for c in learning._courses(agent, 4)]
-    assert len(set(names)) == len(names) and {first for _, first, *_ in names} == {None, 1}
+    assert chosen(learning.Course(agent, 4)) == [4] * 5 and chosen(learning.Course(agent, 0)) == [0] * 5
+    assert chosen(learning.Course(agent)) == [1, 3, 3, 2, 1]
+    assert chosen(learning.Course(agent, shift=1)) == [2, 4, 4, 3, 2]
+    assert chosen(learning.Course(agent, shift=-2)) == [0, 1, 1, 0, 0]
+    drawn = learning.Course(agent, number=1, other=0)
+    assert chosen(drawn) == [1, 0, 0, 0, 0] and [d.explored for d in drawn.decisions] == [False, True] + [False] * 3
+    names = [(c.action, c.shift, c.number, c.other) for c in learning._courses(agent)]
+    assert len(set(names)) == len(names) == 13
 
 
 def test_a_solve_in_training_is_given_up_but_not_guarded_otherwise() -> None:
