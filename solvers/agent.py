@@ -1,7 +1,7 @@
 """An agent that has learnt which precision an iteration of conjugate gradients is done in, by tabular Q-learning.
 
 After X. Chen, "Mixed-Precision Conjugate Gradient Solvers with RL-Driven Precision Tuning", arXiv 2504.14268: precision
-tuples as actions, bins of what the solver knows as states, scalars and residual in fp64. ``ASSUMPTIONS`` is what the
+tuples as actions, bins of what the solver knows (``states``), scalars and residual in fp64. ``assumptions`` is what the
 paper leaves open. ``learning`` trains an agent; here is what it knows, and how it is asked.
 """
 
@@ -16,73 +16,9 @@ from typing import Any, NamedTuple
 
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
+from .assumptions import ASSUMPTIONS
 from .precision import CGPrecision, PrecisionPolicy, View
-
-#: What the paper leaves open: every number and choice of ours is here, and goes into an agent's file.
-ASSUMPTIONS: dict[str, Any] = {
-    # --- precisions: the paper keeps residual and scalars in fp64. Here inner products are added up in fp64, alpha and
-    # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r, p and what x has
-    # gained are stored in an action's format, as most of the energy is that of moving vectors and the matrix
-    # --- decisions
-    "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
-    # so many iterations are over
-    "rise_by": 17,  # precision rises in the first so many iterations only, as a rise costs all directions; it may fall
-    # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many "bits". "few" unknowns
-    # are left to the last step; else it is the second step, and one more for each of the bounds "room" that n /
-    # sqrt(condition number) is below; where the residual is no less than "rests", and pace, as in states, below the
-    # first of the bounds "slow", the last step but one, and below the second the last: the spectrum's density grows
-    # towards its low end, and worse is to come. A step less below each of the residuals "falls", which are among those
-    # of states, unless it asks for the last; the first decision is the last step with less room than "first". All of it
-    # was chosen on solves of the systems that seeds 0 to 9 test on (``splits``), files of shared/data/spd among them
-    "rule": {
-        "bits": [20, 24, 32, 40, 53],
-        "few": 50,
-        "room": [40.0, 7.0, 0.2],
-        "rests": 0.3,
-        "slow": [0.9, 0.7],
-        "falls": [1e-2, 1e-4],
-        "first": 15.0,
-    },
-    "departs": 20,  # visits that an action must have to be taken instead of the rule's (Laroche et al. 2019, arXiv
-    # 1712.06924)
-    "margin": 0.02,  # of value, by which it must be better, too
-    "doubt": 0.1,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
-    "least_visits": 3,  # an action tried less often in a state is not known; where none is, the state is unvisited, and
-    # looked at more coarsely; if that does not help a solve goes on in fp64, or, where precision may not rise, as it is
-    # --- states; of an action what it is worth is learnt apart where it is more precision than before
-    "unknowns": [50, 200, 1000],  # bounds of n, where the condition number is not known
-    # bounds of n / sqrt(condition number): where CG ends after about n iterations, not after sqrt(condition number), it
-    # owes that to directions which stay conjugate, in less precision not for long
-    "room": [0.2, 1.0, 3.0, 7.0, 15.0, 40.0, 150.0],
-    # log2 of the diagonal's largest over its smallest entry, before it is scaled: from here on it is uneven, as where
-    # materials meet, and small eigenvalues may lie apart, unseen at first
-    "spread": 1.0,
-    "residuals": [0.3, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
-    # bounds of iterations since directions started anew / sqrt(condition number as these tell it). While that grows,
-    # and b has a like share of all eigenvectors, whose eigenvalues x have a density like x^s near the least, it is
-    # about half the first zero of the Bessel function J_s (Szego 1975, Orthogonal Polynomials, section 8.1): 1.57, 1.20
-    # and 0.79 for Laplacians in 3, 2 and 1 dimensions, and 0.79 for S S^T with a square S of independent numbers
-    "pace": [0.7, 0.9, 1.6],
-    # --- rewards; progress is 1 from the first residual to tol, a residual being as far as the same solve all in fp64
-    # is, by iterations, when it first comes to it; cost is 1 for that solve: in fp64 both stay the same all the way
-    "cost_weight": 1.0,
-    "converged": 0.5,
-    "failed": -1.0,
-    "regret": 4.0,  # times what a solve costs more than fp64's, taken off at its end: losses weigh more than savings
-    # and all that the rule's own solve of the same problem brings, so that values are beside it, and hard problems, on
-    # which other actions are tried, do not count against these
-    # --- learning
-    "discount": 1.0,  # a solve ends, and its cost is a sum
-    "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose
-    # states are met many times in a solve: their averages, added up, promise more than there is
-    "least_rate": 0.05,  # the rate is 1 / visits, and never less
-    "longest": 600,  # iterations in fp64 of what is trained on: more take too long
-    "give_up": 2.2,  # times these, after which a solve in training has failed
-    "explore": 0.15,  # chance of a decision to be drawn
-}
-
-#: Of these, what weighs outcomes.
-REWARDS = ("cost_weight", "converged", "failed", "regret")
+from .states import by_rule, fallen, levels, rising, state_of
 
 #: The order in which an action's text, ``spmv;dot;axpy;precondition;residual``, names datapaths.
 PARTS = ("spmv", "dot", "axpy", "precondition")
@@ -120,60 +56,6 @@ def action(text: str) -> CGPrecision:
     return CGPrecision.of(**given) if own else CGPrecision.of(**given, residual="fp64", scalars="fp64")
 
 
-# ---- states ---------------------------------------------------------------------------------------------------------
-
-
-def state_of(view: View, rule: int, told: dict[str, Any] = ASSUMPTIONS) -> str:
-    """The bin of what a policy sees: ``rule residual | room pace diagonal safeguard``, as in
-    ``2 <0.01 | 15+ 0.9+ even calm``. Without an estimate of the condition number room is n, as in ``n 200+``.
-
-    rule is the action that the rule takes, ``first`` before it in the first iteration; room is n / sqrt(condition
-    number); pace is that of ``View``, ``new`` before there is one; ``raised`` says that the safeguard has stepped in.
-    """
-    room = f"n {_least(view.n, told['unknowns'])}" if math.isnan(view.condition) else _least(_room(view), told["room"])
-    pace = "new" if math.isnan(view.pace) else _least(view.pace, told["pace"])
-    first, kind = "first " * (view.iteration == 1), "even" if view.scale < told["spread"] else "uneven"
-    calm = "calm" if view.rejected < 0 else "raised"
-    return f"{first}{rule} {_fallen(view, told)} | {room} {pace} {kind} {calm}"
-
-
-def _fallen(view: View, told: dict[str, Any]) -> str:
-    """How far the residual has."""
-    return next((f"<{bound:g}" for bound in reversed(told["residuals"]) if view.least < bound), "rests")
-
-
-def _room(view: View) -> float:
-    return view.n / math.sqrt(max(view.condition, 1.0))
-
-
-def _least(x: float, bounds: Sequence[float]) -> str:
-    return next((f"{bound:g}+" for bound in reversed(bounds) if x >= bound), f"{bounds[0]:g}-")
-
-
-def levels(state: str) -> tuple[str, ...]:
-    """A state, then without what stands behind the bar, for where it is unvisited."""
-    return tuple(dict.fromkeys((state, state.partition(" | ")[0])))
-
-
-def rising(state: str) -> str:
-    """Where it is kept what actions of more precision than before are worth, for which directions start anew."""
-    return f"{state} ^"
-
-
-# ---- the rule -------------------------------------------------------------------------------------------------------
-
-
-def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
-    """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``."""
-    rule, last = told["rule"], len(told["rule"]["bits"]) - 1
-    room = math.inf if math.isnan(view.condition) else _room(view)
-    if view.n < rule["few"] or (view.iteration == 1 and room < rule["first"]):
-        return last
-    step = last - len(rule["room"]) + sum(room < bound for bound in rule["room"])
-    slow = sum(view.pace < bound for bound in rule["slow"]) if view.least >= rule["rests"] else 0
-    return max(step, last - len(rule["slow"]) + slow if slow else 0)
-
-
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +84,7 @@ class Agent:
     Parameters
     ----------
     actions : texts as :func:`action` reads them; the last is all fp64, what unvisited states take.
-    told : ``ASSUMPTIONS``, or others.
+    told : what is not as in ``ASSUMPTIONS``.
     """
 
     def __init__(self, actions: Sequence[str] = ACTIONS, told: dict[str, Any] | None = None) -> None:
@@ -378,7 +260,7 @@ class QPolicy(PrecisionPolicy):
             decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
             rises = before is not None and decision.action > before
             self._standing = last = decision._replace(allowed=allowed, rises=rises)
-            self._far = _fallen(view, told)
+            self._far = fallen(view, told)
             self.decisions.append(last)
         self.asked[last.fell_back] += 1
         return self.agent.precisions[last.action]
@@ -402,7 +284,7 @@ class QPolicy(PrecisionPolicy):
         """Whether a decision does; none does after iterations that the safeguard did."""
         told = self.agent.told
         looks = view.iteration - last.iteration >= told["hold"] and view.iteration <= told["rise_by"]
-        return not looks and _fallen(view, told) == self._far
+        return not looks and fallen(view, told) == self._far
 
     def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:
         """After the action ``before``; one of those allowed, as the ``rule``'s is."""

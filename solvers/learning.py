@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .agent import ACTIONS, REWARDS, Agent, Decision, QPolicy, Transition
+from .agent import ACTIONS, Agent, Decision, QPolicy, Transition
+from .assumptions import REWARDS
 from .cg import Solution, Status, cg, usual_limit
 from .costs import Cost
 from .precision import CGPrecision, PrecisionPolicy
@@ -107,7 +108,7 @@ class Course(QPolicy):
         else:
             wanted = self._asked + self.shift if self.shift else rule
         chosen = min(max(wanted, allowed[0]), allowed[-1])
-        return Decision(iteration, state, chosen, False, explored=self.number is not None and chosen != rule)
+        return Decision(iteration, state, chosen, False, explored=chosen != rule)
 
 
 class Reference(NamedTuple):
@@ -196,11 +197,11 @@ def _tried(
 
 
 def _courses(agent: Agent) -> list[Course]:
-    """Each action all the way; the rule's, and a step more or less; and any other for a second decision."""
+    """Each action all the way; the rule's, and a step more or less; and any other for a first or a second decision."""
     actions = range(len(agent.actions))
     constant = [Course(agent, i) for i in actions]
     shifted = [Course(agent, shift=shift) for shift in (0, -1, 1)]
-    return constant + shifted + [Course(agent, number=1, other=i) for i in actions]
+    return constant + shifted + [Course(agent, number=k, other=i) for k in (0, 1) for i in actions]
 
 
 def _marks(solution: Solution, tol: float) -> tuple[int, ...]:
@@ -283,7 +284,7 @@ def train(
     ----------
     workers : processes; they never change a bit. With more than one the caller's main module must be importable, as
         for all processes that Python spawns.
-    told : other values of ``agent.ASSUMPTIONS``.
+    told : other values of ``assumptions.ASSUMPTIONS``.
 
     Raises
     ------

@@ -98,8 +98,8 @@ class Stepped(PrecisionPolicy):
 
 
 class Room(QPolicy):
-    """The rule that agents start from, alone: what is in ``agent.ASSUMPTIONS`` under "rule", in the decisions of an
-    agent. The less room, n / sqrt(condition number), the more bits."""
+    """The rule that agents start from, alone: ``states.by_rule``, with the figures of ``ASSUMPTIONS``, in the decisions
+    of an agent. The less room, n / sqrt(condition number), the more bits."""
 
     def __init__(self) -> None:
         super().__init__(Agent())

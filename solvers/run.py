@@ -133,9 +133,9 @@ class Run:
             if watch.forces(k):
                 return SAFE
         since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
-        known = (self.solution.residuals, self.lanczos.condition, self.scale, self.seen())
-        known += (since, self.least, self.lanczos.pace)
-        return self.policy.at(View(k, matrix.shape[0], matrix.nnz, self.tol, *known))
+        seen, condition, pace = self.solution.residuals, self.lanczos.condition, self.lanczos.pace
+        system = matrix.shape[0], matrix.nnz, self.tol
+        return self.policy.at(View(k, *system, seen, condition, self.scale, self.seen(), since, self.least, pace))
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""

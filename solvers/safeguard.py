@@ -36,7 +36,7 @@ class Safeguard:
       ``rise`` iterations, and each time for twice as many as before; and for good after that ``share`` of the
       iterations that there may be, so that fp64 has time to do it alone; and for good after ``enough`` times the
       iterations in which exact conjugate gradients would be done at the latest, sqrt(condition number) / 2 ln(2 / tol),
-      the condition number being what alpha and beta tell so far (``Lanczos``; on fewer than 50 unknowns nothing).
+      the condition number being what is known so far (``lanczos``; on fewer than 50 unknowns nothing).
     """
 
     fall: float = 0.001

@@ -10,22 +10,13 @@ from pathlib import Path
 import halfulp as hu
 import pytest
 from halfulp.solvers import oracle, policies, splits
-from halfulp.solvers.agent import (
-    ACTIONS,
-    ASSUMPTIONS,
-    Agent,
-    QPolicy,
-    Transition,
-    action,
-    by_rule,
-    levels,
-    rising,
-    state_of,
-)
+from halfulp.solvers.agent import ACTIONS, Agent, QPolicy, Transition, action
+from halfulp.solvers.assumptions import ASSUMPTIONS
 from halfulp.solvers.cg import CGPrecision, Status, View, cg
 from halfulp.solvers.costs import Cost
 from halfulp.solvers.problems import load
 from halfulp.solvers.safeguard import Safeguard
+from halfulp.solvers.states import by_rule, levels, rising, state_of
 
 TWO = ("fp32;fp32;fp64", "fp64")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import halfulp as hu
 import pytest
 from halfulp.solvers import learning, policies, splits
-from halfulp.solvers.agent import ACTIONS, ASSUMPTIONS, Agent, QPolicy, action
+from halfulp.solvers.agent import ACTIONS, Agent, QPolicy, action
+from halfulp.solvers.assumptions import ASSUMPTIONS
 from halfulp.solvers.cg import Status, View
 from halfulp.solvers.learning import Lessons, train
 from halfulp.solvers.norms import norm
@@ -121,7 +122,7 @@ def test_courses_are_the_rules_and_what_else_there_is_to_do() -> None:
     drawn = learning.Course(agent, number=1, other=0)
     assert chosen(drawn) == [1, 0, 0, 0, 0] and [d.explored for d in drawn.decisions] == [False, True] + [False] * 3
     names = [(c.action, c.shift, c.number, c.other) for c in learning._courses(agent)]
-    assert len(set(names)) == len(names) == 13
+    assert len(set(names)) == len(names) == 18
 
 
 def test_a_solve_in_training_is_given_up_but_not_guarded_otherwise() -> None:
