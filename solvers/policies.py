@@ -108,7 +108,7 @@ class Room(QPolicy):
         return Decision(iteration, state, rule, False)
 
     def describe(self) -> dict[str, Any]:
-        told, ladder = self.agent.told, list(self.agent.actions)
+        told, ladder = self.agent.told, [step.describe() for step in self.agent.precisions]
         return {"policy": "room", "ladder": ladder} | {name: told[name] for name in ("rule", "hold", "rise_by")}
 
 

@@ -51,7 +51,8 @@ def rising(state: str) -> str:
 
 
 def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
-    """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``."""
+    """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``. Where nothing is
+    known of the condition number it is as if it were 1."""
     rule, last = told["rule"], len(told["rule"]["bits"]) - 1
     room = math.inf if math.isnan(view.condition) else _room(view)
     if view.n < rule["few"] or (view.iteration == 1 and room < rule["first"]):
