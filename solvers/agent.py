@@ -272,8 +272,8 @@ class QPolicy(PrecisionPolicy):
         told, rule = self.agent.told, self.agent.told["rule"]
         step = max(self._step, by_rule(view, told))
         self._step = step if view.iteration > 1 else 0
-        fallen = sum(view.least < bound for bound in rule["falls"]) if step < len(rule["bits"]) - 1 else 0
-        least = 2.0 ** -rule["bits"][max(step - fallen, 0)]
+        falls = sum(view.least < bound for bound in rule["falls"]) if step < len(rule["bits"]) - 1 else 0
+        least = 2.0 ** -rule["bits"][max(step - falls, 0)]
         last, precisions = self._asked, self.agent.precisions
         self._asked = next((i for i, p in enumerate(precisions) if p.roundoff <= least), len(precisions) - 1)
         if before is None or self._asked > last:

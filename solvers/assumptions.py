@@ -12,7 +12,7 @@ ASSUMPTIONS: dict[str, Any] = {
     # --- decisions
     "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
     # so many iterations are over
-    "rise_by": 17,  # precision rises in the first so many iterations only, as a rise costs all directions; it may fall
+    "rise_by": 17,  # precision rises up to this iteration only, as a rise costs all directions, and falls ever after
     # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many "bits". "few" unknowns
     # are left to the last step; else it is the second step, and one more for each of the bounds "room" that n /
     # sqrt(condition number) is below; where the residual is no less than "rests", and pace, as in states, below the
@@ -55,8 +55,8 @@ ASSUMPTIONS: dict[str, Any] = {
     "converged": 0.5,
     "failed": -1.0,
     "regret": 4.0,  # times what a solve costs more than fp64's, taken off at its end: losses weigh more than savings
-    # and all that the rule's own solve of the same problem brings, so that values are beside it, and hard problems, on
-    # which other actions are tried, do not count against these
+    # what the rule's own solve of the same problem brings is taken off, too: values are beside it, and hard problems,
+    # on which other actions are tried, do not count against these
     # --- learning
     "discount": 1.0,  # a solve ends, and its cost is a sum
     "trace": 0.98,  # lambda: how much of what follows is taken from the solve itself rather than from the table, whose

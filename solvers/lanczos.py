@@ -24,7 +24,7 @@ class Lanczos:
     with another row and column the new vector is the best combination of the old one and of the new coordinate. All
     that takes is a handful of scalars, ``_MULTIPLICATIONS`` and ``_ADDITIONS`` an iteration (Meurant & Tichy 2019,
     doi:10.1007/s11075-018-0634-8, after Duff & Voemel 2002). Both are estimated from below, so that ``condition``
-    never falls, and is too small rather than too large: seldom by more than a third.
+    never falls, and is too small rather than too large: seldom by more than a third of what T_k tells.
 
     Parameters
     ----------
@@ -84,10 +84,15 @@ def quotients(given: sp.csr_matrix, scaling: Scaling, ledger: Ledger | None, bit
     """The largest and the least of some Rayleigh quotients of the scaled matrix: of the unit vectors, its diagonal, and
     of the vector that is all ones in the system as given, e.Ae / e.e. Where A is of differences between neighbours, as
     in Laplacians of grids and graphs, ones tell of its least eigenvalues before the first iteration, and conjugate
-    gradients late. Both are 0 where the matrix is not positive definite, or leaves fp64's range.
+    gradients late. All are between the extreme eigenvalues, but for rounding (Golub & Van Loan 2013, section 8.1). Both
+    are 0 where one shows that the matrix is not positive definite, or leaves fp64's range.
 
-    ledger : counts a pass over the numbers of the matrix as they are given, of so many ``bits`` each, and another over
-        the diagonal: an addition for each number, two, or comparisons, for each of the diagonal. None: nothing.
+    Parameters
+    ----------
+    given : (n, n), before it was scaled by ``scaling``; values, added up in fp64.
+    ledger : counts a pass over the numbers of the matrix, of so many ``bits`` each, as many as they are stored in, and
+        another over the diagonal: an addition for each number, two, or comparisons, for each of the diagonal. None:
+        nothing.
     """
     diagonal = scaling.matrix.diagonal()
     square = float(len(diagonal) if scaling.exponents is None else np.ldexp(1.0, -2 * scaling.exponents).sum())

@@ -155,8 +155,8 @@ def play(agent: Agent, lessons: Lessons, number: int, known: dict[str, Any], rul
         rule = rules.get(name, 0.0)
     else:
         settings = {key: x for key, x in agent.told.items() if key not in REWARDS}
-        fp64, constant, by_rule, others = _tried(name, lessons, agent.actions, json.dumps(settings))
-        rule = 0.0 if by_rule is None else sum(rewards_of(by_rule, agent.told))
+        fp64, constant, ruled, others = _tried(name, lessons, agent.actions, json.dumps(settings))
+        rule = 0.0 if ruled is None else sum(rewards_of(ruled, agent.told))
         first = tuple(t for outcome in others for t in transitions_of(outcome, agent.told, rule))
         tried = tuple(outcome.cost + (not outcome.converged) for outcome in constant)  # it would be done anew in fp64
     if fp64 is None:
