@@ -49,6 +49,10 @@ def solve(
             " first operand."
         ),
     ] = None,
+    update: Annotated[
+        str | None,
+        typer.Option("--solution", help="Datapath of x's update, as in fp32/fp64; default: as axpy."),
+    ] = None,
     factors: Annotated[
         str | None, typer.Option(help="Format that the preconditioner is stored in; default: its first operand.")
     ] = None,
@@ -149,7 +153,8 @@ def solve(
     for option, value in lessons.items():
         if value is not None:
             raise HalfulpError(f"--{option.replace('_', '-')} belongs to --train-agent.")
-    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, storage, factors)
+    formats = {"storage": storage, "factors": factors, "solution": update}
+    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, **formats)
     chosen = policies.named(policy, precision, seed)
     how = {"scaled": scaled, "lossless": lossless, "flexible": flexible, "safeguard": safeguard}
     if observe_every and refine is not None:

@@ -96,7 +96,7 @@ def _said(r: Record) -> str:
 def _parts(precision: dict[str, str | None]) -> str:
     names = {
         part: precision[part]
-        for part in ("spmv", "dot", "axpy", "residual", "storage", "buckets")
+        for part in ("spmv", "dot", "axpy", "residual", "solution", "storage", "buckets")
         if precision.get(part)
     }
     if len(set(names.values())) == 1:

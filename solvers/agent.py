@@ -20,18 +20,21 @@ from .assumptions import ASSUMPTIONS
 from .precision import CGPrecision, PrecisionPolicy, View
 from .states import by_rule, fallen, levels, rising, state_of
 
-#: The order in which an action's text, ``spmv;dot;axpy;precondition;residual``, names datapaths.
+#: The order in which an action's text, ``spmv;dot;axpy;precondition;residual;solution``, names datapaths.
 PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first: 28, 32, 40, 48 and 64 bits. The worse the conditioning, the more bits CG needs not to take more
+#: Cheapest first: 24, 28, 28, 36, 40 and 64 bits. The worse the conditioning, the more bits CG needs not to take more
 #: iterations than in fp64, and the fewer the lower the residual; vectors in the paper's narrow formats are not enough
-#: for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``), else rounded as vectors are.
+#: for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``). Else the matrix, the sums in its
+#: products, and x have 4 to 12 bits more than r and p from the third on: what these are rounded by moves r off b - A x
+#: by about condition number times as much, and what r is then replaced by takes iterations anew that nothing else does.
 ACTIONS = (
-    "e8m19;e8m19/fp64;e8m19;e8m19;own",
-    "fp32;fp32/fp64;fp32;fp32;own",
-    "e8m31;e8m31/fp64;e8m31;e8m31;own",
-    "e8m39;e8m39/fp64;e8m39;e8m39;own",
+    "e8m15;e8m15/fp64;e8m15;e8m15;own",
+    "e8m19*e8m15/e8m19/e8m15;e8m15/fp64;e8m15;e8m15;own;e8m15/fp32",
+    "fp32*e8m19/fp32/e8m19;e8m19/fp64;e8m19;e8m19;own;e8m19/e8m27",
+    "e8m35*e8m27/e8m35/e8m27;e8m27/fp64;e8m27;e8m27;own;e8m27/e8m39",
+    "e8m39*e8m31/e8m39/e8m31;e8m31/fp64;e8m31;e8m31;own;e8m31/e8m39",
     "fp64;fp64;fp64;fp64",
 )
 
@@ -46,14 +49,20 @@ SOURCES = [
 
 def action(text: str) -> CGPrecision:
     """``spmv;dot;axpy;precondition``; the residual and scalars are in fp64, as the paper has them. With a fifth part,
-    ``own``, the residual is updated and measured by axpy's and dot's datapaths, too, whose formats scalars enter in."""
+    ``own``, the residual is updated and measured by axpy's and dot's datapaths, too, whose formats scalars enter in;
+    with a sixth x is updated by that datapath, and not axpy's."""
     parts = [part.strip() for part in text.split(";")]
+    solution = parts.pop() if len(parts) == len(PARTS) + 2 and parts[-2] == OWN else None
     own = len(parts) == len(PARTS) + 1 and parts[-1] == OWN
     parts = parts[:-1] if own else parts
     if not 1 <= len(parts) <= len(PARTS):
-        raise HalfulpError(f"{text!r} is not spmv;dot;axpy;precondition[;own], as in 'bf16/fp32;fp32;fp64;fp32'.")
+        raise HalfulpError(
+            f"{text!r} is not spmv;dot;axpy;precondition[;own[;solution]], as in 'bf16/fp32;fp32;fp64;fp32'."
+        )
     given = dict(zip(PARTS, parts, strict=False))
-    return CGPrecision.of(**given) if own else CGPrecision.of(**given, residual="fp64", scalars="fp64")
+    return (
+        CGPrecision.of(**given, solution=solution) if own else CGPrecision.of(**given, residual="fp64", scalars="fp64")
+    )
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -273,9 +282,10 @@ class QPolicy(PrecisionPolicy):
         step = max(self._step, by_rule(view, told))
         self._step = step if view.iteration > 1 else 0
         falls = sum(view.least < bound for bound in rule["falls"]) if step < len(rule["bits"]) - 1 else 0
-        least = 2.0 ** -rule["bits"][max(step - falls, 0)]
+        vectors, matrix = (2.0**-bits for bits in rule["bits"][max(step - falls, 0)])
         last, precisions = self._asked, self.agent.precisions
-        self._asked = next((i for i, p in enumerate(precisions) if p.roundoff <= least), len(precisions) - 1)
+        enough = (i for i, p in enumerate(precisions) if p.roundoff <= vectors and p.matrix_roundoff <= matrix)
+        self._asked = next(enough, len(precisions) - 1)
         if before is None or self._asked > last:
             return self._asked
         return before if self._asked == last else min(before, self._asked)

@@ -13,20 +13,21 @@ ASSUMPTIONS: dict[str, Any] = {
     "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
     # so many iterations are over
     "rise_by": 17,  # precision rises up to this iteration only, as a rise costs all directions, and falls ever after
-    # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many "bits". "few" unknowns
-    # are left to the last step; else it is the second step, and one more for each of the bounds "room" that n /
-    # sqrt(condition number) is below; where the residual is no less than "rests", and pace, as in states, below the
-    # first of the bounds "slow", the last step but one, and below the second the last: the spectrum's density grows
-    # towards its low end, and worse is to come. A step less below each of the residuals "falls", which are among those
-    # of states, unless it asks for the last; the first decision is the last step with less room than "first". All of it
-    # was chosen on solves of the systems that seeds 0 to 9 test on (``splits``), files of shared/data/spd among them
+    # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many significand "bits" of
+    # vectors, and of the matrix. "few" unknowns are left to the last step; else it is the third step, and one more for
+    # each of the bounds "room" that n / sqrt(condition number) is below; where the residual is no less than "rests",
+    # and pace, as in states, below the first of the bounds "slow", one more, and the last but one at least, and below
+    # the second two more, the last: the spectrum's density grows towards its low end, and worse is to come. A step less
+    # below each of the residuals "falls", which are among those of states, unless it asks for the last; the first
+    # decision is the last step with less room than "first". All of it was chosen on solves of the systems that seeds 0
+    # to 9 test on (``splits``), files of shared/data/spd among them
     "rule": {
-        "bits": [20, 24, 32, 40, 53],
+        "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [53, 53]],
         "few": 50,
-        "room": [40.0, 7.0, 0.2],
+        "room": [40.0, 4.0, 0.3],
         "rests": 0.3,
         "slow": [0.9, 0.7],
-        "falls": [1e-2, 1e-4],
+        "falls": [1e-2, 1e-4, 1e-5],
         "first": 15.0,
     },
     "departs": 20,  # visits that an action must have to be taken instead of the rule's (Laroche et al. 2019, arXiv
@@ -39,11 +40,11 @@ ASSUMPTIONS: dict[str, Any] = {
     "unknowns": [50, 200, 1000],  # bounds of n, where the condition number is not known
     # bounds of n / sqrt(condition number): where CG ends after about n iterations, not after sqrt(condition number), it
     # owes that to directions which stay conjugate, in less precision not for long
-    "room": [0.2, 1.0, 3.0, 7.0, 15.0, 40.0, 150.0],
+    "room": [0.3, 1.0, 4.0, 15.0, 40.0, 150.0],
     # log2 of the diagonal's largest over its smallest entry, before it is scaled: from here on it is uneven, as where
     # materials meet, and small eigenvalues may lie apart, unseen at first
     "spread": 1.0,
-    "residuals": [0.3, 1e-2, 1e-4, 1e-6],  # bounds of the least relative residual so far: above the first one it rests
+    "residuals": [0.3, 1e-2, 1e-4, 1e-5],  # bounds of the least relative residual so far: above the first one it rests
     # bounds of iterations since directions started anew / sqrt(condition number as these tell it). While that grows,
     # and b has a like share of all eigenvectors, whose eigenvalues x have a density like x^s near the least, it is
     # about half the first zero of the Bessel function J_s (Szego 1975, Orthogonal Polynomials, section 8.1): 1.57, 1.20

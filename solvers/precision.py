@@ -9,6 +9,7 @@ from enum import IntFlag
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.formats import Format
 from ..emulator.names import scalar_format
@@ -28,6 +29,7 @@ class CGPrecision:
     storage: Format | GroupShared | None = None  #: of the matrix; None: spmv's ``a``
     factors: Format | None = None  #: of the preconditioner; None: precondition's ``a``
     buckets: Buckets | None = None  #: the matrix in parts, by magnitude; None: in one, on spmv's datapath
+    solution: Datapath | None = None  #: of x's update, whose rounding never reaches r and p; None: axpy's
 
     @classmethod
     def of(
@@ -41,6 +43,7 @@ class CGPrecision:
         storage: Format | GroupShared | str | None = None,
         factors: Format | str | None = None,
         buckets: Buckets | str | None = None,
+        solution: Datapath | str | None = None,
     ) -> CGPrecision:
         """Left out: ``dot`` and ``axpy`` are as ``spmv``; the others as the fields say."""
         first = Datapath.parse(spmv)
@@ -54,10 +57,11 @@ class CGPrecision:
             _storage(storage),
             None if factors is None else scalar_format(factors),
             Buckets.parse(buckets) if isinstance(buckets, str) else buckets,
+            None if solution is None else Datapath.parse(solution),
         )
 
     def __hash__(self) -> int:
-        return hash((self.spmv, self.dot, self.axpy, self.precondition, self.residual))
+        return hash((self.spmv, self.dot, self.axpy, self.precondition, self.residual, self.solution))
 
     @property
     def of_factors(self) -> Datapath:
@@ -68,7 +72,8 @@ class CGPrecision:
     def is_fp64(self) -> bool:
         """Whether all of it is fp64: no other precision is more."""
         parts = () if self.buckets is None else self.buckets.datapaths
-        paths = (self.spmv, self.dot, self.axpy, self.of_factors, self.residual or self.axpy, *parts)
+        own = self.residual or self.axpy, self.solution or self.axpy
+        paths = (self.spmv, self.dot, self.axpy, self.of_factors, *own, *parts)
         formats = {self.scalars, self.storage, self.factors} - {None}
         for dp in paths:
             formats |= {dp.a, dp.b, dp.output, dp.product, *(fmt for fmt, _ in dp.accumulators)} - {None}
@@ -81,9 +86,25 @@ class CGPrecision:
         own = max(map(unit_roundoff, (self.storage or dp.a, dp.a, dp.b, dp.accumulator, dp.output)))
         return own if self.buckets is None else max(own, self.buckets.epsilon)
 
+    @property
+    def of_x(self) -> Format | BlockFormat:
+        """The format that x is stored in."""
+        return (self.solution or self.axpy).output
+
+    @cached_property
+    def matrix_roundoff(self) -> float:
+        """The unit roundoff of the stored matrix."""
+        return unit_roundoff(self.storage or self.spmv.a)
+
+    @cached_property
+    def gap_roundoff(self) -> float:
+        """The largest unit roundoff of those that move r off b - A x by more than r's own errors do: of the stored
+        matrix, of the sums in its products, and of x."""
+        return max(self.matrix_roundoff, unit_roundoff(self.spmv.accumulator), unit_roundoff(self.of_x))
+
     def describe(self) -> dict[str, str | None]:
         """By name, JSON-able; ``of(**describe())`` gives an equal one."""
-        paths = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual", "precondition")}
+        paths = {part: getattr(self, part) for part in ("spmv", "dot", "axpy", "residual", "precondition", "solution")}
         formats = {part: getattr(self, part) for part in ("scalars", "storage", "factors")}
         named = {part: None if dp is None else dp.name for part, dp in paths.items()}
         named |= {part: None if fmt is None else str(fmt) for part, fmt in formats.items()}

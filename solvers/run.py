@@ -12,9 +12,9 @@ from ..kernels.operands import Operand
 from .endings import End, after, gap, lost
 from .lanczos import Lanczos, quotients
 from .norms import norm
-from .precision import CGPrecision, PrecisionPolicy, Signs, View
+from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
 from .problems import Problem
-from .safeguard import SAFE, Watch
+from .safeguard import SAFE, Watch, drift
 from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
 from .storage import Store
@@ -48,6 +48,8 @@ class Run:
     r_before: Operand | None  #: of the last iteration, if it is needed
     checked: tuple[Operand | None, float]  #: the base of the last check, and f of it
     anew: bool  #: whether p is to start anew
+    replaced: bool = False  #: whether r is b - A x since p was last put together
+    image: tuple[Operand, int, float]  #: of the last p: q = 2^-shift A p, shift, and (2^-shift p).q
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class Run:
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
         zeros = units.axpy.backend.xp.zeros(self.b.values.size)
-        self.x = Operand(zeros, units.axpy.datapath.output, 0.0)
+        self.x = Operand(zeros, units.solution.datapath.output, 0.0)
         self.checked = None, 0.0
         self.r = units.loaded("residual", units.residual_axpy, self.b, units.residual_axpy.datapath.output)
         failure = self.measure(units, 0) or self.turn(units, 0, anew=True)
@@ -177,13 +179,14 @@ class Run:
             return end
         lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
         alpha, before = lowered * math.ldexp(1.0, -shift), (self.x, self.r, self.own, self.square)
-        self.x = units.update(units.axpy, alpha, self.p, self.x)
+        self.x = units.update(units.solution, alpha, self.p, self.x)
         self.r = units.update(units.residual_axpy, -lowered, q, self.r)
         failure = self.measure(units, k)
         if failure is not None:
             self.x, self.r, self.own, self.square = before
             return failure
         self.alpha, self.r_before = alpha, before[1] if self.flexible else None
+        self.image = q, shift, curvature
         return None
 
     def measure(self, units: Units, k: int, exactly: bool = False) -> End | None:
@@ -227,22 +230,32 @@ class Run:
             return End(Status.NONFINITE, f"the preconditioner or r.z overflowed {after(k)}")
         if rho <= 0.0:
             return End(Status.BREAKDOWN, f"r.z came to {rho} {after(k)}")
-        if anew:
+        following = None if anew else self.follow(units, z, rho)
+        if following is None:
             if self.watch is not None:
                 self.watch.mixed = 0
             self.lanczos.restart()
             self.p = units.loaded("axpy", units.axpy, z, units.axpy.datapath.output)
         else:
-            change = rho
-            if self.r_before is not None:
-                change -= units.inner(units.residual_dot, z, self.r_before)
-            self.p = units.update(units.axpy, change / self.rho, self.p, z)
+            beta, rho = following
+            self.p = units.update(units.axpy, beta, self.p, z)
             if len(self.problem.rhs) >= _MANY:
-                self.lanczos.step(self.alpha, rho / self.rho)
+                self.lanczos.step(self.alpha, beta)
                 if self.looks:
                     Lanczos.count(self.workshop.ledger)
-        self.rho, self.r_before = rho, None
+        self.rho, self.r_before, self.replaced = rho, None, False
         return None
+
+    def follow(self, units: Units, z: Operand, rho: float) -> tuple[float, float] | None:
+        """beta, and r.(z + beta p): r.z, unless r was replaced; then z + beta p is made conjugate to p, and None says
+        that p is of no use any more."""
+        if not self.replaced:
+            change = rho if self.r_before is None else rho - units.inner(units.residual_dot, z, self.r_before)
+            return change / self.rho, rho
+        q, shift, curvature = self.image
+        beta = -units.inner(units.residual_dot, z, q) / curvature * math.ldexp(1.0, -shift)
+        rho += beta * units.inner(units.residual_dot, self.r, self.p)
+        return (beta, rho) if beta > 0.0 and rho > 0.0 else None
 
     def accept(self, units: Units, k: int, safe: bool) -> End | None:
         """Look at where an iteration led, and whether that is the end."""
@@ -252,7 +265,8 @@ class Run:
         self.observe(k)
         self.anew = False
         if watch is not None:
-            watch.saw(recursive, 0.5 * self.alpha * self.rho, safe)
+            share = drift(units.precision, self.lanczos.condition)
+            watch.saw(recursive, 0.5 * self.alpha * self.rho, safe, share)
             if (recursive <= self.tol and not self.is_plain) or watch.due:
                 end = self.check(k)
                 if end is not None or self.recursive > self.tol:
@@ -282,9 +296,8 @@ class Run:
                 if end is not None:
                     return end
                 self.anew = True
-            elif following.roundoff > now.roundoff:
-                x = self.joined()
-                self.remember(x, self.energy(x))
+            elif unit_roundoff(following.of_x) > unit_roundoff(self.x.fmt):
+                self.joined()  # what x has gained would lose bits
         if self.anew:  # rounded into a format of less precision, p would not be z
             units = self.workshop.units(following)
         failure = self.turn(units, k, self.anew)
@@ -300,14 +313,17 @@ class Run:
             self.weigh(self.workshop.exact)
             self.solution.residuals[-1] = self.recursive
         recursive = self.recursive
-        unsafe, promised = watch.unchecked > 0, watch.promised
+        unsafe, promised, least = watch.unchecked > 0, watch.promised, watch.largest
         end = self.replace(k)
         if end is not None:
             return end
         claimed = recursive <= self.tol < self.recursive
         wrong = self.recursive > watch.rules.apart * recursive
-        if self.fell(unsafe):
-            wrong, end = True, self.replace(k)
+        if wrong or watch.stalls or self.recursive > watch.rules.gain * least:
+            if self.fell(unsafe):
+                wrong, end = True, self.replace(k)
+        else:  # x is better than that of the last check
+            self.checked = self.base, before
         if wrong or claimed:
             self.anew = wrong
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
@@ -346,6 +362,7 @@ class Run:
         """r = b - A x in fp64."""
         exact = self.workshop.exact
         self.r, self.r_before = exact.update(exact.axpy, -1.0, exact.product(self.joined()), self.b), None
+        self.replaced = True
         end = self.measure(exact, k, exactly=True)
         if self.watch is not None:
             self.watch.checked(self.recursive)

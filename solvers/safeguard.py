@@ -23,11 +23,15 @@ class Safeguard:
       the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r; directions go on
       as they are (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
       doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
-      the last one, after ``check_every`` iterations of less than fp64, wherever precision rises, and wherever the
-      recursive residual says that the solve is done.
+      the last one, and to ``near`` times what rounding may have moved it off the true one by (:func:`drift`, where
+      the condition number is known); after ``check_every`` iterations of less than fp64; wherever precision rises; and
+      wherever the recursive residual says that the solve is done. p, which was of another r, is made conjugate to the
+      one before, and alpha is (r.p) / (p.Ap): with alpha = (r.r) / (p.Ap) r.p would be off by the same share of r.r in
+      all iterations that follow.
     * p starts anew where precision rises, as directions of less precision would slow down all that follow (Powell 1976,
       doi:10.1007/BF01580677), and where the true residual is more than ``apart`` times the recursive one; if
-      f(x) = x.Ax / 2 - b.x has grown since the last check, by more than rounding errors explain, x is that of then.
+      f(x) = x.Ax / 2 - b.x has grown since it was last known, by more than rounding errors explain, x is that of then:
+      looked at where the true residual is too far apart, or has not fallen to ``gain``, and where there is no progress.
     * An iteration that gives an infinity or a NaN, or p.Ap <= 0 or r.z <= 0, is rejected: x stays.
     * Precision rises to fp64 after a rejected iteration; where a residual that was too far apart is not ``gain`` times
       the one replaced before, or less; after ``claims`` true residuals in a row that are above tol where the recursive
@@ -40,6 +44,7 @@ class Safeguard:
     """
 
     fall: float = 0.001
+    near: float = 3.0
     check_every: int = 200
     apart: float = 2.0
     stall: int = 50
@@ -53,6 +58,18 @@ class Safeguard:
     claims: int = 5  #: in a solve in fp64: before it gives up
 
 
+def drift(precision: CGPrecision, condition: float) -> float:
+    """By how much of r an iteration may move r off b - A x: condition u ||r|| is the order of u ||A|| ||x||, what
+    rounding the matrix, the sums in its products and x bring about (Greenbaum 1997, doi:10.1137/S0895479895284944); r
+    and A p, rounded, some u of theirs. The shares were measured, on files of ``shared/data/spd`` and drawn systems.
+
+    condition : as far as it is known; NaN: it is not, and what iterations move r by is without bound.
+    """
+    if math.isnan(condition):
+        return math.inf
+    return 0.0 if precision.is_fp64 else max(0.1 * condition * precision.gap_roundoff, 10.0 * precision.roundoff)
+
+
 class Watch:
     """What a safeguard remembers during a solve."""
 
@@ -64,7 +81,8 @@ class Watch:
         self.mixed = 0  #: and since p started anew
         self._lower = 0  #: and in all
         self.promised = 0.0  #: by how much f(x) should have fallen since it was last known
-        self._largest = 1.0  #: residual since the last check
+        self.largest = 1.0  #: residual since the last check
+        self._drift = 0.0  #: what rounding may have moved it by since
         self._until = 0  #: the last iteration that precision is forced in
         self._rises = 0
         self._least, self._latest, self._since = 1.0, 1.0, 0  #: of the residual, and how many iterations ago
@@ -93,13 +111,14 @@ class Watch:
         self._until, self._since = iteration + length, 0
         return f"fp64 for {length} iterations"
 
-    def saw(self, residual: float, promised: float, safe: bool) -> None:
-        """An iteration's recursive residual, and by how much it should have made f(x) fall."""
+    def saw(self, residual: float, promised: float, safe: bool, drift: float) -> None:
+        """An iteration's recursive residual, by how much it should have made f(x) fall, and its :func:`drift`."""
         self.unchecked += not safe
         self.mixed += not safe
         self._lower += not safe
         self.promised += promised
-        self._largest = max(self._largest, residual)
+        self.largest = max(self.largest, residual)
+        self._drift = max(self._drift, drift * self._latest)
         self._latest = residual
         if residual < self.rules.progress * self._least or safe:
             self._since = 0
@@ -119,12 +138,14 @@ class Watch:
     @property
     def due(self) -> bool:
         """Whether the true residual is to be looked at."""
-        fallen = self.unchecked > 0 and self._latest <= self.rules.fall * self._largest
+        fallen = self.unchecked > 0 and self._latest <= min(
+            self.rules.fall * self.largest, self.rules.near * self._drift
+        )
         return fallen or self.stalls or self.unchecked >= self.rules.check_every
 
     def checked(self, true_residual: float) -> None:
         """The true residual has replaced the recursive one."""
-        self.unchecked, self._largest = 0, true_residual
+        self.unchecked, self.largest, self._latest, self._drift = 0, true_residual, true_residual, 0.0
 
     @property
     def gives_up(self) -> bool:

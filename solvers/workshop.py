@@ -29,7 +29,7 @@ from .storage import Store, converted, narrowest
 FP64 = scalar_format("fp64")
 _WIDE = 127  #: the largest exponent of formats that vectors enter as they are: bf16's, and so tf32's and fp32's
 #: Machines of a unit draw random bits of their own (``Machine``'s ``unit``).
-_SPMV, _DOT, _AXPY, _RESIDUAL, _PRECONDITION = range(5)
+_SPMV, _DOT, _AXPY, _RESIDUAL, _PRECONDITION, _SOLUTION = range(6)
 
 
 def machines(
@@ -53,6 +53,7 @@ class Units:
     spmv: Machine
     dot: Machine
     axpy: Machine
+    solution: Machine  #: of x's update
     residual_dot: Machine
     residual_axpy: Machine
     preconditioner: Machine | None  #: None without one
@@ -62,7 +63,16 @@ class Units:
     @property
     def all(self) -> list[Machine]:
         parts = (machine for machine, _ in self.parts)
-        made = (self.spmv, self.dot, self.axpy, self.residual_dot, self.residual_axpy, self.preconditioner, *parts)
+        made = (
+            self.spmv,
+            self.dot,
+            self.axpy,
+            self.solution,
+            self.residual_dot,
+            self.residual_axpy,
+            self.preconditioner,
+            *parts,
+        )
         return [machine for machine in made if machine is not None]
 
     @property
@@ -108,7 +118,7 @@ class Units:
 
     def update(self, machine: Machine, alpha: float, u: Operand, v: Operand) -> Operand:
         """alpha u + v."""
-        what = "axpy" if machine is self.axpy else "residual"
+        what = "residual" if machine is self.residual_axpy is not self.axpy else "axpy"
         dp = machine.datapath
         given = self.loaded(what, machine, u, dp.b), self.loaded(what, machine, v, dp.accumulator)
         return self.seen(what, machine.axpy(alpha, *given, held=True), v)
@@ -184,7 +194,7 @@ class Workshop:
         units = self._units.get(precision)
         if units is None:
             units = self._units[precision] = self._make(precision)
-        calls = [0] * (_PRECONDITION + 1)
+        calls = [0] * (_SOLUTION + 1)
         for machine in self._machines.values():
             calls[machine.unit] = max(calls[machine.unit], machine.calls)
         for machine in units.all:
@@ -210,9 +220,12 @@ class Workshop:
         axpy = self._machine(_AXPY, update)
         residual = None if precision.residual is None else self._machine(_RESIDUAL, precision.residual)
         applied = self._machine(_PRECONDITION, precision.of_factors) if self.factors is not None else None
+        solution = axpy if precision.solution is None else self._machine(_SOLUTION, precision.solution)
         split = () if precision.buckets is None else precision.buckets.split(self._matrix)
         parts = tuple((self._machine(_SPMV, datapath), Store(part)) for datapath, part in split)
-        return Units(precision, self, spmv, dot, axpy, residual or dot, residual or axpy, applied, parts, lossless)
+        return Units(
+            precision, self, spmv, dot, axpy, solution, residual or dot, residual or axpy, applied, parts, lossless
+        )
 
     def _machine(self, unit: int, datapath: Datapath) -> Machine:
         machine = self._machines.get((unit, datapath))
