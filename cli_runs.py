@@ -115,8 +115,8 @@ def solve(
     action: Annotated[
         list[str] | None,
         typer.Option(
-            help="A precision that an agent may choose, SPMV;DOT;AXPY;PRECONDITION; may be repeated, the cheapest"
-            " first. The last is fp64, and added where it is not."
+            help="A precision that an agent may choose, SPMV;DOT;AXPY;PRECONDITION[;own[;SOLUTION]]; may be"
+            " repeated, the cheapest first. The last is fp64, and added where it is not."
         ),
     ] = None,
     cost: Annotated[

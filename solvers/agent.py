@@ -38,7 +38,7 @@ ACTIONS = (
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 5
+SCHEMA = 6
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
@@ -127,12 +127,13 @@ class Agent:
         if it is worth more than that by the margin, else the rule's; in the first of the state's ``levels`` where it is
         known what to compare with. None: nothing is known in any."""
         told, visited = self.told, False
+        fp64 = told["cost_weight"] + told["iteration_weight"]  # what a solve in fp64 takes off rewards
         for key in levels(state):
             known = self.known(key, before)
             visited |= bool(known)
             if rule in known:
-                worth = {i: q - told["doubt"] / math.sqrt(n) for i, (q, n) in known.items()}
-                worth[rule] += told["margin"]
+                worth = {i: q - fp64 * told["doubt"] / math.sqrt(n) for i, (q, n) in known.items()}
+                worth[rule] += fp64 * told["margin"]
                 open_to = [i for i in known if known[i][1] >= told["departs"] and (allowed is None or i in allowed)]
                 return max({rule, *open_to}, key=lambda i: (worth[i], i))
         return rule if visited else None

@@ -32,8 +32,8 @@ ASSUMPTIONS: dict[str, Any] = {
     },
     "departs": 20,  # visits that an action must have to be taken instead of the rule's (Laroche et al. 2019, arXiv
     # 1712.06924)
-    "margin": 0.02,  # of value, by which it must be better, too
-    "doubt": 0.1,  # taken off an action's value, over the square root of how often it was tried: the known is preferred
+    "margin": 0.02,  # by which it must be worth more, too, as a share of what a solve in fp64 takes off rewards
+    "doubt": 0.1,  # such a share over the square root of how often it was tried, taken off: the known is preferred
     "least_visits": 3,  # an action tried less often in a state is not known; where none is, the state is unvisited, and
     # looked at more coarsely; if that does not help a solve goes on in fp64, or, where precision may not rise, as it is
     # --- states; of an action what it is worth is learnt apart where it is more precision than before
@@ -51,8 +51,9 @@ ASSUMPTIONS: dict[str, Any] = {
     # and 0.79 for Laplacians in 3, 2 and 1 dimensions, and 0.79 for S S^T with a square S of independent numbers
     "pace": [0.7, 0.9, 1.6],
     # --- rewards; progress is 1 from the first residual to tol, a residual being as far as the same solve all in fp64
-    # is, by iterations, when it first comes to it; cost is 1 for that solve: in fp64 both stay the same all the way
+    # is, by iterations, when it first comes to it; cost is 1 for that solve, and so are its iterations
     "cost_weight": 1.0,
+    "iteration_weight": 0.1,  # with less cost weight than this speed counts for more than cost
     "converged": 0.5,
     "failed": -1.0,
     "regret": 4.0,  # times what a solve costs more than fp64's, taken off at its end: losses weigh more than savings
@@ -69,4 +70,4 @@ ASSUMPTIONS: dict[str, Any] = {
 }
 
 #: Of these, what weighs outcomes.
-REWARDS = ("cost_weight", "converged", "failed", "regret")
+REWARDS = ("cost_weight", "iteration_weight", "converged", "failed", "regret")

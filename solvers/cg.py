@@ -49,7 +49,8 @@ def cg(
     Per iteration: one spmv (nnz multiplications and additions), two dots and three axpys (n each); with a
     preconditioner its application and r.z; scaled, in one in ten, near the end and where it is checked, a product and a
     dot for the residual of the system as given; flexible, z.r_before. With a policy or a safeguard, what the condition
-    number takes (``lanczos``): some scalar operations, and before the first iteration a pass over the matrix.
+    number takes (``lanczos``): some scalar operations, and before the first iteration a pass over the matrix; and
+    checks (``safeguard``), a product, an axpy and a dot in fp64 each, and two dots where the solve goes on.
 
     Parameters
     ----------

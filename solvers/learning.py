@@ -139,6 +139,7 @@ class Outcome(NamedTuple):
     decisions: tuple[Decision, ...]
     progress: tuple[float, ...]  #: by decision, of the least true residual, as a share of fp64's iterations until then
     costs: tuple[float, ...]  #: by decision, over that of the same solve in fp64
+    iterations: tuple[float, ...]  #: and these
     cost: float  #: of the solve, over that
     converged: bool
 
@@ -218,7 +219,7 @@ def _places(tol: float) -> np.ndarray:
 def outcome_of(decisions: Sequence[Decision], solution: Solution, lessons: Lessons, fp64: Reference) -> Outcome:
     """That of decisions: of their iterations, and of those that the safeguard did on their account."""
     first = [decision.iteration for decision in decisions]
-    progress, costs = [0.0] * len(decisions), [0.0] * len(decisions)
+    progress, costs, iterations = ([0.0] * len(decisions) for _ in range(3))
     priced: dict[int, float] = {}  # by ledger: steps alike share one
     least, place = 1.0, 0
     for step in solution.history if decisions else ():
@@ -227,12 +228,13 @@ def outcome_of(decisions: Sequence[Decision], solution: Solution, lessons: Lesso
         if id(step.ledger) not in priced:
             priced[id(step.ledger)] = lessons.cost.of(step.ledger) / fp64.cost
         costs[place] += priced[id(step.ledger)]
+        iterations[place] += 1.0 / fp64.iterations
         if step.true_residual < least:
             progress[place] += _far(step.true_residual, lessons.tol, fp64) - _far(least, lessons.tol, fp64)
             least = step.true_residual
     converged = solution.status is Status.CONVERGED
     cost = lessons.cost.of(solution.ledger) / fp64.cost
-    return Outcome(tuple(decisions), tuple(progress), tuple(costs), cost, converged)
+    return Outcome(tuple(decisions), tuple(progress), tuple(costs), tuple(iterations), cost, converged)
 
 
 def _far(residual: float, tol: float, fp64: Reference) -> float:
@@ -242,9 +244,10 @@ def _far(residual: float, tol: float, fp64: Reference) -> float:
 
 
 def rewards_of(outcome: Outcome, told: dict[str, Any]) -> list[float]:
-    """A decision's reward is its progress minus ``cost_weight`` times its cost; the last one's has the terminal term
-    added, and ``regret`` for what the solve cost more than fp64's."""
-    rewards = [won - told["cost_weight"] * cost for won, cost in zip(outcome.progress, outcome.costs, strict=True)]
+    """A decision's reward is its progress minus ``cost_weight`` times its cost and ``iteration_weight`` times its
+    iterations; the last one's has the terminal term added, and ``regret`` for what the solve cost more than fp64's."""
+    terms = zip(outcome.progress, outcome.costs, outcome.iterations, strict=True)
+    rewards = [won - told["cost_weight"] * cost - told["iteration_weight"] * spent for won, cost, spent in terms]
     if rewards:
         rewards[-1] += told["converged" if outcome.converged else "failed"]
         rewards[-1] -= told["regret"] * max(outcome.cost - 1.0, 0.0)

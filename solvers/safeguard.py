@@ -20,8 +20,8 @@ class Safeguard:
     """What is watched, and what is done.
 
     * Updates are reliable: x is the sum of what it was at the last check, in fp64, and of what it has gained since, in
-      the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r; directions go on
-      as they are (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
+      the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r
+      (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
       doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
       the last one, and to ``near`` times what rounding may have moved it off the true one by (:func:`drift`, where
       the condition number is known); after ``check_every`` iterations of less than fp64; wherever precision rises; and
@@ -112,7 +112,8 @@ class Watch:
         return f"fp64 for {length} iterations"
 
     def saw(self, residual: float, promised: float, safe: bool, drift: float) -> None:
-        """An iteration's recursive residual, by how much it should have made f(x) fall, and its :func:`drift`."""
+        """An iteration's recursive residual, by how much it should have made f(x) fall, and its :func:`drift`, of r as
+        it was before."""
         self.unchecked += not safe
         self.mixed += not safe
         self._lower += not safe

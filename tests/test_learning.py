@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -21,7 +22,7 @@ TINY = Lessons(("poisson:8:seed=1", "random:60:density=0.1:beta=0.1:seed=2"), to
 
 
 def test_rewards_are_progress_minus_cost() -> None:
-    agent, lessons = Agent(TWO, {"cost_weight": 0.25}), TINY
+    agent, lessons = Agent(TWO, {"cost_weight": 0.25, "iteration_weight": 0.0}), TINY
     episode = learning.play(agent, lessons, 2, {}, {})
     assert episode.converged and episode.fp64 is not None
 
@@ -43,6 +44,18 @@ def test_rewards_are_progress_minus_cost() -> None:
     known = learning.play(agent, lessons, 2, {episode.problem: list(episode.fp64)}, {episode.problem: episode.rule})
     assert episode._replace(first=(), tried=()) == known
     assert learning.play(agent, lessons, 2, {episode.problem: None}, {}).transitions == ()
+
+
+def test_iterations_have_a_price_of_their_own() -> None:
+    problem, agent = load("poisson:8:seed=1"), Agent(TWO)
+    fp64 = learning._tried(problem.name, TINY, TWO, json.dumps(agent.told))[0]
+    assert fp64 is not None
+    course = learning.Course(agent, 0)
+    solution = TINY.solve(problem, course, 9.0)
+    outcome = learning.outcome_of(course.decisions, solution, TINY, fp64)
+    assert solution.iterations == 9 and sum(outcome.iterations) == pytest.approx(9 / fp64.iterations)
+    slow, free = (learning.rewards_of(outcome, agent.told | {"iteration_weight": w}) for w in (0.5, 0.0))
+    assert [a - b for a, b in zip(free, slow, strict=True)] == pytest.approx([0.5 * n for n in outcome.iterations])
 
 
 def test_progress_is_how_far_fp64_was_with_that_residual() -> None:
@@ -116,13 +129,13 @@ def test_courses_are_the_rules_and_what_else_there_is_to_do() -> None:
         return [decision.action for decision in course.decisions]
 
     assert chosen(learning.Course(agent, 4)) == [4] * 5 and chosen(learning.Course(agent, 0)) == [0] * 5
-    assert chosen(learning.Course(agent)) == [1, 3, 3, 2, 1]
-    assert chosen(learning.Course(agent, shift=1)) == [2, 4, 4, 3, 2]
-    assert chosen(learning.Course(agent, shift=-2)) == [0, 1, 1, 0, 0]
+    assert chosen(learning.Course(agent)) == [2, 4, 4, 3, 2]
+    assert chosen(learning.Course(agent, shift=1)) == [3, 5, 5, 4, 3]
+    assert chosen(learning.Course(agent, shift=-2)) == [0, 2, 2, 1, 0]
     drawn = learning.Course(agent, number=1, other=0)
-    assert chosen(drawn) == [1, 0, 0, 0, 0] and [d.explored for d in drawn.decisions] == [False, True] + [False] * 3
+    assert chosen(drawn) == [2, 0, 0, 0, 0] and [d.explored for d in drawn.decisions] == [False, True] + [False] * 3
     names = [(c.action, c.shift, c.number, c.other) for c in learning._courses(agent)]
-    assert len(set(names)) == len(names) == 18
+    assert len(set(names)) == len(names) == 21
 
 
 def test_a_solve_in_training_is_given_up_but_not_guarded_otherwise() -> None:
@@ -141,7 +154,7 @@ def test_fp64_takes_over_after_enough_iterations_of_less() -> None:
         if watch.has_enough(100.0, 1e-8, k - 1):
             break
         assert not watch.forces(k)
-        watch.saw(1.0, 0.0, safe=False)
+        watch.saw(1.0, 0.0, safe=False, drift=0.0)
     assert k - 1 == math.ceil(bound) and watch.forces(k) and watch.stepped_in == k - 1
     assert not watch.has_enough(100.0, 1e-8, k) and not Watch(Safeguard(), 100).has_enough(math.nan, 1e-8, 9)
 

@@ -183,7 +183,8 @@ def test_the_given_systems_residual_is_told_from_the_scaled_ones() -> None:
     square = hu.Operation("mul", FP64, FP64, FP64)
     weighed = sum(k % 10 == 0 or r <= 10 * 1e-6 for k, r in enumerate(found.residuals))
     assert n * weighed <= found.ledger.operations[square] < n * len(found.residuals)
-    checked = cg(problem, Turns(CGPrecision.of("fp32", "fp32/fp64", "fp32")), tol=1e-6, scaled=True)
+    low, often = CGPrecision.of("fp32", "fp32/fp64", "fp32"), Safeguard(near=1e9)
+    checked = cg(problem, Turns(low), tol=1e-6, scaled=True, safeguard=often)
     assert checked.status is Status.CONVERGED and not any("replaced" in n for s in checked.history for n in s.notes)
 
 
@@ -268,7 +269,7 @@ def test_where_the_energy_of_an_iterate_says_no_more_its_residual_does() -> None
 
 
 def test_a_good_run_costs_its_checks_and_nothing_else() -> None:
-    """As many iterations as in fp64, no step of the safeguard's, and a check for every three decades."""
+    """As many iterations as in fp64, no step of the safeguard's, and checks where rounding asks for them."""
     problem, low = poisson(16), CGPrecision.of("fp32", "fp32/fp64", "fp32")
     reference = cg(problem, "fp64", tol=1e-8)
     found = cg(problem, Turns(low), tol=1e-8)
@@ -276,10 +277,10 @@ def test_a_good_run_costs_its_checks_and_nothing_else() -> None:
     assert not any(step.notes for step in found.history)
     exact = hu.Operation("add", FP64, FP64, FP64, within=hu.Datapath.parse("fp64"))
     n, nnz = 256, problem.matrix.nnz
-    checks, left = divmod(found.ledger.operations[exact], nnz + 2 * n)  # a product, f(x) and ||r|| each
-    assert checks == 3 and not left
+    checks, left = divmod(found.ledger.operations[exact], nnz + n)  # a product and ||r|| each
+    assert checks == 2 and not left
     low_pj, high_pj = (hu.Technology("45nm").price(solution.ledger).total_pj for solution in (found, reference))
-    assert low_pj < 0.53 * high_pj
+    assert low_pj < 0.51 * high_pj
 
 
 def test_x_is_what_was_checked_and_what_came_since() -> None:
