@@ -24,11 +24,11 @@ from .states import by_rule, fallen, levels, rising, state_of
 PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first: 24, 28, 28, 36, 40 and 64 bits. The worse the conditioning, the more bits CG needs not to take more
-#: iterations than in fp64, and the fewer the lower the residual; vectors in the paper's narrow formats are not enough
-#: for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``). Else the matrix, the sums in its
-#: products, and x have 4 to 12 bits more than r and p from the third on: what these are rounded by moves r off b - A x
-#: by about condition number times as much, and what r is then replaced by takes iterations anew that nothing else does.
+#: Cheapest first: r and p of 24, 24, 28, 36, 40 and 64 bits. The worse the conditioning, the more bits CG needs not to
+#: take more iterations than in fp64, and the fewer the lower the residual; vectors in the paper's narrow formats are
+#: not enough for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``). Else the matrix, the
+#: sums in its products, and x have 4 to 12 bits more than r and p from the second on: rounding these moves r off
+#: b - A x by about condition number times as much, which takes iterations anew when r is replaced.
 ACTIONS = (
     "e8m15;e8m15/fp64;e8m15;e8m15;own",
     "e8m19*e8m15/e8m19/e8m15;e8m15/fp64;e8m15;e8m15;own;e8m15/fp32",
@@ -113,10 +113,14 @@ class Agent:
         means = [sum(costs) / len(tried) for costs in zip(*tried, strict=True)]
         return min(range(len(means)), key=means.__getitem__, default=None)
 
+    def rises(self, before: int | None, following: int) -> bool:
+        """Whether directions start anew from one action to the next, as vectors have more bits."""
+        return before is not None and self.precisions[following].roundoff < self.precisions[before].roundoff
+
     def known(self, state: str, before: int | None = None) -> dict[int, tuple[float, int]]:
         """Of actions that were tried often enough in a state, after the action ``before``: value and visits."""
         own, up = self.table.get(state), self.table.get(rising(state))
-        rows = (up if before is not None and i > before else own for i in range(len(self.actions)))
+        rows = (up if self.rises(before, i) else own for i in range(len(self.actions)))
         pairs = {i: (row.values[i], row.visits[i]) for i, row in enumerate(rows) if row is not None}
         return {i: pair for i, pair in pairs.items() if pair[1] >= self.told["least_visits"]}
 
@@ -268,7 +272,7 @@ class QPolicy(PrecisionPolicy):
             allowed = range(fp64 + 1 if before is None or k <= told["rise_by"] else before + 1)
             rule = min(self._rule(view, before if follows else None), allowed[-1])
             decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
-            rises = before is not None and decision.action > before
+            rises = self.agent.rises(before, decision.action)
             self._standing = last = decision._replace(allowed=allowed, rises=rises)
             self._far = fallen(view, told)
             self.decisions.append(last)

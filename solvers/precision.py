@@ -29,7 +29,8 @@ class CGPrecision:
     storage: Format | GroupShared | None = None  #: of the matrix; None: spmv's ``a``
     factors: Format | None = None  #: of the preconditioner; None: precondition's ``a``
     buckets: Buckets | None = None  #: the matrix in parts, by magnitude; None: in one, on spmv's datapath
-    solution: Datapath | None = None  #: of x's update, whose rounding never reaches r and p; None: axpy's
+    solution: Datapath | None = None  #: of x's update, where alpha enters as it does r's; r and p know nothing of x
+    #: but where r is replaced by b - A x; None: axpy's
 
     @classmethod
     def of(
@@ -93,14 +94,25 @@ class CGPrecision:
 
     @cached_property
     def matrix_roundoff(self) -> float:
-        """The unit roundoff of the stored matrix."""
-        return unit_roundoff(self.storage or self.spmv.a)
+        """The unit roundoff of the stored matrix; of one in buckets what they bear of it."""
+        return unit_roundoff(self.storage or self.spmv.a) if self.buckets is None else self.buckets.epsilon
+
+    @cached_property
+    def own_roundoff(self) -> float:
+        """The largest unit roundoff of r and A p, and of what A p is made of."""
+        return max(self.roundoff, unit_roundoff((self.residual or self.axpy).output))
 
     @cached_property
     def gap_roundoff(self) -> float:
-        """The largest unit roundoff of those that move r off b - A x by more than r's own errors do: of the stored
-        matrix, of the sums in its products, and of x."""
-        return max(self.matrix_roundoff, unit_roundoff(self.spmv.accumulator), unit_roundoff(self.of_x))
+        """The largest unit roundoff of those that move r off b - A x by ||A|| ||x|| times as much: of the stored
+        matrix, of products and sums with it, of x and its sums, and of p where either takes it with fewer bits than it
+        is stored in."""
+        product, update = self.spmv, self.solution or self.axpy
+        formats = [product.a, *(fmt for fmt, _ in product.accumulators), update.accumulator, update.output]
+        formats += [] if product.product is None else [product.product]
+        known = max(self.matrix_roundoff, *map(unit_roundoff, formats))
+        narrow = max(map(unit_roundoff, (product.b, update.b)))
+        return max(known, narrow) if narrow > unit_roundoff(self.axpy.output) else known
 
     def describe(self) -> dict[str, str | None]:
         """By name, JSON-able; ``of(**describe())`` gives an equal one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .lanczos import Lanczos, quotients
 from .norms import norm
 from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
 from .problems import Problem
-from .safeguard import SAFE, Watch, drift
+from .safeguard import SAFE, Watch
 from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
 from .storage import Store
@@ -28,8 +29,16 @@ _WEIGH_MOVED = 10.0  #: and where the scaled one has become so many times as lar
 _MANY = 50  #: unknowns; of fewer the condition number is not estimated, which would take a share of an iteration
 
 
+class Checked(NamedTuple):
+    """What the last check left."""
+
+    base: Operand | None  #: x then
+    energy: float  #: f of it, or what that should be by what alpha and r.z have said since it was last known
+    known: float  #: f as it was last known
+
+
 class Run:
-    """One solve under way: x, r, p, rho = r.z, and what is known about them.
+    """One solve under way: x, r, p, rho = r.p, which is r.z but after r was replaced, and what is known about them.
 
     With a safeguard ``x`` is what has been gained since ``base``, an x in fp64; without one ``base`` stays None.
     ``own`` is ||r||^2, ``square`` that of the system as it was given; ``alpha`` the last step's length. Vectors are
@@ -46,10 +55,11 @@ class Run:
     square: float
     alpha: float
     r_before: Operand | None  #: of the last iteration, if it is needed
-    checked: tuple[Operand | None, float]  #: the base of the last check, and f of it
+    checked: Checked
     anew: bool  #: whether p is to start anew
     replaced: bool = False  #: whether r is b - A x since p was last put together
     image: tuple[Operand, int, float]  #: of the last p: q = 2^-shift A p, shift, and (2^-shift p).q
+    carried: float = 0.0  #: rho - r.z
 
     def __init__(
         self,
@@ -92,6 +102,11 @@ class Run:
             self.lanczos = Lanczos(*quotients(matrix, self.scaling, ledger, workshop.stored_bits))
 
     @property
+    def condition_of_matrix(self) -> float:
+        """The estimate, where it is not the preconditioned matrix's."""
+        return self.lanczos.condition if self.workshop.factors is None else math.nan
+
+    @property
     def looks(self) -> bool:
         """Whether anyone looks at the condition number: a fixed precision alone does not."""
         return self.watch is not None or self.policy.changes
@@ -114,7 +129,7 @@ class Run:
             if failure is not None and self.is_final(failure, safe):
                 return self.end(failure)
             solution.iterations = k
-            end = self.accept(units, k, safe) if failure is None else self.reject(k, failure)
+            end = self.accept(units, k) if failure is None else self.reject(k, failure)
             following = precision
             if end is None:
                 following = self.precision(k + 1) if k < limit else precision
@@ -143,7 +158,7 @@ class Run:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""
         zeros = units.axpy.backend.xp.zeros(self.b.values.size)
         self.x = Operand(zeros, units.solution.datapath.output, 0.0)
-        self.checked = None, 0.0
+        self.checked = Checked(None, 0.0, 0.0)
         self.r = units.loaded("residual", units.residual_axpy, self.b, units.residual_axpy.datapath.output)
         failure = self.measure(units, 0) or self.turn(units, 0, anew=True)
         return failure if failure is None or self.watch is None else self.recover(0, failure)
@@ -224,6 +239,9 @@ class Run:
 
     def turn(self, units: Units, k: int, anew: bool) -> End | None:
         """z = M^-1 r and p = z + beta p; ``anew``: p = z."""
+        if self.replaced:  # read often from here on
+            machine = units.residual_axpy
+            self.r = units.loaded("residual", machine, self.r, machine.datapath.output)
         z = units.precondition(self.r)
         rho = self.own if z is self.r else units.inner(units.residual_dot, self.r, z)
         if self.overflowed or not math.isfinite(rho):
@@ -237,27 +255,31 @@ class Run:
             self.lanczos.restart()
             self.p = units.loaded("axpy", units.axpy, z, units.axpy.datapath.output)
         else:
-            beta, rho = following
+            beta, along = following
             self.p = units.update(units.axpy, beta, self.p, z)
-            if len(self.problem.rhs) >= _MANY:
-                self.lanczos.step(self.alpha, beta)
+            if self.replaced:  # no coefficients of a Krylov space
+                self.lanczos.restart()
+            elif len(self.problem.rhs) >= _MANY:
+                self.lanczos.step(self.alpha, rho / self.rho)
                 if self.looks:
                     Lanczos.count(self.workshop.ledger)
-        self.rho, self.r_before, self.replaced = rho, None, False
+        self.carried = 0.0 if following is None else along
+        self.rho, self.r_before, self.replaced = rho + self.carried, None, False
         return None
 
     def follow(self, units: Units, z: Operand, rho: float) -> tuple[float, float] | None:
-        """beta, and r.(z + beta p): r.z, unless r was replaced; then z + beta p is made conjugate to p, and None says
-        that p is of no use any more."""
+        """beta and beta r.p, which is 0 unless r was replaced; then beta is such that z + beta p is conjugate to p, and
+        None says that there is no r.(z + beta p) > 0. In the iteration after that r_before.z is not 0, but less than
+        that by what was carried."""
         if not self.replaced:
-            change = rho if self.r_before is None else rho - units.inner(units.residual_dot, z, self.r_before)
-            return change / self.rho, rho
+            before = -self.carried if self.r_before is None else units.inner(units.residual_dot, z, self.r_before)
+            return (rho - before) / self.rho, 0.0
         q, shift, curvature = self.image
         beta = -units.inner(units.residual_dot, z, q) / curvature * math.ldexp(1.0, -shift)
-        rho += beta * units.inner(units.residual_dot, self.r, self.p)
-        return (beta, rho) if beta > 0.0 and rho > 0.0 else None
+        along = beta * units.inner(units.residual_dot, self.r, self.p)
+        return (beta, along) if math.isfinite(beta) and 0.0 < rho + along < math.inf else None
 
-    def accept(self, units: Units, k: int, safe: bool) -> End | None:
+    def accept(self, units: Units, k: int) -> End | None:
         """Look at where an iteration led, and whether that is the end."""
         solution, watch, recursive = self.solution, self.watch, self.recursive
         solution.residuals.append(recursive)
@@ -265,9 +287,8 @@ class Run:
         self.observe(k)
         self.anew = False
         if watch is not None:
-            share = drift(units.precision, self.lanczos.condition)
-            watch.saw(recursive, 0.5 * self.alpha * self.rho, safe, share)
-            if (recursive <= self.tol and not self.is_plain) or watch.due:
+            watch.saw(recursive, 0.5 * self.alpha * self.rho, units.precision)
+            if (recursive <= self.tol and not self.is_plain) or watch.is_due(self.condition_of_matrix):
                 end = self.check(k)
                 if end is not None or self.recursive > self.tol:
                     return end
@@ -307,23 +328,23 @@ class Run:
 
     def check(self, k: int) -> End | None:
         """The true residual in fp64 takes the place of the recursive one; where that was wrong, p is to start anew."""
-        watch, before = self.watch, self.checked[1]
+        watch, before = self.watch, self.checked
         assert watch is not None
         if self.told:
             self.weigh(self.workshop.exact)
             self.solution.residuals[-1] = self.recursive
         recursive = self.recursive
-        unsafe, promised, least = watch.unchecked > 0, watch.promised, watch.largest
+        unsafe, promised, largest = watch.unchecked > 0, watch.promised, watch.largest
         end = self.replace(k)
         if end is not None:
             return end
         claimed = recursive <= self.tol < self.recursive
         wrong = self.recursive > watch.rules.apart * recursive
-        if wrong or watch.stalls or self.recursive > watch.rules.gain * least:
+        if wrong or watch.stalls or self.recursive > watch.rules.gain * largest:
             if self.fell(unsafe):
                 wrong, end = True, self.replace(k)
-        else:  # x is better than that of the last check
-            self.checked = self.base, before
+        else:
+            self.checked, watch.promised = Checked(self.base, before.energy - promised, before.known), 0.0
         if wrong or claimed:
             self.anew = wrong
             self.notes.append(f"the true residual {self.recursive:.2g} replaced {recursive:.2g}")
@@ -335,7 +356,7 @@ class Run:
             if unsafe and (hopeless or (wrong and not gained)):
                 self.raise_precision(k)
         if watch.stalls:
-            fall = before - self.checked[1] + _ENERGY_ERROR * abs(before)
+            fall = before.energy - self.checked.energy + _ENERGY_ERROR * abs(before.energy)
             if fall < watch.rules.honest * promised:
                 self.notes.append(f"no progress for {watch.rules.stall} iterations")
                 self.raise_precision(k)
@@ -374,21 +395,15 @@ class Run:
         r = exact.loaded("residual", exact.axpy, self.r, FP64)
         return -0.5 * exact.inner(exact.dot, x, exact.axpy.add(self.b, r, held=True))
 
-    def remember(self, x: Operand, energy: float) -> None:
-        """This x is one to come back to."""
-        assert self.watch is not None
-        self.checked, self.watch.promised = (x, energy), 0.0
-
     def fell(self, unsafe: bool) -> bool:
-        """Whether f(x) has grown since the last check, and x is that of then; else this x is remembered. Not by what
-        fp64 has done alone: where x is as good as fp64 can tell, f(x) says no more."""
-        assert self.base is not None
-        before, least = self.checked
-        energy = self.energy(self.base)
-        if not unsafe or self.recursive <= self.tol or energy <= least + _ENERGY_ERROR * abs(least):
-            self.remember(self.base, energy)
+        """Whether f(x) has grown since it was last known, and x is that of the last check; else this x is remembered.
+        Not by what fp64 has done alone: where x is as good as fp64 can tell, f(x) says no more."""
+        assert self.base is not None and self.watch is not None
+        energy, known = self.energy(self.base), self.checked.known
+        if not unsafe or self.recursive <= self.tol or energy <= known + _ENERGY_ERROR * abs(known):
+            self.checked, self.watch.promised = Checked(self.base, energy, energy), 0.0
             return False
-        self.base = before
+        self.base = self.checked.base
         self.notes.append("x is that of the last check")
         return True
 

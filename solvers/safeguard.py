@@ -23,15 +23,16 @@ class Safeguard:
       the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r
       (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
       doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
-      the last one, and to ``near`` times what rounding may have moved it off the true one by (:func:`drift`, where
-      the condition number is known); after ``check_every`` iterations of less than fp64; wherever precision rises; and
-      wherever the recursive residual says that the solve is done. p, which was of another r, is made conjugate to the
-      one before, and alpha is (r.p) / (p.Ap): with alpha = (r.r) / (p.Ap) r.p would be off by the same share of r.r in
-      all iterations that follow.
+      the last one, and to ``near`` times what rounding may have moved it off the true one by (:meth:`Watch.drift`,
+      where A's condition number is known); after ``check_every`` iterations of less than fp64; wherever precision
+      rises; and wherever the recursive residual says that the solve is done. The p that follows, as the one before
+      was of another r, is made conjugate to it by beta = -z.Ap / p.Ap, and alpha is (r.p) / (p.Ap): with the usual ones
+      p and r.p would be off by the same share in all iterations that follow. Where r.p <= 0 then, p starts anew.
     * p starts anew where precision rises, as directions of less precision would slow down all that follow (Powell 1976,
       doi:10.1007/BF01580677), and where the true residual is more than ``apart`` times the recursive one; if
-      f(x) = x.Ax / 2 - b.x has grown since it was last known, by more than rounding errors explain, x is that of then:
-      looked at where the true residual is too far apart, or has not fallen to ``gain``, and where there is no progress.
+      f(x) = x.Ax / 2 - b.x has grown since it was last known, by more than rounding errors explain, x is that of the
+      last check. f is looked at where the true residual is too far apart, or not ``gain`` times the largest since the
+      last check, and where there is no progress; at other checks it should have fallen by what alpha and r.z say.
     * An iteration that gives an infinity or a NaN, or p.Ap <= 0 or r.z <= 0, is rejected: x stays.
     * Precision rises to fp64 after a rejected iteration; where a residual that was too far apart is not ``gain`` times
       the one replaced before, or less; after ``claims`` true residuals in a row that are above tol where the recursive
@@ -58,16 +59,11 @@ class Safeguard:
     claims: int = 5  #: in a solve in fp64: before it gives up
 
 
-def drift(precision: CGPrecision, condition: float) -> float:
-    """By how much of r an iteration may move r off b - A x: condition u ||r|| is the order of u ||A|| ||x||, what
-    rounding the matrix, the sums in its products and x bring about (Greenbaum 1997, doi:10.1137/S0895479895284944); r
-    and A p, rounded, some u of theirs. The shares were measured, on files of ``shared/data/spd`` and drawn systems.
-
-    condition : as far as it is known; NaN: it is not, and what iterations move r by is without bound.
-    """
-    if math.isnan(condition):
-        return math.inf
-    return 0.0 if precision.is_fp64 else max(0.1 * condition * precision.gap_roundoff, 10.0 * precision.roundoff)
+#: By how much of r an iteration may move r off b - A x: condition number times u ||r|| is the order of u ||A|| ||x||,
+#: which rounding the matrix, the sums in its products and x bring about (``CGPrecision.gap_roundoff``; Greenbaum 1997,
+#: doi:10.1137/S0895479895284944), of which it is such a share; r and A p, rounded, move it by so many u of their own.
+#: Both were measured, on files of ``shared/data/spd`` and drawn systems.
+_OF_CONDITION, _OF_OWN = 0.1, 10.0
 
 
 class Watch:
@@ -82,7 +78,7 @@ class Watch:
         self._lower = 0  #: and in all
         self.promised = 0.0  #: by how much f(x) should have fallen since it was last known
         self.largest = 1.0  #: residual since the last check
-        self._drift = 0.0  #: what rounding may have moved it by since
+        self._gap, self._own = 0.0, 0.0  #: the largest of unit roundoffs times residuals since then
         self._until = 0  #: the last iteration that precision is forced in
         self._rises = 0
         self._least, self._latest, self._since = 1.0, 1.0, 0  #: of the residual, and how many iterations ago
@@ -111,15 +107,17 @@ class Watch:
         self._until, self._since = iteration + length, 0
         return f"fp64 for {length} iterations"
 
-    def saw(self, residual: float, promised: float, safe: bool, drift: float) -> None:
-        """An iteration's recursive residual, by how much it should have made f(x) fall, and its :func:`drift`, of r as
-        it was before."""
+    def saw(self, residual: float, promised: float, precision: CGPrecision) -> None:
+        """An iteration's recursive residual, and by how much it should have made f(x) fall."""
+        safe = precision.is_fp64
+        if not safe:
+            self._gap = max(self._gap, precision.gap_roundoff * self._latest)
+            self._own = max(self._own, precision.own_roundoff * self._latest)
         self.unchecked += not safe
         self.mixed += not safe
         self._lower += not safe
         self.promised += promised
         self.largest = max(self.largest, residual)
-        self._drift = max(self._drift, drift * self._latest)
         self._latest = residual
         if residual < self.rules.progress * self._least or safe:
             self._since = 0
@@ -136,17 +134,20 @@ class Watch:
         """A look at the true residual where precision rises."""
         return self.mixed >= self.rules.worth
 
-    @property
-    def due(self) -> bool:
+    def drift(self, condition: float) -> float:
+        """What rounding may have moved the residual by since the last check; of A's condition number, NaN: anything."""
+        return math.inf if math.isnan(condition) else max(_OF_CONDITION * condition * self._gap, _OF_OWN * self._own)
+
+    def is_due(self, condition: float) -> bool:
         """Whether the true residual is to be looked at."""
-        fallen = self.unchecked > 0 and self._latest <= min(
-            self.rules.fall * self.largest, self.rules.near * self._drift
-        )
+        below = min(self.rules.fall * self.largest, self.rules.near * self.drift(condition))
+        fallen = self.unchecked > 0 and self._latest <= below
         return fallen or self.stalls or self.unchecked >= self.rules.check_every
 
     def checked(self, true_residual: float) -> None:
         """The true residual has replaced the recursive one."""
-        self.unchecked, self.largest, self._latest, self._drift = 0, true_residual, true_residual, 0.0
+        self.unchecked, self.largest, self._latest = 0, true_residual, true_residual
+        self._gap = self._own = 0.0
 
     @property
     def gives_up(self) -> bool:

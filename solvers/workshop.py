@@ -220,7 +220,10 @@ class Workshop:
         axpy = self._machine(_AXPY, update)
         residual = None if precision.residual is None else self._machine(_RESIDUAL, precision.residual)
         applied = self._machine(_PRECONDITION, precision.of_factors) if self.factors is not None else None
-        solution = axpy if precision.solution is None else self._machine(_SOLUTION, precision.solution)
+        solution = axpy
+        if precision.solution is not None:  # of one alpha x and r gain the same p and A p
+            alpha = update.a if precision.residual is None else precision.residual.a
+            solution = self._machine(_SOLUTION, replace(precision.solution, a=alpha))
         split = () if precision.buckets is None else precision.buckets.split(self._matrix)
         parts = tuple((self._machine(_SPMV, datapath), Store(part)) for datapath, part in split)
         return Units(

@@ -154,7 +154,7 @@ def test_fp64_takes_over_after_enough_iterations_of_less() -> None:
         if watch.has_enough(100.0, 1e-8, k - 1):
             break
         assert not watch.forces(k)
-        watch.saw(1.0, 0.0, safe=False, drift=0.0)
+        watch.saw(1.0, 0.0, action("fp32"))
     assert k - 1 == math.ceil(bound) and watch.forces(k) and watch.stepped_in == k - 1
     assert not watch.has_enough(100.0, 1e-8, k) and not Watch(Safeguard(), 100).has_enough(math.nan, 1e-8, 9)
 
