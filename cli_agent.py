@@ -81,10 +81,10 @@ def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> 
     known = f"{policy.coverage:.0%} of {len(policy.decisions)} decisions"
     out.print(f"  coverage       {known}; in unvisited states, which take fp64 or stay: {fallen}")
     steps = [step.precision for step in solution.history]
-    for part in ("spmv", "dot", "axpy", *(["of_factors"] if preconditioned else [])):
+    for part in ("spmv", "dot", "axpy", "of_solution", *(["of_factors"] if preconditioned else [])):
         counts = Counter(getattr(precision, part).name for precision in steps)
         told = ", ".join(f"{name} {n}" for name, n in counts.most_common())
-        out.print(f"  {part.replace('of_factors', 'precondition'):<15}{told}")
+        out.print(f"  {part.replace('of_factors', 'precondition').removeprefix('of_'):<15}{told}")
 
 
 def print_beside(energy_pj: float, alone: Solution, node: str) -> None:

@@ -49,7 +49,7 @@ def solve(
             " first operand."
         ),
     ] = None,
-    update: Annotated[
+    solution_update: Annotated[
         str | None,
         typer.Option("--solution", help="Datapath of x's update, as in fp32/fp64; default: as axpy."),
     ] = None,
@@ -153,7 +153,7 @@ def solve(
     for option, value in lessons.items():
         if value is not None:
             raise HalfulpError(f"--{option.replace('_', '-')} belongs to --train-agent.")
-    formats = {"storage": storage, "factors": factors, "solution": update}
+    formats = {"storage": storage, "factors": factors, "solution": solution_update}
     precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, **formats)
     chosen = policies.named(policy, precision, seed)
     how = {"scaled": scaled, "lossless": lossless, "flexible": flexible, "safeguard": safeguard}

@@ -250,8 +250,7 @@ def choices(solution: Solution, preconditioned: bool = False) -> dict[str, dict[
     found: dict[str, dict[str, Counter[str]]] = {}
     for before, step in zip(solution.residuals, solution.history, strict=False):
         precision = step.precision
-        of = {"spmv": precision.spmv, "dot": precision.dot, "axpy": precision.axpy}
-        of |= {"solution": precision.solution or precision.axpy}
+        of = {"spmv": precision.spmv, "dot": precision.dot, "axpy": precision.axpy, "solution": precision.of_solution}
         of |= {"precondition": precision.of_factors} if preconditioned else {}
         decade = found.setdefault(_decade(before), {part: Counter() for part in of})
         for part, datapath in of.items():

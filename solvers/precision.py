@@ -9,7 +9,6 @@ from enum import IntFlag
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..emulator.blocks import BlockFormat
 from ..emulator.datapath import Datapath
 from ..emulator.formats import Format
 from ..emulator.names import scalar_format
@@ -73,7 +72,7 @@ class CGPrecision:
     def is_fp64(self) -> bool:
         """Whether all of it is fp64: no other precision is more."""
         parts = () if self.buckets is None else self.buckets.datapaths
-        own = self.residual or self.axpy, self.solution or self.axpy
+        own = self.residual or self.axpy, self.of_solution
         paths = (self.spmv, self.dot, self.axpy, self.of_factors, *own, *parts)
         formats = {self.scalars, self.storage, self.factors} - {None}
         for dp in paths:
@@ -88,9 +87,9 @@ class CGPrecision:
         return own if self.buckets is None else max(own, self.buckets.epsilon)
 
     @property
-    def of_x(self) -> Format | BlockFormat:
-        """The format that x is stored in."""
-        return (self.solution or self.axpy).output
+    def of_solution(self) -> Datapath:
+        """The datapath of x's update, whose output x is stored in."""
+        return self.axpy if self.solution is None else self.solution
 
     @cached_property
     def matrix_roundoff(self) -> float:
@@ -107,7 +106,7 @@ class CGPrecision:
         """The largest unit roundoff of those that move r off b - A x by ||A|| ||x|| times as much: of the stored
         matrix, of products and sums with it, of x and its sums, and of p where either takes it with fewer bits than it
         is stored in."""
-        product, update = self.spmv, self.solution or self.axpy
+        product, update = self.spmv, self.of_solution
         formats = [product.a, *(fmt for fmt, _ in product.accumulators), update.accumulator, update.output]
         formats += [] if product.product is None else [product.product]
         known = max(self.matrix_roundoff, *map(unit_roundoff, formats))

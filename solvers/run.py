@@ -1,8 +1,7 @@
-"""One solve by conjugate gradients: the iteration, and what a safeguard does where it fails."""
+"""One solve by conjugate gradients: iteration after iteration, and what a safeguard does where they fail."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,23 +9,17 @@ import numpy as np
 
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
-from .endings import End, after, gap, lost
-from .lanczos import Lanczos, quotients
+from .endings import End, gap
+from .iteration import Iteration
 from .norms import norm
-from .precision import CGPrecision, PrecisionPolicy, Signs, View, unit_roundoff
+from .precision import CGPrecision, PrecisionPolicy, View, unit_roundoff
 from .problems import Problem
 from .safeguard import SAFE, Watch
 from .scaling import Scaling, spread
 from .solution import Solution, Status, Step
-from .storage import Store
-from .workshop import FP64, Units, Workshop, shifted
+from .workshop import FP64, Units, Workshop
 
 _ENERGY_ERROR = 1e-10  #: of f(x), relative, by rounding: far more than fp64's
-#: The residual of a scaled system's given one is measured in one of so many iterations, and where it may be at most so
-#: many times tol; between them it is taken to be as many times the scaled one's as when it was last measured.
-_WEIGH_EVERY, _WEIGH_NEAR = 10, 10.0
-_WEIGH_MOVED = 10.0  #: and where the scaled one has become so many times as large, or as small, as then
-_MANY = 50  #: unknowns; of fewer the condition number is not estimated, which would take a share of an iteration
 
 
 class Checked(NamedTuple):
@@ -37,29 +30,14 @@ class Checked(NamedTuple):
     known: float  #: f as it was last known
 
 
-class Run:
-    """One solve under way: x, r, p, rho = r.p, which is r.z but after r was replaced, and what is known about them.
-
-    With a safeguard ``x`` is what has been gained since ``base``, an x in fp64; without one ``base`` stays None.
-    ``own`` is ||r||^2, ``square`` that of the system as it was given; ``alpha`` the last step's length. Vectors are
-    replaced, never written into: what was once x stays what it was.
-    """
+class Run(Iteration):
+    """One solve under way. With a safeguard ``x`` is what has been gained since ``base``, an x in fp64; without one
+    ``base`` stays None."""
 
     base: Operand | None = None
-    x: Operand
-    r: Operand
-    p: Operand
     best: tuple[Operand | None, Operand]  #: the base and x of least true residual
-    rho: float
-    own: float
-    square: float
-    alpha: float
-    r_before: Operand | None  #: of the last iteration, if it is needed
     checked: Checked
     anew: bool  #: whether p is to start anew
-    replaced: bool = False  #: whether r is b - A x since p was last put together
-    image: tuple[Operand, int, float]  #: of the last p: q = 2^-shift A p, shift, and (2^-shift p).q
-    carried: float = 0.0  #: rho - r.z
 
     def __init__(
         self,
@@ -72,44 +50,17 @@ class Run:
         watch: Watch | None,
         progress: Callable[[int, float], None],
     ) -> None:
-        self.problem, self.scaling, self.workshop, self.policy = problem, scaling, workshop, policy
-        self.tol, self.flexible, self.watch, self.progress = tol, flexible, watch, progress
-        rhs, weights = scaling.right_hand_side(problem.rhs), scaling.weights
-        self.norm_rhs = norm(problem.rhs)  #: of the right-hand side as given
-        self.norm_b = norm(rhs) if weights is None else self.norm_rhs  #: what ``square`` is compared with
+        super().__init__(problem, scaling, workshop, tol, flexible, watch is not None or policy.changes)
+        self.policy, self.watch, self.progress = policy, watch, progress
         self.scale, self.least = spread(problem.matrix), 1.0  #: the least of the residuals
         self.observe_every = 0  #: iterations from one whose inner products are observed to the next; 0: none is
         self.lift = scaling.solution  #: from y of the system that is iterated on to x
         self.before = 0  #: iterations done before the first one
-        self.lanczos = Lanczos()
-        place = workshop.exact.axpy.backend.array
-        self.b = Operand(place(rhs), FP64, None)
-        self.weights = None if weights is None else Store(place(weights))
-        self.weighed, self.stretch = 0.0, 1.0  #: own, and square over it, when that was last measured
-        self.told = False  #: whether square is but told from own
-        self.signs: dict[str, Signs] = {}  #: of the iteration that is being done
         self.notes: list[str] = []
         self._marked = workshop.ledger.copy()
         self._ledgers: dict[frozenset, Ledger] = {}  #: of steps, each kept once
         facts = {} if workshop.factors is None else workshop.factors.facts
         self.solution = Solution(np.zeros(len(problem.rhs)), workshop.ledger, Ledger(), facts)
-
-    def foresee(self) -> None:
-        """Estimate the condition number before the first iteration, where there is no preconditioner."""
-        matrix, workshop = self.problem.matrix, self.workshop
-        if matrix.shape[0] >= _MANY and workshop.factors is None:
-            ledger = workshop.ledger if self.looks else None
-            self.lanczos = Lanczos(*quotients(matrix, self.scaling, ledger, workshop.stored_bits))
-
-    @property
-    def condition_of_matrix(self) -> float:
-        """The estimate, where it is not the preconditioned matrix's."""
-        return self.lanczos.condition if self.workshop.factors is None else math.nan
-
-    @property
-    def looks(self) -> bool:
-        """Whether anyone looks at the condition number: a fixed precision alone does not."""
-        return self.watch is not None or self.policy.changes
 
     # ---- the loop ------------------------------------------------------------------------------------------
 
@@ -166,7 +117,7 @@ class Run:
     def end(self, end: End) -> Solution:
         solution = self.solution
         solution.status, solution.detail = end
-        solution.matrix_format = self.workshop.lossless
+        solution.matrix_format, solution.direction = self.workshop.lossless, self.direction
         if solution.best:
             solution.x = self.lift(self.whole(*self.best))
         return solution
@@ -174,110 +125,6 @@ class Run:
     def is_final(self, failure: End, safe: bool) -> bool:
         """Whether more precision would not help."""
         return self.watch is None or safe or failure.status is Status.INDEFINITE
-
-    # ---- an iteration --------------------------------------------------------------------------------------
-
-    def iterate(self, units: Units, k: int) -> End | None:
-        """x += alpha p, r -= alpha A p. Where that fails, both stay as they are."""
-        dp = units.spmv.datapath
-        shift = units.shift(self.p, dp.b, dp.output, units.dot.datapath.a)
-        p = shifted(self.p, -shift)
-        q = units.product(p)  # 2^-shift A p
-        curvature = units.inner(units.dot, p, q)
-        if self.overflowed or not math.isfinite(curvature):
-            return End(Status.NONFINITE, f"spmv or p.Ap overflowed in iteration {k}")
-        if curvature <= 0.0:
-            direction = self.host(self.p)
-            end = lost(self.scaling.matrix, direction, curvature, k)
-            if end.status is Status.INDEFINITE:
-                self.solution.direction = self.scaling.solution(direction)
-            return end
-        lowered = self.rho / curvature * math.ldexp(1.0, -shift)  # 2^shift alpha
-        alpha, before = lowered * math.ldexp(1.0, -shift), (self.x, self.r, self.own, self.square)
-        self.x = units.update(units.solution, alpha, self.p, self.x)
-        self.r = units.update(units.residual_axpy, -lowered, q, self.r)
-        failure = self.measure(units, k)
-        if failure is not None:
-            self.x, self.r, self.own, self.square = before
-            return failure
-        self.alpha, self.r_before = alpha, before[1] if self.flexible else None
-        self.image = q, shift, curvature
-        return None
-
-    def measure(self, units: Units, k: int, exactly: bool = False) -> End | None:
-        """||r||^2, and that of the given system, where that is another: n multiplications and a dot more, in r's
-        precision, or in fp64 where that is less than binary32's; mostly it is told from the first, unless ``exactly``.
-        """
-        self.own = self.square = units.inner(units.residual_dot, self.r, self.r)
-        if self.weights is not None and not self.overflowed:
-            near = math.sqrt(max(self.own * self.stretch, 0.0)) <= _WEIGH_NEAR * self.tol * self.norm_b
-            moved = not self.weighed <= _WEIGH_MOVED**2 * self.own <= _WEIGH_MOVED**4 * self.weighed
-            self.told = not (exactly or near or moved or k % _WEIGH_EVERY == 0)
-            if self.told:
-                self.square = self.own * self.stretch
-            else:
-                self.weigh(units)
-        if self.overflowed or not (math.isfinite(self.own) and math.isfinite(self.square)):
-            what = f"an axpy or r.r overflowed in iteration {k}" if k else f"r.r = {self.square} {after(k)}"
-            return End(Status.NONFINITE, what)
-        if min(self.own, self.square) < 0.0:
-            return End(Status.BREAKDOWN, f"r.r wrapped to {min(self.own, self.square)} {after(k)}")
-        if not k and self.square == 0.0:
-            why = "" if self.r.values.any() else ": b rounds to zero"
-            return End(Status.BREAKDOWN, f"r.r = {self.square} {after(k)}{why}")
-        return None
-
-    def weigh(self, units: Units) -> None:
-        """||r||^2 of the given system, whose r is that of the scaled one times powers of two."""
-        assert self.weights is not None
-        units = units if units.lifts else self.workshop.exact
-        machine = units.residual_axpy
-        r = units.loaded("residual", machine, self.r, machine.datapath.b)
-        r = machine.mul(self.weights.read(machine, None), r, held=True)
-        self.square, self.told = units.inner(units.residual_dot, r, r), False
-        self.stretch, self.weighed = self.square / self.own if self.own > 0.0 else 1.0, self.own
-
-    def turn(self, units: Units, k: int, anew: bool) -> End | None:
-        """z = M^-1 r and p = z + beta p; ``anew``: p = z."""
-        if self.replaced:  # read often from here on
-            machine = units.residual_axpy
-            self.r = units.loaded("residual", machine, self.r, machine.datapath.output)
-        z = units.precondition(self.r)
-        rho = self.own if z is self.r else units.inner(units.residual_dot, self.r, z)
-        if self.overflowed or not math.isfinite(rho):
-            return End(Status.NONFINITE, f"the preconditioner or r.z overflowed {after(k)}")
-        if rho <= 0.0:
-            return End(Status.BREAKDOWN, f"r.z came to {rho} {after(k)}")
-        following = None if anew else self.follow(units, z, rho)
-        if following is None:
-            if self.watch is not None:
-                self.watch.mixed = 0
-            self.lanczos.restart()
-            self.p = units.loaded("axpy", units.axpy, z, units.axpy.datapath.output)
-        else:
-            beta, along = following
-            self.p = units.update(units.axpy, beta, self.p, z)
-            if self.replaced:  # no coefficients of a Krylov space
-                self.lanczos.restart()
-            elif len(self.problem.rhs) >= _MANY:
-                self.lanczos.step(self.alpha, rho / self.rho)
-                if self.looks:
-                    Lanczos.count(self.workshop.ledger)
-        self.carried = 0.0 if following is None else along
-        self.rho, self.r_before, self.replaced = rho + self.carried, None, False
-        return None
-
-    def follow(self, units: Units, z: Operand, rho: float) -> tuple[float, float] | None:
-        """beta and beta r.p, which is 0 unless r was replaced; then beta is such that z + beta p is conjugate to p, and
-        None says that there is no r.(z + beta p) > 0. In the iteration after that r_before.z is not 0, but less than
-        that by what was carried."""
-        if not self.replaced:
-            before = -self.carried if self.r_before is None else units.inner(units.residual_dot, z, self.r_before)
-            return (rho - before) / self.rho, 0.0
-        q, shift, curvature = self.image
-        beta = -units.inner(units.residual_dot, z, q) / curvature * math.ldexp(1.0, -shift)
-        along = beta * units.inner(units.residual_dot, self.r, self.p)
-        return (beta, along) if math.isfinite(beta) and 0.0 < rho + along < math.inf else None
 
     def accept(self, units: Units, k: int) -> End | None:
         """Look at where an iteration led, and whether that is the end."""
@@ -317,12 +164,18 @@ class Run:
                 if end is not None:
                     return end
                 self.anew = True
-            elif unit_roundoff(following.of_x) > unit_roundoff(self.x.fmt):
+            elif unit_roundoff(following.of_solution.output) > unit_roundoff(self.x.fmt):
                 self.joined()  # what x has gained would lose bits
         if self.anew:  # rounded into a format of less precision, p would not be z
             units = self.workshop.units(following)
         failure = self.turn(units, k, self.anew)
         return failure if failure is None or self.is_final(failure, now.is_fp64) else self.recover(k, failure)
+
+    def begin(self, units: Units, z: Operand) -> None:
+        """p = z."""
+        super().begin(units, z)
+        if self.watch is not None:
+            self.watch.mixed = 0
 
     # ---- the safeguard -------------------------------------------------------------------------------------
 
@@ -432,21 +285,6 @@ class Run:
         """(n,) x as a whole: the bits that ``joined`` gives."""
         return self.host(x) if base is None else self.host(base) + self.host(x)
 
-    @property
-    def recursive(self) -> float:
-        return math.sqrt(self.square) / self.norm_b
-
-    @property
-    def overflowed(self) -> bool:
-        """Whether anything has since it was last seen to."""
-        return any(sign & Signs.NONFINITE for sign in self.workshop.signs.values())
-
-    def seen(self) -> dict[str, Signs]:
-        """The signs of this iteration so far."""
-        for what, sign in self.workshop.take_signs().items():
-            self.signs[what] = self.signs.get(what, Signs.NONE) | sign
-        return self.signs
-
     def observe(self, k: int) -> None:
         """The true residual, from outside; the best x is kept."""
         x, b = self.lift(self.whole(self.base, self.x)), self.problem.rhs
@@ -469,6 +307,3 @@ class Run:
         solution.history.append(Step(k, precision, *residuals, condition, signs, rejected, notes, events, done))
         self.signs, self.notes = {}, []
         self.progress(k, residuals[1])
-
-    def host(self, v: Operand) -> np.ndarray:
-        return self.workshop.exact.axpy.backend.to_host(v.values)
