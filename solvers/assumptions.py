@@ -7,8 +7,8 @@ from typing import Any
 #: Every number and choice of ours; they go into an agent's file, and another one's may differ.
 ASSUMPTIONS: dict[str, Any] = {
     # --- precisions: the paper keeps residual and scalars in fp64. Here inner products are added up in fp64, alpha and
-    # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r and p, and what x has
-    # gained, are stored in an action's formats, as most of the energy is that of moving vectors and the matrix
+    # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r and p, and what x
+    # has gained, are stored in an action's formats, as most of the energy is that of moving vectors and the matrix
     # --- decisions
     "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
     # so many iterations are over

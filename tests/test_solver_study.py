@@ -161,11 +161,17 @@ def test_choices_are_counted_by_the_residual_before() -> None:
     steps = [SimpleNamespace(precision=p) for p in (rough, rough, fp64)]
     found = solver_study.choices(SimpleNamespace(residuals=[1.0, 0.05, 0.1, 1e-9], history=steps))
     assert found == {
-        "1e-0": {"spmv": {"bf16/fp32@RNE": 1}, "dot": {"fp32@RNE": 1}, "axpy": {"fp64@RNE": 1}},
+        "1e-0": {
+            "spmv": {"bf16/fp32@RNE": 1},
+            "dot": {"fp32@RNE": 1},
+            "axpy": {"fp64@RNE": 1},
+            "solution": {"fp64@RNE": 1},
+        },
         "1e-1": {
             "spmv": {"bf16/fp32@RNE": 1, "fp64@RNE": 1},
             "dot": {"fp32@RNE": 1, "fp64@RNE": 1},
             "axpy": {"fp64@RNE": 2},
+            "solution": {"fp64@RNE": 2},
         },
     }
     assert next(iter(solver_study.choices(SimpleNamespace(residuals=[math.nan, 1.0], history=steps[:1])))) == "1e-16"
