@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from .console import Json, Node, Seed, err, folder, out, print_json, progress, table
 from .emulator.errors import HalfulpError
@@ -165,7 +166,7 @@ def solve(
     folder(out_dir)
     system = problems.load(problem, side, seed)
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
-    with err.status(title) as status:
+    with err.status(Text(title)) as status:
         record, solution = experiments.solve(
             system.name,
             system,
@@ -175,7 +176,7 @@ def solve(
             patience,
             (seed, backend, threads),
             node,
-            lambda k, r: status.update(f"{system.name}: iteration {k}, true residual {r:.2e}"),
+            lambda k, r: status.update(Text(f"{system.name}: iteration {k}, true residual {r:.2e}")),
             chosen,
             refine,
             preconditioner=wanted,

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from .emulator.errors import HalfulpError
 
 #: stdout for results, stderr for progress
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 LARGEST_SEED = (1 << 63) - 2  #: so that the next one is a signed 64-bit integer, too
@@ -28,12 +29,12 @@ Node = Annotated[str, typer.Option(help="Technology node to price at, or a fitte
 def status(text: str) -> Status:
     """What is being done, until it is: where results are printed too, if both are on a terminal, so that neither
     writes into the other's line."""
-    return (out if out.is_terminal else err).status(text)
+    return (out if out.is_terminal else err).status(Text(text))
 
 
 def progress(time_left: bool = False) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # poisson:100: is no emoji
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -71,7 +72,7 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
         table.add_column(title, justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row[key]) for key in columns))
-    wide = Console(width=200, highlight=False) if not out.is_terminal else out
+    wide = Console(width=200, highlight=False, emoji=False) if not out.is_terminal else out
     wide.print(table)
 
 

@@ -60,9 +60,9 @@ def action(text: str) -> CGPrecision:
             f"{text!r} is not spmv;dot;axpy;precondition[;own[;solution]], as in 'bf16/fp32;fp32;fp64;fp32'."
         )
     given = dict(zip(PARTS, parts, strict=False))
-    return (
-        CGPrecision.of(**given, solution=solution) if own else CGPrecision.of(**given, residual="fp64", scalars="fp64")
-    )
+    if own:
+        return CGPrecision.of(**given, solution=solution)
+    return CGPrecision.of(**given, residual="fp64", scalars="fp64")
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------

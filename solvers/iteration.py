@@ -148,10 +148,11 @@ class Iteration:
         if rho <= 0.0:
             return End(Status.BREAKDOWN, f"r.z came to {rho} {after(k)}")
         following = None if anew else self.follow(units, z, rho)
+        self.carried = 0.0
         if following is None:
             self.begin(units, z)
         else:
-            beta, along = following
+            beta, self.carried = following
             self.p = units.update(units.axpy, beta, self.p, z)
             if self.replaced:  # no coefficients of a Krylov space
                 self.lanczos.restart()
@@ -159,7 +160,6 @@ class Iteration:
                 self.lanczos.step(self.alpha, rho / self.rho)
                 if self.looks:
                     Lanczos.count(self.workshop.ledger)
-        self.carried = 0.0 if following is None else along
         self.rho, self.r_before, self.replaced = rho + self.carried, None, False
         return None
 

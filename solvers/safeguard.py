@@ -20,14 +20,14 @@ class Safeguard:
     """What is watched, and what is done.
 
     * Updates are reliable: x is the sum of what it was at the last check, in fp64, and of what it has gained since, in
-      the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r
-      (van der Vorst & Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010,
-      doi:10.1016/j.cpc.2010.05.002). It is due when the recursive residual has fallen to ``fall`` of its largest since
-      the last one, and to ``near`` times what rounding may have moved it off the true one by (:meth:`Watch.drift`,
-      where A's condition number is known); after ``check_every`` iterations of less than fp64; wherever precision
-      rises; and wherever the recursive residual says that the solve is done. The p that follows, as the one before
-      was of another r, is made conjugate to it by beta = -z.Ap / p.Ap, and alpha is (r.p) / (p.Ap): with the usual ones
-      p and r.p would be off by the same share in all iterations that follow. Where r.p <= 0 then, p starts anew.
+      the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r (van der Vorst &
+      Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010, doi:10.1016/j.cpc.2010.05.002). It is due when the
+      recursive residual has fallen to ``fall`` of its largest since the last one, and to ``near`` times what rounding
+      may have moved it off the true one by (:meth:`Watch.drift`, where A's condition number is known); after
+      ``check_every`` iterations of less than fp64; wherever precision rises; and wherever the recursive residual says
+      that the solve is done. The p that follows, as the one before was of another r, is made conjugate to it by beta =
+      -z.Ap / p.Ap, and alpha is (r.p) / (p.Ap): with the usual ones p and r.p would be off by the same share in all
+      iterations that follow. Where r.p <= 0 then, p starts anew.
     * p starts anew where precision rises, as directions of less precision would slow down all that follow (Powell 1976,
       doi:10.1007/BF01580677), and where the true residual is more than ``apart`` times the recursive one; if
       f(x) = x.Ax / 2 - b.x has grown since it was last known, by more than rounding errors explain, x is that of the
@@ -62,7 +62,7 @@ class Safeguard:
 #: By how much of r an iteration may move r off b - A x: condition number times u ||r|| is the order of u ||A|| ||x||,
 #: which rounding the matrix, the sums in its products and x bring about (``CGPrecision.gap_roundoff``; Greenbaum 1997,
 #: doi:10.1137/S0895479895284944), of which it is such a share; r and A p, rounded, move it by so many u of their own.
-#: Both were measured, on files of ``shared/data/spd`` and drawn systems.
+#: On 662_bus, graphs and S S^T + beta I, with 24 significand bits, these were 0.01 to 0.1, and 1 to 6 u.
 _OF_CONDITION, _OF_OWN = 0.1, 10.0
 
 

@@ -63,16 +63,8 @@ class Units:
     @property
     def all(self) -> list[Machine]:
         parts = (machine for machine, _ in self.parts)
-        made = (
-            self.spmv,
-            self.dot,
-            self.axpy,
-            self.solution,
-            self.residual_dot,
-            self.residual_axpy,
-            self.preconditioner,
-            *parts,
-        )
+        own = self.spmv, self.dot, self.axpy, self.solution, self.residual_dot, self.residual_axpy
+        made = (*own, self.preconditioner, *parts)
         return [machine for machine in made if machine is not None]
 
     @property
@@ -226,9 +218,8 @@ class Workshop:
             solution = self._machine(_SOLUTION, replace(precision.solution, a=alpha))
         split = () if precision.buckets is None else precision.buckets.split(self._matrix)
         parts = tuple((self._machine(_SPMV, datapath), Store(part)) for datapath, part in split)
-        return Units(
-            precision, self, spmv, dot, axpy, solution, residual or dot, residual or axpy, applied, parts, lossless
-        )
+        updates = axpy, solution, residual or dot, residual or axpy
+        return Units(precision, self, spmv, dot, *updates, applied, parts, lossless)
 
     def _machine(self, unit: int, datapath: Datapath) -> Machine:
         machine = self._machines.get((unit, datapath))

@@ -243,6 +243,13 @@ def test_decisions_stand_for_a_while() -> None:
     assert [decision.iteration for decision in policy.decisions[6:]] == [1, 4, 12]
 
 
+def test_directions_start_anew_where_vectors_have_more_bits() -> None:
+    agent = Agent()
+    rises = [[agent.rises(before, following) for following in range(6)] for before in range(6)]
+    bits = [16, 16, 20, 28, 32, 53]
+    assert rises == [[b < f for f in bits] for b in bits] and not agent.rises(None, 5)
+
+
 def test_precision_rises_early_or_not_at_all() -> None:
     three = ("fp32;fp32;fp64", "e8m31;e8m31;fp64", "fp64")
     agent = Agent(three, {"least_visits": 1, "departs": 1, "hold": 1, "margin": 0.0, "rise_by": 9})

@@ -118,6 +118,11 @@ def test_solve_takes_policies_preconditioners_and_refinement(run) -> None:
     assert code == 0 and "products in" in text
 
 
+def test_names_are_printed_as_they_are(run) -> None:
+    code, out, err = run("solve", "graph:100", "--tol", "1e-2", "--seed", "3")
+    assert code == 0 and "graph:100:" in out, out + err  # which is no emoji
+
+
 def test_a_solve_that_fails_exits_with_1(run) -> None:
     code, text, _ = run("solve", "poisson", "--side", "8", "--spmv", "bf16", "--tol", "1e-9", "--patience", "20")
     assert code == 1 and ("stagnated" in text or "residual gap" in text or "breakdown" in text)
