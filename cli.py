@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cli_bench, cli_check, cli_cost, cli_export, cli_hardware, cli_runs, cli_study, cli_train
+from . import (
+    __version__,
+    cli_bench,
+    cli_check,
+    cli_cost,
+    cli_export,
+    cli_hardware,
+    cli_runs,
+    cli_solve,
+    cli_study,
+    cli_train,
+)
 from .console import Json, Seed, err, out, print_json, table
 from .emulator import arithmetic, blocks, explain, matrix_units, names
 from .emulator.blocks import BlockFormat
@@ -213,7 +224,7 @@ app.command()(cli_hardware.rtl)
 app.command()(cli_export.export)
 app.command()(cli_train.train)
 app.command()(cli_train.infer)
-app.command()(cli_runs.solve)
+app.command()(cli_solve.solve)
 app.command()(cli_study.solve_study)
 app.command()(cli_runs.report)
 app.command()(cli_bench.bench)
@@ -258,8 +269,8 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             err.print(
-                "interrupted; a report, a study, or the table of a library, goes on when the same command is given"
-                " again, other work starts anew.",
+                "interrupted; a report, a study, training into a folder or of an agent, or the table of a library, goes"
+                " on from what it has kept when the same command is given again, other work starts anew.",
                 soft_wrap=True,
             )
         raise

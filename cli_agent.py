@@ -13,9 +13,10 @@ from .emulator.technology import Technology
 
 if TYPE_CHECKING:
     from .solvers.agent import QPolicy
-    from .solvers.cg import Solution
+    from .solvers.cg import PrecisionPolicy, Solution
 
 _EPISODES = 500
+_TOL = 1e-8  #: of solves, where nothing is said
 _RECENT = 50  #: episodes that progress is told of
 
 
@@ -59,8 +60,8 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     left_out = [name for name, cost in agent.trained["fp64"].items() if cost is None]
     if left_out:
         out.print(f"  left out       {', '.join(left_out)}: not solved in fp64, or not in time")
-    options = " --scaled" * lessons.scaled + " --lossless" * lessons.lossless
-    out.print(f"  use it         halfulp solve NAME --policy {path}{options}")
+    tol = "" if lessons.tol == _TOL else f" --tol {lessons.tol:g}"
+    out.print(f"  use it         halfulp solve NAME --policy {path}{tol}")
 
 
 def _files(name: str) -> list[str]:
@@ -73,6 +74,25 @@ def _files(name: str) -> list[str]:
     if not found:
         raise HalfulpError(f"--train-on {name}: there is no Matrix Market file (.mtx, .mtx.gz) in this folder.")
     return found
+
+
+def lessons_of(policy: PrecisionPolicy) -> dict[str, Any]:
+    """What an agent was trained for; nothing of other policies."""
+    from .solvers.agent import QPolicy
+
+    return dict(policy.agent.trained.get("lessons", {})) if isinstance(policy, QPolicy) else {}
+
+
+def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float) -> None:
+    """What is as an agent was trained, and what is not."""
+    alike = {name: str(lessons[name]) == str(how[name]) for name in how}
+    told = [name for name in ("scaled", "lossless") if how[name]] + [f"preconditioner {how['preconditioner']}"]
+    kept = ", ".join(told)
+    out.print(f"  solved         {kept}{', as the agent was trained' if all(alike.values()) else ''}")
+    other = [f"{name} {lessons[name]}" for name, same in alike.items() if not same]
+    other += [f"tol {lessons['tol']:g}"] * (lessons["tol"] != tol)
+    if other:
+        out.print(f"  trained for    {', '.join(other)}: what it chooses may not suit")
 
 
 def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:

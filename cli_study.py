@@ -12,14 +12,14 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from .cli_runs import checked_technology
-from .console import Node, Seed, folder, out, progress, table
+from .console import Node, Seed, folder, given_of, out, progress, refuse, table
 from .emulator.errors import HalfulpError
 
 _SEEDS, _EPISODES = 5, 500
 #: ``--quick``: what the options are by default, and a few small systems of each seed to train and to test on.
 _QUICK_SEEDS, _QUICK_EPISODES = 2, 8
-_QUICK_TRAIN = ("random:30:density=0.1:beta=1:seed=1{}", "poisson:5:seed=1{}")
-_QUICK_TEST = ("random:40:density=0.1:beta=1:seed=2{}", "graph:30:beta=1:seed=2{}")
+_QUICK_TRAIN = ("random:60:density=0.1:beta=1:seed=1{}", "poisson:8:seed=1{}")
+_QUICK_TEST = ("random:70:density=0.1:beta=1:seed=2{}", "graph:60:beta=1:seed=2{}")
 
 
 class Plan(NamedTuple):
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
 
 
 def solve_study(
+    ctx: typer.Context,
     agent: Annotated[
         list[Path] | None,
         typer.Option(
@@ -85,6 +86,11 @@ def solve_study(
     from .solvers.costs import Cost
     from .solvers.preconditioners import Preconditioner
 
+    if quick:
+        refuse(
+            given_of(ctx) & {"matrices", "largest", "drawn", "per_family", "longest"},
+            "is not of --quick, whose few systems are its own",
+        )
     checked_technology(node)
     priced, weights = Cost(cost, node), cost_weight or [1.0]
     if any(not 0.0 <= weight < float("inf") for weight in weights):

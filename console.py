@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,19 @@ def progress(time_left: bool = False) -> Progress:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True))
+
+
+def given_of(ctx: typer.Context) -> set[str]:
+    """Names of the parameters that the command line states."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def refuse(parameters: Iterable[str], why: str) -> None:
+    """Of parameters that were given, and would do nothing: none is fine."""
+    names = {"problem": "NAME", "solution_update": "--solution", "out_dir": "--out", "as_json": "--json"}
+    for name in sorted(parameters):
+        raise HalfulpError(f"{names.get(name) or '--' + name.replace('_', '-')} {why}.")
 
 
 def folder(path: Path | None, option: str = "--out") -> None:

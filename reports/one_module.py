@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -21,6 +19,7 @@ from pathlib import Path
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
 from ..emulator.prices import LIBRARIES
+from ..emulator.processes import sharing
 from ..emulator.silicon.characterize import Table, parse
 from ..emulator.silicon.designs import designs, find
 from ..emulator.silicon.liberty import read_library
@@ -53,8 +52,8 @@ def measured(liberty: Path, processes: int) -> list[dict[str, str]]:
     library, table = packaged(read_library(liberty).digest)
     modules = {row["design"]: row["area_um2"] for row in table.rows if row["part"] == "all"}
     names = [design.name for design in designs() if not design.is_function]
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        areas = pool.map(area_um2, names, [str(liberty)] * len(names))
+    with sharing(processes) as do:
+        areas = do(area_um2, names, [str(liberty)] * len(names))
         return [
             dict(zip(COLUMNS, (library, name, f"{area:.6g}", modules[name]), strict=True))
             for name, area in zip(names, areas, strict=True)

@@ -86,27 +86,27 @@ def beside_oracle(rows: pd.DataFrame) -> Figure:
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
-    """Median energy against median iterations and time, over all fp64's; agents by their cost weight are joined."""
+    """Energy against iterations and time, over all fp64's; agents by their cost weight are joined."""
     figure = Figure(figsize=(7.6, 5.4), layout="constrained")
     several = figure.subplots(1, 2, sharey=True)
-    shown = table[table["solved"] > 0]
-    energy, names = 1.0 - shown["energy_saving_median"], shown["policy"]
+    names = table["policy"]
     agents = names[names.str.startswith(AGENT)]
     agents = agents.loc[sorted(agents.index, key=lambda i: float(agents[i].rsplit(" ", 1)[1]))]
-    places = (
-        (shown["iterations_median"], "iterations over all fp64's"),
-        (1.0 - shown["time_saving_median"], "time over all fp64's, by the time model"),
-    )
-    for axes, (x, label) in zip(several, places, strict=True):
-        axes.plot(x[agents.index], energy[agents.index], "-", color=AGENT_HUE, lw=1.2)
+    labels = {"iterations": "iterations over all fp64's", "time": "time over all fp64's, by the time model"}
+    for axes, (kind, label) in zip(several, labels.items(), strict=True):
+        axes.plot(table[kind][agents.index], table["energy"][agents.index], "-", color=AGENT_HUE, lw=1.2)
         for place, (i, name) in enumerate(names.items()):
             mark = _MARKS[place % len(_MARKS)]
-            axes.plot(x[i], energy[i], mark, ms=7, mfc="none", mec=hue(name), mew=1.6, ls="", label=name)
+            axes.plot(table[kind][i], table["energy"][i], mark, ms=7, mfc="none", mec=hue(name), mew=1.6, label=name)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "23579" else ""))
         axes.margins(0.1)
         axes.set_xlabel(label)
     several[0].set_ylabel("energy over all fp64's")
+    systems = table["systems"].max() if len(table) else 0
     figure.suptitle(
-        "Medians over systems; agents (blue) are joined by their cost weight", x=0.01, ha="left", fontsize=11
+        f"Means over {systems} systems; agents (blue) are joined by their cost weight", x=0.01, ha="left", fontsize=11
     )
     figure.legend(
         *several[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
@@ -138,7 +138,7 @@ def choices(records: Sequence[Record], label: str) -> Figure:
     return figure
 
 
-def draw(records: Sequence[Record], rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, tuple[str, bytes, str]]:
+def draw(records: Sequence[Record], rows: pd.DataFrame, traded: pd.DataFrame) -> dict[str, tuple[str, bytes, str]]:
     """Every figure of the report: name -> (SVG text, PNG bytes, caption)."""
     agent = main_agent(rows)
     with matplotlib.rc_context(STYLE):
@@ -147,7 +147,10 @@ def draw(records: Sequence[Record], rows: pd.DataFrame, table: pd.DataFrame) -> 
                 energies(rows, records[0].energy["node"]),
                 f"Dotted: {GOAL_SAVING:.0%} saved. What is right of 1 costs more than all fp64.",
             ),
-            "trade_off": (trade_off(table), "Lower and further left is better; of solves that converged."),
+            "trade_off": (
+                trade_off(traded),
+                "Lower and further left is better; of policies that solve all of these systems.",
+            ),
         }
         if agent is not None:
             caption = "On the grey line the agent is as good as an oracle that has tried every fixed precision."

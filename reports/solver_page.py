@@ -30,11 +30,17 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
     """
     rows = solver_table.solves(records)
     table = solver_table.policies(rows, records[0].input["cost"])
-    drawn = solver_figures.draw(records, rows, table)
+    left, fixed, trade_off = solver_table.left(rows), solver_table.fixed(records), solver_table.trade_off(rows)
+    drawn = solver_figures.draw(records, rows, trade_off)
     hurt = solver_table.hurt(rows)
-    left, fixed = solver_table.left(rows), solver_table.fixed(records)
     agents = {r.label: r.input["policy"] for r in records if r.label.startswith(solver_table.AGENT)}
     families = solver_table.by_family(rows)
+    tables = {
+        "policies.csv": (table, solver_table.POLICIES),
+        "trade_off.csv": (trade_off, solver_table.TRADE_OFF),
+        "fixed.csv": (fixed, solver_table.FIXED_COLUMNS),
+        "solves.csv": (rows, solver_table.SOLVES),
+    }
     page = template("solver.html").render(
         headline=solver_table.headline(table, rows),
         policies=table.to_dict("records"),
@@ -48,8 +54,7 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
         too_long=left[left["status"] == solver_table.CONVERGED].to_dict("records"),
         observed=rows[rows["events"] != ""].to_dict("records"),
         figures=drawn,
-        columns=solver_table.SOLVES,
-        policy_columns=solver_table.POLICIES,
+        tables={name: columns for name, (_, columns) in tables.items()},
         first=records[0],
         seeds=sorted({r.seed for r in records}),
         agents=agents,
@@ -64,9 +69,8 @@ def write(records: Sequence[Record], folder: Path, command: str) -> Path:
     for name, (svg, png, _) in drawn.items():
         write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / f"{name}.png", png)
-    write_atomically(folder / "policies.csv", to_csv(table))
-    write_atomically(folder / "fixed.csv", to_csv(fixed))
-    write_atomically(folder / "solves.csv", to_csv(rows))
+    for name, (content, _) in tables.items():
+        write_atomically(folder / name, to_csv(content))
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 

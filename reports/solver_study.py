@@ -5,11 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
+from ..emulator.processes import sharing
 from ..solvers.agent import ACTIONS, Agent, QPolicy, action
 from ..solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status
 from ..solvers.costs import KINDS, Cost
@@ -146,7 +144,7 @@ class SolverStudy:
 
         Each is kept in ``folder / "records"`` when it is finished, and not done again.
         """
-        with _pool(processes) as do:
+        with sharing(processes) as do:
             first, others = self.jobs(references=True), self.jobs(references=False)
             records = _collected(do, first, folder, progress, len(first) + len(others))
             solved = {(r.seed, r.input["system"]) for r in records if self.is_in_time(r)}
@@ -172,16 +170,6 @@ def _collected(
         records.append(record)
         progress(before + len(records), total, f"{job.contender.label}: {job.system}")
     return records
-
-
-@contextmanager
-def _pool(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """``map``, in this process or in several."""
-    if processes == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        yield pool.map
 
 
 # ---- one record -----------------------------------------------------------------------------------------------------

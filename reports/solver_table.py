@@ -57,6 +57,14 @@ POLICIES = {
     "iterations_worst": "",
     "fell_back": "share of decisions in unvisited states",
 }
+#: Columns of trade_off.csv: means over the systems that every agent was tested on, of policies that solve all of these.
+TRADE_OFF = {
+    "policy": "what chose precisions",
+    "systems": "that means are over",
+    "energy": "over all fp64's",
+    "iterations": "over all fp64's",
+    "time": "by the time model, over all fp64's",
+}
 #: Columns of fixed.csv, of the fixed precisions that the oracle chooses from, with the safeguard.
 FIXED_COLUMNS = {
     "precision": "spmv;dot;axpy;precondition[;own]",
@@ -197,6 +205,21 @@ def _policy(rows: pd.DataFrame, name: str, ratio: str) -> dict[str, object]:
         "iterations_worst": done["iterations_ratio"].max(),
         "fell_back": own["fell_back"].sum() / own["decisions"].sum() if own["decisions"].sum() else np.nan,
     }
+
+
+def trade_off(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per policy, in the order of :func:`order`: what is traded for what, on the same systems for all."""
+    rows = _solvable(rows)
+    for name in order(rows):
+        if name.startswith(AGENT):
+            rows = rows[_keys(rows).isin(_keys(rows[rows["policy"] == name]))]
+    found = []
+    for name in order(rows):
+        own = rows[rows["policy"] == name]
+        if len(own) and (own["status"] == CONVERGED).all():
+            means = {kind: own[f"{kind}_ratio"].mean() for kind in ("energy", "iterations", "time")}
+            found.append({"policy": name, "systems": len(own), **means})
+    return pd.DataFrame(found, columns=list(TRADE_OFF))
 
 
 def by_family(rows: pd.DataFrame) -> pd.DataFrame:

@@ -35,6 +35,7 @@ ACTIONS = (
     "fp32*e8m19/fp32/e8m19;e8m19/fp64;e8m19;e8m19;own;e8m19/e8m27",
     "e8m35*e8m27/e8m35/e8m27;e8m27/fp64;e8m27;e8m27;own;e8m27/e8m39",
     "e8m39*e8m31/e8m39/e8m31;e8m31/fp64;e8m31;e8m31;own;e8m31/e8m39",
+    "e8m47*e8m39/e8m47/e8m39;e8m39/fp64;e8m39;e8m39;own;e8m39/e8m47",
     "fp64;fp64;fp64;fp64",
 )
 
@@ -269,7 +270,7 @@ class QPolicy(PrecisionPolicy):
             fp64 = len(self.agent.actions) - 1
             # after iterations that the safeguard did directions are fp64's
             before = None if last is None else last.action if follows else fp64
-            allowed = range(fp64 + 1 if before is None or k <= told["rise_by"] else before + 1)
+            allowed = range(fp64 + 1 if before is None or k <= self._rise_by(view) else before + 1)
             rule = min(self._rule(view, before if follows else None), allowed[-1])
             decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
             rises = self.agent.rises(before, decision.action)
@@ -295,10 +296,14 @@ class QPolicy(PrecisionPolicy):
             return self._asked
         return before if self._asked == last else min(before, self._asked)
 
+    def _rise_by(self, view: View) -> float:
+        """The last iteration before which precision may rise."""
+        return min(self.agent.told["rise_by"], self.agent.told["rise_share"] * view.n)
+
     def _holds(self, last: Decision, view: View) -> bool:
         """Whether a decision does; none does after iterations that the safeguard did."""
         told = self.agent.told
-        looks = view.iteration - last.iteration >= told["hold"] and view.iteration <= told["rise_by"]
+        looks = view.iteration - last.iteration >= told["hold"] and view.iteration <= self._rise_by(view)
         return not looks and fallen(view, told) == self._far
 
     def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:

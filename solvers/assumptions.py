@@ -12,7 +12,10 @@ ASSUMPTIONS: dict[str, Any] = {
     # --- decisions
     "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
     # so many iterations are over
-    "rise_by": 17,  # precision rises up to this iteration only, as a rise costs all directions, and falls ever after
+    # precision rises up to this iteration only, and up to such a share of n, as a rise costs all directions, and falls
+    # ever after
+    "rise_by": 17,
+    "rise_share": 0.125,
     # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many significand "bits" of
     # vectors, and of the matrix. "few" unknowns are left to the last step; else it is the third step, and one more for
     # each of the bounds "room" that n / sqrt(condition number) is below; where the residual is no less than "rests",
@@ -22,9 +25,9 @@ ASSUMPTIONS: dict[str, Any] = {
     # decision is the last step with less room than "first". All of it was chosen on solves of the systems that seeds 0
     # to 9 test on (``splits``), files of shared/data/spd among them
     "rule": {
-        "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [53, 53]],
+        "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [40, 48], [53, 53]],
         "few": 50,
-        "room": [40.0, 4.0, 0.3],
+        "room": [40.0, 4.0, 0.3, 0.05],
         "rests": 0.3,
         "slow": [0.9, 0.7],
         "falls": [1e-2, 1e-4, 1e-5],

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..emulator.errors import HalfulpError
-from .policies import Fixed
+from .policies import policy_of
 from .precision import CGPrecision, PrecisionPolicy, View
 from .preconditioners import Preconditioner
 from .problems import Problem
@@ -54,7 +54,7 @@ def cg(
 
     Parameters
     ----------
-    precision : of all iterations, or a policy that is asked before each.
+    precision : of all iterations, or a policy that is asked before each; a datapath's name, or a policy's.
     tol : on the relative recursive residual ||b - A x||_2 / ||b||_2, as in SciPy, of the system as given, scaled or
         not. CONVERGED says that it holds for the true residual, in fp64, too.
     max_iterations : default 10 n, at most 20,000; with a safeguard half as many more, which leaves that many for
@@ -119,6 +119,8 @@ def prepare(
         raise HalfulpError(f"tol is relative to ||b|| and must lie between 0 and 1, not {tol}.")
     if not np.isfinite(b).all():
         raise HalfulpError("the right-hand side must be finite.")
+    if not np.isfinite(a.data).all():
+        raise HalfulpError("the matrix must be finite, but has an infinity or a NaN.")
     if b.shape != (a.shape[0],):
         raise HalfulpError(f"a right-hand side of shape {b.shape} does not fit a matrix of shape {a.shape}.")
     n = len(b)
@@ -126,8 +128,8 @@ def prepare(
     patience = max(5 * n, 1000) if patience is None else patience
     if limit < 1 or patience < 1:
         raise HalfulpError("max_iterations and patience must be at least 1.")
+    policy = policy_of(precision, seed)
     scaling = Scaling.of(a, b) if scaled else Scaling.none(a)
     factors = Preconditioner.of(preconditioner).build(scaling.matrix)
-    policy = precision if isinstance(precision, PrecisionPolicy) else Fixed(precision)
     workshop = Workshop(scaling.matrix, seed, backend, threads, factors, shifts=scaled, lossless=lossless)
     return Ready(scaling, workshop, policy, limit, patience)

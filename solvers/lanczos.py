@@ -95,7 +95,8 @@ def quotients(given: sp.csr_matrix, scaling: Scaling, ledger: Ledger | None, bit
         nothing.
     """
     diagonal = scaling.matrix.diagonal()
-    square = float(len(diagonal) if scaling.exponents is None else np.ldexp(1.0, -2 * scaling.exponents).sum())
+    with np.errstate(over="ignore"):  # then nothing is known
+        square = float(len(diagonal) if scaling.exponents is None else np.ldexp(1.0, -2 * scaling.exponents).sum())
     total = max(float(given.data.sum()), _ROUNDED * float(given.diagonal().sum()))
     if ledger is not None:
         fp64 = scalar_format("fp64")

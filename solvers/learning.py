@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..emulator.errors import HalfulpError
+from ..emulator.processes import sharing
 from .agent import ACTIONS, Agent, Decision, QPolicy, Transition
 from .assumptions import REWARDS
 from .cg import Solution, Status, cg, usual_limit
@@ -300,11 +298,11 @@ def train(
     agent.trained = {"lessons": lessons.describe(), "episodes": 0, "fp64": {}, "tried": {}, "rule": {}}
     if path is not None and path.exists():
         agent = _resumed(path, agent)
-    with _pool(workers) as pool:
+    with sharing(workers) as do:
         while agent.trained["episodes"] < episodes:
             done = agent.trained["episodes"]
             numbers = range(done, min(done + lessons.batch, episodes))
-            for number, episode in zip(numbers, _played(pool, agent, lessons, numbers), strict=True):
+            for number, episode in zip(numbers, _played(do, agent, lessons, numbers), strict=True):
                 if episode.problem not in agent.trained["fp64"]:  # once, though all of a batch found it
                     agent.trained["fp64"][episode.problem] = episode.fp64
                     agent.trained["rule"][episode.problem] = episode.rule
@@ -319,22 +317,11 @@ def train(
     return agent
 
 
-def _played(pool: ProcessPoolExecutor | None, agent: Agent, lessons: Lessons, numbers: range) -> Iterable[Episode]:
+def _played(do: Callable[..., Iterable[Episode]], agent: Agent, lessons: Lessons, numbers: range) -> Iterable[Episode]:
     """All of them are done with the table as it is now."""
     known, rules = dict(agent.trained["fp64"]), dict(agent.trained["rule"])
     given = [(agent, lessons, number, known, rules) for number in numbers]
-    if pool is None:
-        return [play(*each) for each in given]
-    return list(pool.map(play, *zip(*given, strict=True)))
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    if workers == 1:
-        yield None
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield pool
+    return list(do(play, *zip(*given, strict=True)))
 
 
 def _resumed(path: Path, wanted: Agent) -> Agent:

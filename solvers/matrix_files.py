@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import shutil
 import tempfile
 import zlib
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
 from ..emulator.errors import HalfulpError
+from ..emulator.files import write_atomically
 from .definite import check_spd
 from .systems import LARGEST, Problem, canonical, unit_vector
 
@@ -72,6 +75,34 @@ def matrix_market(path: str | Path, seed: int = 0) -> Problem:
     del raw
     check_spd(matrix, str(file))
     return Problem(file.name.removesuffix(".gz").removesuffix(".mtx"), matrix, unit_vector(matrix.shape[0], seed))
+
+
+def column(path: str | Path, n: int) -> np.ndarray:
+    """(n,) A vector of a Matrix Market file of n rows and one column.
+
+    Raises
+    ------
+    HalfulpError
+        The file is missing, cut off or damaged, or holds anything else than n finite real numbers.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise HalfulpError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: give a Matrix Market file.")
+    with _readable(file) as plain:
+        raw = scipy.io.mmread(plain)
+    values = raw.toarray() if sp.issparse(raw) else np.asarray(raw)
+    if values.shape != (n, 1):
+        raise HalfulpError(f"{file} is {' x '.join(map(str, values.shape))}; a right-hand side of {n:,} x 1 is needed.")
+    if np.iscomplexobj(values) or not np.isfinite(values).all():
+        raise HalfulpError(f"{file} must hold finite real numbers.")
+    return values[:, 0].astype(np.float64)
+
+
+def write_column(path: Path, vector: np.ndarray) -> None:
+    """An (n,) vector as a Matrix Market file, with all of its bits."""
+    text = io.BytesIO()
+    scipy.io.mmwrite(text, vector[:, None], precision=17)
+    write_atomically(path, text.getvalue())
 
 
 def unknowns(path: str | Path) -> int:

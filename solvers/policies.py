@@ -134,6 +134,30 @@ NAMES = ("fixed", "rule", "room", "stepped", "random", "adaptive", "agent")
 SHIPPED = Path(__file__).with_name("agent.json")
 
 
+def policy_of(given: PrecisionPolicy | CGPrecision | str, seed: int = 0) -> PrecisionPolicy:
+    """A policy as it is, by its name, or in an agent's file; or the same precision, or datapath by its name, always.
+
+    Raises
+    ------
+    HalfulpError
+        It is none of these.
+    """
+    if isinstance(given, PrecisionPolicy):
+        return given
+    if isinstance(given, str) and (given in NAMES or _is_file(given)):
+        return named(given, CGPrecision.of("fp64"), seed)
+    if isinstance(given, CGPrecision | str):
+        return Fixed(given)
+    raise HalfulpError(
+        "a solve needs a CGPrecision, a PrecisionPolicy (an agent's is QPolicy(agent)), or the name of a datapath or of"
+        f" a policy, not {type(given).__name__}."
+    )
+
+
+def _is_file(name: str) -> bool:
+    return name.lower().endswith(".json")
+
+
 def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
     """A policy by name, with its defaults; a fixed one is that precision; of an agent's file, which ends in .json.
 
@@ -142,7 +166,7 @@ def named(name: str, precision: CGPrecision, seed: int = 0) -> PrecisionPolicy:
     HalfulpError
         There is none of that name, or the file cannot be read.
     """
-    if name.lower().endswith(".json"):
+    if _is_file(name):
         return QPolicy.read(name)
     makers: dict[str, Callable[[], PrecisionPolicy]] = {
         "fixed": lambda: Fixed(precision),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..emulator.errors import HalfulpError
 from ..emulator.ledger import Ledger
 from ..kernels.operands import Operand
 from .endings import End, gap
@@ -103,7 +104,12 @@ class Run(Iteration):
         since = -1 if watch is None or watch.stepped_in is None else k - watch.stepped_in
         seen, condition, pace = self.solution.residuals, self.lanczos.condition, self.lanczos.pace
         system = matrix.shape[0], matrix.nnz, self.tol
-        return self.policy.at(View(k, *system, seen, condition, self.scale, self.seen(), since, self.least, pace))
+        view = View(k, *system, seen, condition, self.scale, self.seen(), since, self.least, pace)
+        chosen = self.policy.at(view)
+        if not isinstance(chosen, CGPrecision):
+            of = type(self.policy).__name__
+            raise HalfulpError(f"{of}.at(view) must give a CGPrecision, not {type(chosen).__name__} {chosen!r}.")
+        return chosen
 
     def start(self, units: Units) -> End | None:
         """x = 0, r = b, p = z; stored in the formats that the first precision's updates have."""

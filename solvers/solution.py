@@ -50,7 +50,8 @@ class Solution:
     ``true_residuals[k]`` is ||b - A x_k|| / ||b|| in fp64, observed from outside (not in the ledger).
     """
 
-    x: np.ndarray  #: (n,) the last iterate of a converged solve, otherwise the best: the one of least true residual
+    #: (n,) the last iterate of a converged solve, otherwise the best: the one of least true residual
+    x: np.ndarray = field(repr=False)
     ledger: Ledger  #: of the whole solve
     ledger_of_x: Ledger  #: until ``x`` was reached
     facts: dict[str, float]  #: of the preconditioner: levels, shift, ...
@@ -58,9 +59,9 @@ class Solution:
     detail: str = ""  #: what happened where
     iterations: int = 0  #: done in all
     best: int = 0  #: the iteration that ``x`` is from
-    residuals: list[float] = field(default_factory=lambda: [1.0])
-    true_residuals: list[float] = field(default_factory=lambda: [1.0])
-    history: list[Step] = field(default_factory=list)
+    residuals: list[float] = field(default_factory=lambda: [1.0], repr=False)
+    true_residuals: list[float] = field(default_factory=lambda: [1.0], repr=False)
+    history: list[Step] = field(default_factory=list, repr=False)
     matrix_format: Format | None = None  #: lossless, that the matrix was stored in instead of a wider one
     direction: np.ndarray | None = None  #: (n,) of a matrix shown to be INDEFINITE: p with p.Ap <= 0
 

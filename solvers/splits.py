@@ -155,4 +155,6 @@ def _siblings(folder: str | Path, largest: int) -> dict[str, list[list[str]]]:
                 together.setdefault(start[0] if start else file.name, []).append(str(file))
         if together:
             found[group] = list(together.values())
+    if not found:
+        raise HalfulpError(f"{folder} has no Matrix Market file (.mtx, .mtx.gz) of at most {largest:,} unknowns.")
     return found

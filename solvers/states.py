@@ -59,4 +59,4 @@ def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
         return last
     step = last - len(rule["room"]) + sum(room < bound for bound in rule["room"])
     slow = sum(view.pace < bound for bound in rule["slow"]) if view.least >= rule["rests"] else 0
-    return min(last, max(step + slow, last - len(rule["slow"]) + slow)) if slow else step
+    return min(last, max(step + slow, last - 1 - len(rule["slow"]) + slow)) if slow else step

@@ -13,7 +13,7 @@ from halfulp.solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status, V
 from halfulp.solvers.norms import norm
 from halfulp.solvers.problems import load, poisson
 from halfulp.solvers.run import Run
-from halfulp.solvers.safeguard import SAFE, Safeguard, Watch
+from halfulp.solvers.safeguard import SAFE, Safeguard, Watch, at_most
 
 LOW, MATRIX = "e8m15", "e8m19*e8m15/e8m19/e8m15"
 
@@ -147,9 +147,56 @@ def test_a_check_is_due_when_rounding_may_show_and_not_before() -> None:
     assert watch.drift(1e9) == 0.0
 
 
+def test_what_rounding_moves_r_by_grows_as_the_root_of_iterations() -> None:
+    x, watch = CGPrecision.of("fp64", solution="fp64/e8m15"), Watch(Safeguard(), 10_000)
+    found = []
+    for _ in range(9):
+        watch.saw(1.0, 0.0, x)
+        found.append(watch.drift(100.0))
+    assert (
+        found[3] == 2.0 * found[0] and found[8] == pytest.approx(3.0 * found[0]) and 0.0 < found[0] < 100.0 * 2.0**-16
+    )
+
+
+def test_a_check_is_due_after_so_many_iterations_but_not_before_exact_ones_would_need_one() -> None:
+    low = CGPrecision.of("fp32")
+
+    def due(condition: float, **rules: float) -> int:
+        watch, k = Watch(Safeguard(**{"fall": 1e-2, "check_every": 30} | rules), 10_000), 0  # type: ignore[arg-type]
+        while not watch.is_due(condition):
+            watch.saw(0.99**k, 0.0, low)  # no faster
+            k += 1
+        return k
+
+    assert at_most(400.0, 1e-2) == pytest.approx(10.0 * math.log(200.0)) == pytest.approx(52.98, abs=0.01)
+    assert due(400.0) == 53 and due(1.0) == due(math.nan) == 30 and due(400.0, check_every=60) == 60
+
+
+def test_slow_progress_is_progress() -> None:
+    """The residual of a large Poisson problem falls by little in each iteration, and by much in fifty."""
+    low = CGPrecision.of("fp32")
+    for pace, stalls in ((0.99, False), (0.9995, True)):
+        watch = Watch(Safeguard(stall=50, progress=0.9), 10_000)
+        for k in range(50):
+            watch.saw(0.5 * pace**k, 0.0, low)
+            assert watch.stalls is (stalls and k == 49), (pace, k)
+        for k in range(200):
+            watch.saw(0.4 * 0.99**k, 0.0, low)
+            assert not watch.stalls
+
+
+def test_a_large_solve_in_fp32_takes_hardly_more_iterations_than_in_fp64() -> None:
+    """Checks soon enough, and not for nothing: the condition number is known in time, and no iteration is forced."""
+    problem = poisson(120)
+    found = cg(problem, CGPrecision.of("fp32", "fp32/fp64", "fp32"), safeguard=True)
+    assert found.status is Status.CONVERGED and found.history[-1].condition > 0.5 * 8 / (math.pi / 121) ** 2 / 2
+    assert not any(step.precision.is_fp64 for step in found.history)
+    assert found.iterations < 1.05 * cg(problem).iterations
+
+
 def test_easy_solves_are_checked_less_often_than_hard_ones() -> None:
     assert checks("reaction:12:seed=1") == 2 < checks("jump:32:seed=1")
-    assert checks("reaction:12:seed=1", near=1e300) == 3  # by the fall alone
+    assert checks("reaction:12:seed=1", fall=1e-3, near=1e300) == 3  # by the fall alone
     assert checks("reaction:12:seed=1", preconditioner="jacobi") == 3  # whose condition number is not A's
 
 

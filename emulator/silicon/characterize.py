@@ -16,16 +16,16 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ..errors import HalfulpError
 from ..files import write_atomically
+from ..processes import end, started
 from .designs import DISTRIBUTIONS, VECTORS, Design, designs, operands
 from .liberty import read_library
 from .synthesis import tool_version
@@ -33,7 +33,6 @@ from .synthesis import tool_version
 MEASURES = ("settled", "inertial")
 ENERGIES = tuple(f"{kind}_{of}_pj" for of in DISTRIBUTIONS for kind in MEASURES)
 COLUMNS = ("design", "part", "instances", "area_um2", "leakage_nw", "delay_ns", *ENERGIES)
-_PATIENCE_S = 5.0  #: with processes that are to end
 COMMAND = "halfulp cost --characterize --liberty FILE --out TABLE"
 
 
@@ -200,11 +199,7 @@ def _size(design: Design) -> float:
 def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[tuple[str, str | Rows]]:
     """``measure_design`` of each, as it is done; or why not, in a sentence. Interrupted, it ends at once."""
     others = set(multiprocessing.active_children())
-
-    def start() -> ProcessPoolExecutor:  # forks of a process with threads, as of a progress bar, may hang
-        return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_worker)
-
-    pool, todo, running = start(), iter(missing), dict[Future, Design]()
+    pool, todo, running = started(processes, _worker), iter(missing), dict[Future, Design]()
     following: Design | None = None  #: to be started
     try:
         while True:
@@ -216,7 +211,7 @@ def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[
             except BrokenExecutor:  # a process was killed since, with what runs
                 if not running:
                     pool.shutdown()
-                    pool = start()
+                    pool = started(processes, _worker)
                     continue
             if not running:
                 break
@@ -230,25 +225,14 @@ def _measured(missing: list[Design], liberty: str, processes: int) -> Generator[
                     known = isinstance(error, HalfulpError)
                     yield design.name, str(error) if known else f"{type(error).__name__}: {error}"
     except BaseException:
-        _end(set(multiprocessing.active_children()) - others)
+        end(set(multiprocessing.active_children()) - others)
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _end(processes: set[BaseProcess]) -> None:
-    """Terminates processes, and kills those that a compiler keeps from hearing of it."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(_PATIENCE_S)
-        if process.is_alive():
-            process.kill()
-
-
 def _worker() -> None:
-    """Leaves Ctrl-C to the parent, which terminates: so that what runs is ended, and temporary files go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Terminated, what runs is ended, and temporary files go."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
