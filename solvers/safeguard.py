@@ -23,7 +23,8 @@ class Safeguard:
       the precision of the iterations. A check joins the two, and b - A x in fp64, counted, replaces r (van der Vorst &
       Ye 2000, doi:10.1137/S1064827599353865; Clark et al. 2010, doi:10.1016/j.cpc.2010.05.002). It is due when the
       recursive residual has fallen to ``fall`` of its largest since the last one, and to ``near`` times what rounding
-      may have moved it off the true one by (:meth:`Watch.drift`, where A's condition number is known); after
+      may have moved it off the true one by (:meth:`Watch.drift`), or, where A's condition number is not known, as with
+      a preconditioner, to ``blind`` of its largest; after
       ``check_every`` iterations of less than fp64, or as many as exact conjugate gradients need at most to fall so far,
       if that is more (:func:`at_most`); wherever precision rises; and wherever the recursive residual says that the
       solve is done. The p that follows, as the one before was of another r, is made conjugate to it by beta =
@@ -46,6 +47,7 @@ class Safeguard:
     """
 
     fall: float = 0.05
+    blind: float = 0.01
     near: float = 3.0
     check_every: int = 200
     apart: float = 2.0
@@ -144,14 +146,14 @@ class Watch:
         return self.mixed >= self.rules.worth
 
     def drift(self, condition: float) -> float:
-        """What rounding may have moved the residual by since the last check; of A's condition number, NaN: anything."""
-        if math.isnan(condition):
-            return math.inf
+        """What rounding may have moved the residual by since the last check, by A's condition number."""
         return max(_OF_CONDITION * condition * math.sqrt(self.unchecked) * self._gap, _OF_OWN * self._own)
 
     def is_due(self, condition: float) -> bool:
         """Whether the true residual is to be looked at."""
-        below = min(self.rules.fall * self.largest, self.rules.near * self.drift(condition))
+        below = self.rules.blind * self.largest
+        if not math.isnan(condition):
+            below = min(self.rules.fall * self.largest, self.rules.near * self.drift(condition))
         fallen = self.unchecked > 0 and self._latest <= below
         late = self.rules.check_every <= self.unchecked and not self.unchecked < at_most(condition, self.rules.fall)
         return fallen or self.stalls or late
