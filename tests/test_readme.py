@@ -96,7 +96,8 @@ def test_python_example(text: str, tmp_path: Path) -> None:
     expected = {
         "hu.Array": ("1 [Dot(a=array([ 2048, 60416]", "utilisation 82.9%", "uJ"),
         "m.ledger": ("mul e4m3fn*e4m3fn -> exact", "fitted to", "asap7_rvt_tt.lib.gz"),
-        "cg.cg": ("Status.CONVERGED", "pJ"),
+        "training.train(data.digits(), recipe)\nsolution = cg.cg": ("Status.CONVERGED", "pJ"),
+        "class Falling": ("Status.CONVERGED 84 ", "µJ", "iterations of corrections", "Trial(action='"),
         "precision.Policy": ("0.8888888888888888",),  # its test accuracy: the same bits everywhere
         "Scoreboard": ("code=16384", "the exact result", "bf16_fma RTZ: 1 checked, 1 mismatch"),
     }
