@@ -25,6 +25,7 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     from .solvers import learning, problems, splits
     from .solvers.agent import ACTIONS, action
     from .solvers.costs import Cost
+    from .solvers.preconditioners import Preconditioner
 
     episodes = given["episodes"] or _EPISODES
     weight = 1.0 if given["cost_weight"] is None else given["cost_weight"]
@@ -39,6 +40,7 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     names = tuple(named or splits.split(how["seed"], folder=given["matrices"]).train)
     actions = tuple(given["action"] or ACTIONS)
     actions += () if action(actions[-1]).is_fp64 else ("fp64",)
+    Preconditioner.of(how.get("preconditioner", "none"))
     for name in named:
         problems.load(name, seed=how["seed"])  # refused now rather than in the middle
     lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
@@ -55,7 +57,10 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
         processes = given["processes"] or (os.cpu_count() or 1)
         agent = learning.train(lessons, episodes, path, processes, actions, {"cost_weight": weight}, show)
     tried = sum(sum(row.visits) for row in agent.table.values())
-    out.print(f"{path}: {agent.trained['episodes']:,} episodes on {len(names)} problems, seed {lessons.seed}")
+    done, already = agent.trained["episodes"], "" if recent else ": it had them already, and is as it was"
+    out.print(
+        f"{path}: {done:,} episodes on {len(names)} problem{'s' * (len(names) > 1)}, seed {lessons.seed}{already}"
+    )
     out.print(f"  states         {len(agent.table)} visited, {tried:,} decisions")
     left_out = [name for name, cost in agent.trained["fp64"].items() if cost is None]
     if left_out:
@@ -83,14 +88,18 @@ def lessons_of(policy: PrecisionPolicy) -> dict[str, Any]:
     return dict(policy.agent.trained.get("lessons", {})) if isinstance(policy, QPolicy) else {}
 
 
-def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float) -> None:
-    """What is as an agent was trained, and what is not."""
-    alike = {name: str(lessons[name]) == str(how[name]) for name in how}
+def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float, otherwise: list[str]) -> None:
+    """What is as an agent was trained, and what is not; ``otherwise``: options that no training knows."""
+    from .solvers.preconditioners import Preconditioner
+
+    lessons = lessons | {"preconditioner": str(Preconditioner.of(lessons["preconditioner"]))}
+    alike = {name: lessons[name] == (x if isinstance(x, bool) else str(x)) for name, x in how.items()}
     told = [name for name in ("scaled", "lossless") if how[name]] + [f"preconditioner {how['preconditioner']}"]
     kept = ", ".join(told)
-    out.print(f"  solved         {kept}{', as the agent was trained' if all(alike.values()) else ''}")
+    same = all(alike.values()) and not otherwise
+    out.print(f"  solved         {kept}{', as the agent was trained' if same else ''}")
     other = [f"{name} {lessons[name]}" for name, same in alike.items() if not same]
-    other += [f"tol {lessons['tol']:g}"] * (lessons["tol"] != tol)
+    other += [f"tol {lessons['tol']:g}"] * (lessons["tol"] != tol) + [f"no {option}" for option in otherwise]
     if other:
         out.print(f"  trained for    {', '.join(other)}: what it chooses may not suit")
 
@@ -110,7 +119,5 @@ def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> 
 def print_beside(energy_pj: float, alone: Solution, node: str) -> None:
     """The energy beside that of the same solve all in fp64."""
     fp64 = Technology(node).price(alone.ledger).total_pj
-    out.print(
-        f"  all in fp64    {alone.status.value} after {alone.iterations} iterations; the energy is"
-        f" {energy_pj / fp64:.1%} of that solve's"
-    )
+    share = f"; the energy is {energy_pj / fp64:.1%} of that solve's" if fp64 else ""
+    out.print(f"  all in fp64    {alone.status.value} after {alone.iterations} iterations{share}")

@@ -168,15 +168,17 @@ def solve(
         how = {name: ctx.params[name] for name in _LESSONS if ctx.params[name] is not None}
         return cli_agent.train(train_agent, node, lessons, {"tol": tol, "seed": seed} | how)
     refuse(given & set(_TRAINING), "belongs to --train-agent")
+    formats = {"storage": storage, "factors": factors, "solution": solution_update}
+    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, **formats)
+    chosen = policies.named(policy, precision, seed)
     if policy != "fixed":
         refuse(given & {*_DATAPATHS, *_FACTORS}, f"is of --policy fixed: {policy} has precisions of its own")
     if problem.lower() != "poisson":
         refuse(given & {"side"}, "is of 'poisson'; the size of a family's member is in its name, as in jump:32")
     if observe_every and refine is not None:
         raise HalfulpError("--observe-every belongs to solves without --refine.")
-    formats = {"storage": storage, "factors": factors, "solution": solution_update}
-    precision = cg.CGPrecision.of(spmv, dot, axpy, residual, scalars, precondition, **formats)
-    chosen = policies.named(policy, precision, seed)
+    if lossless and storage is not None:
+        raise HalfulpError("--lossless leaves the matrix in the format that --storage names: give one of them.")
     lessons = cli_agent.lessons_of(chosen)
     how = {
         name: lessons.get(name, usual) if ctx.params[name] is None else ctx.params[name]
@@ -189,7 +191,7 @@ def solve(
     folder(out_dir)
     system = problems.load(problem, side, seed)
     if rhs is not None:
-        system = system._replace(rhs=matrix_files.column(rhs, len(system.rhs)))
+        system = system._replace(rhs=matrix_files.column(rhs, len(system.rhs)), name=f"{system.name}, b of {rhs.name}")
     title = f"{system.name}: n = {system.matrix.shape[0]:,}, nnz = {system.matrix.nnz:,}"
     where, observed = (seed, backend, threads), {"observe_every": observe_every} if observe_every else {}
     with err.status(Text(title)) as status:
@@ -221,7 +223,8 @@ def solve(
         out.print(title)
         _print_solution(solution, record, node)
         if isinstance(chosen, QPolicy) and lessons:
-            cli_agent.print_lessons(lessons, how, tol)
+            otherwise = {"--refine": refine is not None, "--no-safeguard": safeguard is False, "--flexible": flexible}
+            cli_agent.print_lessons(lessons, how, tol, [name for name, given in otherwise.items() if given])
             cli_agent.print_choices(chosen, solution, str(wanted) != "none")
             if solution.status is cg.Status.CONVERGED:
                 alike = {"preconditioner": wanted, "scaled": how["scaled"]}

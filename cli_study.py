@@ -61,10 +61,16 @@ def solve_study(
             help="Of agents to train, may be repeated for the trade-off; the first stands for all. Default 1."
         ),
     ] = None,
-    tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||.")] = 1e-8,
+    tol: Annotated[
+        float | None, typer.Option(help="Residual to reach, relative to ||b||; default 1e-8, of --agent: theirs.")
+    ] = None,
     preconditioner: Annotated[
-        str, typer.Option(help="none, jacobi, block-jacobi[:SIZE], ic0 or ssor[:OMEGA], built in fp64.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="none, jacobi, block-jacobi[:SIZE], ic0 or ssor[:OMEGA], built in fp64; default none, of --agent:"
+            " theirs."
+        ),
+    ] = None,
     observe_every: Annotated[
         int, typer.Option(help="Observe inner products in one of so many iterations, slowly; 0: in none.", min=0)
     ] = 0,
@@ -95,13 +101,21 @@ def solve_study(
     priced, weights = Cost(cost, node), cost_weight or [1.0]
     if any(not 0.0 <= weight < float("inf") for weight in weights):
         raise HalfulpError("--cost-weight must be 0 or more.")
-    if agent and (episodes or cost_weight):
-        raise HalfulpError("--episodes and --cost-weight are of agents that are trained here, not of --agent.")
-    Preconditioner.of(preconditioner)
+    if agent:
+        own = {"episodes", "cost_weight", "seeds", "seed"}
+        refuse(given_of(ctx) & own, "is of agents that are trained here, not of --agent")
+    lessons = _lessons_of(agent or [])
+    asked = {"tol": tol, "preconditioner": None if preconditioner is None else str(Preconditioner.of(preconditioner))}
+    how = {
+        name: _agreed(name, x, lessons, usual) for (name, x), usual in zip(asked.items(), (1e-8, "none"), strict=True)
+    }
     folder(out_dir)
     workers = processes or (1 if quick else os.cpu_count() or 1)
-    how: dict[str, Any] = {"tol": tol, "preconditioner": preconditioner}
-    numbers = _seeds_of(agent) if agent else list(range(seed, seed + (seeds or (_QUICK_SEEDS if quick else _SEEDS))))
+    numbers = (
+        sorted({each["seed"] for each in lessons.values()})
+        if agent
+        else list(range(seed, seed + (seeds or (_QUICK_SEEDS if quick else _SEEDS))))
+    )
     plans = {number: _quick(number) if quick else _plan(number, drawn, matrices, largest) for number in numbers}
     given = episodes or (_QUICK_EPISODES if quick else _EPISODES)
     files = tuple(agent or _trained(plans, weights, priced, given, workers, out_dir, how))
@@ -133,14 +147,32 @@ def _quick(seed: int) -> Plan:
     return Plan(tuple(x.format(seed) for x in _QUICK_TRAIN), tuple(x.format(seed) for x in _QUICK_TEST))
 
 
-def _seeds_of(agents: list[Path]) -> list[int]:
+def _lessons_of(agents: list[Path]) -> dict[Path, dict[str, Any]]:
+    """What each was trained for, as the study solves: scaled and losslessly stored."""
     from .solvers.agent import Agent
+    from .solvers.preconditioners import Preconditioner
 
-    lessons = {path: Agent.read(path).trained.get("lessons", {}) for path in agents}
+    lessons = {path: Agent.read(path).trained.get("lessons") for path in agents}
     for path, found in lessons.items():
-        if "seed" not in found:
+        if found is None:
             raise HalfulpError(f"{path} does not say what it was trained on.")
-    return sorted({found["seed"] for found in lessons.values()})
+        if not (found["scaled"] and found["lossless"]):
+            raise HalfulpError(f"{path} was trained --no-scaled or --no-lossless; a study's solves are both.")
+        found["preconditioner"] = str(Preconditioner.of(found["preconditioner"]))
+    return {path: found for path, found in lessons.items() if found is not None}
+
+
+def _agreed(name: str, given: Any, lessons: dict[Path, dict[str, Any]], usual: Any) -> Any:
+    """What is given, and of all agents; or the usual."""
+    if not lessons:
+        return usual if given is None else given
+    first, wanted = next((path, found[name]) for path, found in lessons.items())
+    for path, found in lessons.items():
+        if found[name] != wanted:
+            raise HalfulpError(f"{first} was trained for {name} {wanted}, {path} for {found[name]}: study them apart.")
+    if given not in (None, wanted):
+        raise HalfulpError(f"{first} was trained for {name} {wanted}, not for --{name} {given}: leave that out.")
+    return wanted
 
 
 def _trained(

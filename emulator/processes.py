@@ -6,11 +6,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from .errors import HalfulpError
 
 _PATIENCE_S = 5.0  #: with a process that was told to end
 
@@ -23,18 +27,33 @@ def started(processes: int, begin: Callable[[], None] | None = None) -> ProcessP
 
 @contextmanager
 def sharing(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """``map``, in this process if one is enough, or in several, which Ctrl-C and errors end at once."""
+    """``map``, in this process if one is enough, or in several, which Ctrl-C and errors end at once.
+
+    Raises
+    ------
+    HalfulpError
+        A process was killed.
+    """
     if processes == 1:
         yield map
         return
     others, pool = set(multiprocessing.active_children()), started(processes)
     try:
-        yield pool.map
-    except BaseException:
+        yield partial(_mapped, pool)
+    except BaseException as error:
         end(set(multiprocessing.active_children()) - others)
+        if isinstance(error, BrokenExecutor):
+            raise HalfulpError("a process that shared the work was killed: too little memory?") from None
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
+
+
+def _mapped(pool: ProcessPoolExecutor, function: Callable[..., Any], *given: Iterable[Any]) -> Iterator[Any]:
+    """As ``pool.map``, which cancels what is left where something fails: of cancelled work a pool whose processes are
+    ended waits for ever."""
+    futures = [pool.submit(function, *each) for each in zip(*given, strict=False)]
+    return (future.result() for future in futures)
 
 
 def end(processes: set[BaseProcess]) -> None:
@@ -56,8 +75,10 @@ def _begin(begin: Callable[[], None] | None) -> None:
 
 
 def _follow() -> None:
-    """The parent may be killed, and tell nobody."""
+    """The parent may be killed, and tell nobody: then what runs is ended as if it had terminated this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE_S)
         os._exit(1)

@@ -19,6 +19,7 @@ from .solver_table import CONVERGED, heat, main_agent, order
 #: Of Okabe & Ito's colour-blind safe palette.
 AGENT_HUE, ORACLE_HUE, OTHER_HUE, FAMILY_HUE = "#0072B2", "#D55E00", "#777777", "#009E73"
 _MARKS = "osD^vP*X<>phdH8"
+_FRAME = 2.0  #: times all fp64's, of the trade-off: what takes more is not drawn
 GOAL_SAVING, GOAL_SHARE, GOAL_MORE = 0.4, 0.8, 0.05  #: of the agent: median, of the oracle's saving, most more energy
 
 
@@ -93,18 +94,18 @@ def trade_off(table: pd.DataFrame) -> Figure:
     agents = names[names.str.startswith(AGENT)]
     agents = agents.loc[sorted(agents.index, key=lambda i: float(agents[i].rsplit(" ", 1)[1]))]
     labels = {"iterations": "iterations over all fp64's", "time": "time over all fp64's, by the time model"}
+    outside = (table[["energy", *labels]] > _FRAME).any(axis=1)
     for axes, (kind, label) in zip(several, labels.items(), strict=True):
         axes.plot(table[kind][agents.index], table["energy"][agents.index], "-", color=AGENT_HUE, lw=1.2)
         for place, (i, name) in enumerate(names.items()):
             mark = _MARKS[place % len(_MARKS)]
-            axes.plot(table[kind][i], table["energy"][i], mark, ms=7, mfc="none", mec=hue(name), mew=1.6, label=name)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "23579" else ""))
+            at = ([], []) if outside[i] else (table[kind][i], table["energy"][i])
+            shown = f"{name} (outside)" if outside[i] else name
+            axes.plot(*at, mark, ms=7, mfc="none", mec=hue(name), mew=1.6, ls="", label=shown)
         axes.margins(0.1)
         axes.set_xlabel(label)
     several[0].set_ylabel("energy over all fp64's")
-    systems = table["systems"].max() if len(table) else 0
+    systems = table["systems"].max()
     figure.suptitle(
         f"Means over {systems} systems; agents (blue) are joined by their cost weight", x=0.01, ha="left", fontsize=11
     )
@@ -147,11 +148,10 @@ def draw(records: Sequence[Record], rows: pd.DataFrame, traded: pd.DataFrame) ->
                 energies(rows, records[0].energy["node"]),
                 f"Dotted: {GOAL_SAVING:.0%} saved. What is right of 1 costs more than all fp64.",
             ),
-            "trade_off": (
-                trade_off(traded),
-                "Lower and further left is better; of policies that solve all of these systems.",
-            ),
         }
+        if len(traded):
+            caption = "Lower and further left is better; policies that solve all of the systems."
+            figures["trade_off"] = (trade_off(traded), caption)
         if agent is not None:
             caption = "On the grey line the agent is as good as an oracle that has tried every fixed precision."
             figures["beside_oracle"] = (beside_oracle(rows), caption)

@@ -213,10 +213,10 @@ def trade_off(rows: pd.DataFrame) -> pd.DataFrame:
     for name in order(rows):
         if name.startswith(AGENT):
             rows = rows[_keys(rows).isin(_keys(rows[rows["policy"] == name]))]
-    found = []
+    common, found = _keys(rows).nunique(), []
     for name in order(rows):
         own = rows[rows["policy"] == name]
-        if len(own) and (own["status"] == CONVERGED).all():
+        if len(own) == common and (own["status"] == CONVERGED).all():
             means = {kind: own[f"{kind}_ratio"].mean() for kind in ("energy", "iterations", "time")}
             found.append({"policy": name, "systems": len(own), **means})
     return pd.DataFrame(found, columns=list(TRADE_OFF))

@@ -24,7 +24,7 @@ from .states import by_rule, fallen, levels, rising, state_of
 PARTS = ("spmv", "dot", "axpy", "precondition")
 OWN = "own"  #: in the place of the residual's datapath: those of axpy and dot
 
-#: Cheapest first: r and p of 24, 24, 28, 36, 40 and 64 bits. The worse the conditioning, the more bits CG needs not to
+#: Cheapest first: r and p of 24, 24, 28, 36, 40, 48, 64 bits. The worse the conditioning, the more bits CG needs not to
 #: take more iterations than in fp64, and the fewer the lower the residual; vectors in the paper's narrow formats are
 #: not enough for 1e-8; the matrix is in those wherever that is exact and narrower (``lossless``). Else the matrix, the
 #: sums in its products, and x have 4 to 12 bits more than r and p from the second on: rounding these moves r off
@@ -39,7 +39,7 @@ ACTIONS = (
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 6
+SCHEMA = 7
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
@@ -214,7 +214,14 @@ class Agent:
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Agent:
-        agent = cls(content["actions"], content["assumptions"])
+        given = content["assumptions"]
+        kinds = {
+            name: type(usual) if isinstance(usual, (dict, list)) else (int, float)
+            for name, usual in ASSUMPTIONS.items()
+        }
+        if wrong := [name for name, kind in kinds.items() if not isinstance(given.get(name), kind)]:
+            raise ValueError(f"its assumptions say nothing that can be understood of {wrong[0]!r}")
+        agent = cls(content["actions"], given)
         for state, (values, visits) in content["table"].items():
             row = Row([float(q) for q in values], [int(n) for n in visits])
             if not len(row.values) == len(row.visits) == len(agent.actions):
@@ -223,7 +230,16 @@ class Agent:
                 raise ValueError(f"state {state!r} has a value that is no number, or a count below 0")
             agent.table[state] = row
         agent.trained = dict(content["trained"])
+        _check_lessons(agent.trained.get("lessons"))
         return agent
+
+
+def _check_lessons(lessons: Any) -> None:
+    """Of an agent that was trained, what solves ask of them."""
+    kinds = {"tol": float, "scaled": bool, "lossless": bool, "preconditioner": str, "seed": int, "problems": list}
+    wrong = [name for name, kind in kinds.items() if lessons is not None and not isinstance(lessons.get(name), kind)]
+    if wrong:
+        raise ValueError(f"its lessons say nothing that can be understood of {wrong[0]!r}")
 
 
 # ---- the policy -----------------------------------------------------------------------------------------------------

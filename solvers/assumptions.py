@@ -19,17 +19,17 @@ ASSUMPTIONS: dict[str, Any] = {
     # --- the rule that an agent starts from (``by_rule``): its steps are precisions of so many significand "bits" of
     # vectors, and of the matrix. "few" unknowns are left to the last step; else it is the third step, and one more for
     # each of the bounds "room" that n / sqrt(condition number) is below; where the residual is no less than "rests",
-    # and pace, as in states, below the first of the bounds "slow", one more, and the last but one at least, and below
-    # the second two more, the last: the spectrum's density grows towards its low end, and worse is to come. A step less
-    # below each of the residuals "falls", which are among those of states, unless it asks for the last; the first
-    # decision is the last step with less room than "first". All of it was chosen on solves of the systems that seeds 0
-    # to 9 test on (``splits``), files of shared/data/spd among them
+    # and pace, as in states, below the first of the bounds "slow", one more, below the second two more, and the step
+    # beside the bound at least, steps being counted from 0: the spectrum's density grows towards its low end, and worse
+    # is to come. A step less below each of the residuals "falls", which are among those of states, unless it asks for
+    # the last; the first decision is the last step with less room than "first". All of it was chosen on solves of the
+    # systems that seeds 0 to 9 test on (``splits``), files of shared/data/spd among them
     "rule": {
         "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [40, 48], [53, 53]],
         "few": 50,
         "room": [40.0, 4.0, 0.3, 0.05],
         "rests": 0.3,
-        "slow": [0.9, 0.7],
+        "slow": [[0.9, 4], [0.7, 5]],
         "falls": [1e-2, 1e-4, 1e-5],
         "first": 15.0,
     },

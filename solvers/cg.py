@@ -7,6 +7,7 @@ doi:10.1137/S1064827599362314).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -119,6 +120,8 @@ def prepare(
         raise HalfulpError(f"tol is relative to ||b|| and must lie between 0 and 1, not {tol}.")
     if not np.isfinite(b).all():
         raise HalfulpError("the right-hand side must be finite.")
+    if len(b) and np.abs(b).max() > np.finfo(float).max / math.sqrt(len(b)):
+        raise HalfulpError("the right-hand side's norm leaves fp64's range: divide it by a power of two.")
     if not np.isfinite(a.data).all():
         raise HalfulpError("the matrix must be finite, but has an infinity or a NaN.")
     if b.shape != (a.shape[0],):

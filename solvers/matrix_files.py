@@ -83,19 +83,26 @@ def column(path: str | Path, n: int) -> np.ndarray:
     Raises
     ------
     HalfulpError
-        The file is missing, cut off or damaged, or holds anything else than n finite real numbers.
+        The file is missing, cut off or damaged, or holds anything else than n finite real numbers, each once at most.
     """
     file = Path(path)
     if not file.is_file():
         raise HalfulpError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: give a Matrix Market file.")
     with _readable(file) as plain:
+        header = _parsed_header(file)
+        if (header.rows, header.columns) != (n, 1):
+            size = f"{header.rows:,} x {header.columns:,}"
+            raise HalfulpError(f"{file} is {size}; a right-hand side of {n:,} x 1 is needed.")
+        if header.field in ("complex", "pattern"):
+            raise HalfulpError(f"{file} is {header.field}; a right-hand side of real numbers is needed.")
         raw = scipy.io.mmread(plain)
-    values = raw.toarray() if sp.issparse(raw) else np.asarray(raw)
-    if values.shape != (n, 1):
-        raise HalfulpError(f"{file} is {' x '.join(map(str, values.shape))}; a right-hand side of {n:,} x 1 is needed.")
-    if np.iscomplexobj(values) or not np.isfinite(values).all():
-        raise HalfulpError(f"{file} must hold finite real numbers.")
-    return values[:, 0].astype(np.float64)
+        _check_numbers(file, plain, header)
+    if sp.issparse(raw) and np.unique(raw.row).size < raw.nnz:
+        raise HalfulpError(f"{file} states an entry more than once.")
+    values = (raw.toarray() if sp.issparse(raw) else raw)[:, 0].astype(np.float64)
+    if not np.isfinite(values).all():
+        raise HalfulpError(f"{file} must hold finite numbers.")
+    return values
 
 
 def write_column(path: Path, vector: np.ndarray) -> None:
@@ -210,11 +217,17 @@ def _check_numbers(file: Path, plain: Path, header: _Header) -> None:
                 raise HalfulpError(f"{file} is damaged: line {line_number + place}, '{shown}', is not all numbers.")
             line_number += len(lines)
             numbers += len(text.split())
-    expected = 3 * header.entries
-    if header.layout == "coordinate" and numbers != expected:
+    n, each = header.rows, ""
+    if header.layout == "coordinate":
+        expected, each = 3 * header.entries, " of row, column and value"
+    else:  # of a symmetric one the lower triangle
+        expected = {"general": header.entries, "skew-symmetric": n * (n - 1) // 2}.get(
+            header.symmetry, n * (n + 1) // 2
+        )
+    if numbers != expected:
+        entries = header.entries if each else expected
         raise HalfulpError(
-            f"{file} is damaged: {header.entries:,} entries of row, column and value are {expected:,} numbers, "
-            f"but it holds {numbers:,}."
+            f"{file} is damaged: {entries:,} entries{each} are {expected:,} numbers, but it holds {numbers:,}."
         )
 
 

@@ -109,7 +109,9 @@ class Room(QPolicy):
 
     def describe(self) -> dict[str, Any]:
         told, ladder = self.agent.told, [step.describe() for step in self.agent.precisions]
-        return {"policy": "room", "ladder": ladder} | {name: told[name] for name in ("rule", "hold", "rise_by")}
+        return {"policy": "room", "ladder": ladder} | {
+            name: told[name] for name in ("rule", "hold", "rise_by", "rise_share")
+        }
 
 
 class Random(PrecisionPolicy):

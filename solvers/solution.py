@@ -52,8 +52,8 @@ class Solution:
 
     #: (n,) the last iterate of a converged solve, otherwise the best: the one of least true residual
     x: np.ndarray = field(repr=False)
-    ledger: Ledger  #: of the whole solve
-    ledger_of_x: Ledger  #: until ``x`` was reached
+    ledger: Ledger = field(repr=False)  #: of the whole solve
+    ledger_of_x: Ledger = field(repr=False)  #: until ``x`` was reached
     facts: dict[str, float]  #: of the preconditioner: levels, shift, ...
     status: Status = Status.MAX_ITERATIONS
     detail: str = ""  #: what happened where

@@ -58,5 +58,5 @@ def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
     if view.n < rule["few"] or (view.iteration == 1 and room < rule["first"]):
         return last
     step = last - len(rule["room"]) + sum(room < bound for bound in rule["room"])
-    slow = sum(view.pace < bound for bound in rule["slow"]) if view.least >= rule["rests"] else 0
-    return min(last, max(step + slow, last - 1 - len(rule["slow"]) + slow)) if slow else step
+    slow = [least for bound, least in rule["slow"] if view.pace < bound and view.least >= rule["rests"]]
+    return min(last, max(step + len(slow), *slow)) if slow else step

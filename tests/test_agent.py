@@ -315,6 +315,16 @@ def test_files_go_round_and_damaged_ones_are_refused(tmp_path: Path) -> None:
         r"has not one value and one count": json.dumps(whole | {"table": {"a": [[0.0], [1]]}}),
         r"a value that is no number": json.dumps(whole | {"table": {"a": [[math.inf, 0.0], [1, 0]]}}),
         r"unknown format 'fp999'": json.dumps(whole | {"actions": ["fp999", "fp64"]}),
+        r"assumptions say nothing that can be understood of 'rise_share'": json.dumps(
+            whole | {"assumptions": {k: v for k, v in whole["assumptions"].items() if k != "rise_share"}}
+        ),
+        r"nothing that can be understood of 'rule'": json.dumps(
+            whole | {"assumptions": whole["assumptions"] | {"rule": 3}}
+        ),
+        r"lessons say nothing that can be understood of 'tol'": json.dumps(
+            whole | {"trained": {"lessons": {"seed": 1}}}
+        ),
+        r"damaged agent": json.dumps(whole | {"trained": {"lessons": [1]}}),
     }
     for message, text in broken.items():
         path.write_text(text)
@@ -377,7 +387,9 @@ def test_command_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     small = ["--train-on", "poisson:5", "--tol", "1e-4", "--processes", "1", "--scaled"]
     code, out, _ = run("solve", "--train-agent", "agent.json", "--episodes", "4", *small)
-    assert code == 0 and "4 episodes on 1 problems" in out
+    assert code == 0 and "4 episodes on 1 problem, seed 0\n" in out
+    code, out, _ = run("solve", "--train-agent", "agent.json", "--episodes", "4", *small)
+    assert code == 0 and "seed 0: it had them already, and is as it was" in out
     code, out, _ = run("solve", "poisson", "--side", "6", "--policy", "agent.json", "--tol", "1e-4", "--scaled")
     assert code == 0 and "coverage" in out and "axpy" in out and "of that solve's" in out
     for arguments, message in (
@@ -407,7 +419,7 @@ def test_an_agent_is_trained_on_a_folder_with_actions_of_ones_own(
     (tmp_path / "mine" / "chain1.mtx").write_text(banner + "\n".join(rows) + "\n")
     given = ["--episodes", "1", "--processes", "1", "--action", "bf16/fp32;fp32;fp64", "--tol", "1e-3"]
     code, out, _ = run("solve", "--train-agent", "agent.json", "--train-on", "mine", *given)
-    assert code == 0 and "1 episodes on 1 problems" in out
+    assert code == 0 and "1 episodes on 1 problem," in out
     agent = Agent.read("agent.json")
     assert agent.actions == ("bf16/fp32;fp32;fp64", "fp64")
     assert agent.trained["lessons"]["problems"] == [str(Path("mine") / "chain1.mtx")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _gone(pids: list[int], within_s: float = 30.0) -> bool:
+def _comes(true: Callable[[], bool], within_s: float = 60.0) -> bool:
     end = time.monotonic() + within_s
-    while any(map(_alive, pids)) and time.monotonic() < end:
+    while not true() and time.monotonic() < end:
         time.sleep(0.05)
-    return not any(map(_alive, pids))
+    return true()
 
 
 def test_they_do_the_same_in_the_same_order() -> None:
@@ -52,12 +53,77 @@ def test_they_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> No
     assert len(pids) == 2 and all(map(_alive, pids))
     process.kill()
     process.wait()
-    assert _gone(pids)
+    assert _comes(lambda: not any(map(_alive, pids)))
 
 
-def test_what_goes_wrong_ends_them_at_once() -> None:
-    begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), sharing(2) as do:
-        do(time.sleep, [600, 600, 600])
-        raise KeyboardInterrupt
-    assert time.monotonic() - begin < 60
+FAILING = """
+import os
+import sys
+import time
+from halfulp.emulator.errors import HalfulpError
+from halfulp.emulator.processes import sharing
+
+def work(seconds, much):
+    if seconds < 0:
+        raise HalfulpError("told")
+    if seconds == 0:
+        os._exit(1)
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    first = int(sys.argv[1])
+    try:
+        with sharing(2) as do:
+            results = do(work, [first] + [600] * 9, [bytes(1_000_000)] * 10)  # more than a pipe holds
+            if first == 600:
+                raise KeyboardInterrupt
+            list(results)
+    except BaseException as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (600, "KeyboardInterrupt"),
+        (-1, "HalfulpError told"),
+        (0, "HalfulpError a process that shared the work was"),
+    ],
+)
+def test_what_goes_wrong_ends_them_at_once(tmp_path: Path, first: int, told: str) -> None:
+    (tmp_path / "work.py").write_text(FAILING)
+    command = [sys.executable, tmp_path / "work.py", str(first)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith(told) and not done.stderr
+
+
+SCRATCH = """
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from halfulp.emulator.processes import started
+from halfulp.emulator.silicon.characterize import _worker
+
+def work(folder):
+    with tempfile.TemporaryDirectory(dir=folder):
+        time.sleep(600)
+
+if __name__ == "__main__":
+    pool = started(1, _worker)
+    pool.submit(work, sys.argv[1])
+    time.sleep(600)
+"""
+
+
+def test_what_a_process_was_at_is_tidied_up_when_the_first_is_killed(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (tmp_path / "work.py").write_text(SCRATCH)
+    process = subprocess.Popen([sys.executable, tmp_path / "work.py", scratch])
+    assert _comes(lambda: any(scratch.iterdir()))
+    process.kill()
+    process.wait()
+    assert _comes(lambda: not any(scratch.iterdir()))

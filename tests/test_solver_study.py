@@ -134,6 +134,28 @@ def test_the_page_needs_no_network_and_names_its_sources(records: list[Record], 
         assert (folder / f"{name}.png").stat().st_size > 10_000 and (folder / f"{name}.svg").is_file()
 
 
+def test_what_is_traded_is_the_same_systems_for_all(records: list[Record], tmp_path: Path) -> None:
+    table = solver_table.trade_off(solver_table.solves(records)).set_index("policy")
+    assert set(table["systems"]) == {2} and AGENT in table.index and table.loc[REFERENCE, "energy"] == 1.0
+    ratios = [r.result["costs"]["energy"] for r in records if r.label == AGENT]
+    first = [r.result["costs"]["energy"] for r in records if r.label == REFERENCE]
+    assert table.loc[AGENT, "energy"] == pytest.approx(np.mean(np.array(ratios) / first))
+    fewer = [r for r in records if r.label != "rule" or r.input["system"] == SYSTEMS[0]]
+    assert set(table.index) - set(solver_table.trade_off(solver_table.solves(fewer))["policy"]) == {"rule"}
+    failed = [replace(r, result=r.result | {"status": "stagnated"}) if r.label == "stepped fp16, fp32, fp64" else r
+              for r in records]  # fmt: skip
+    left = solver_table.trade_off(solver_table.solves(failed))["policy"]
+    assert set(table.index) - set(left) == {"stepped fp16, fp32, fp64"}
+    other = [replace(r, label="agent, cost weight 2") for r in records if r.label == AGENT]
+    both = [r for r in records if r.label != AGENT or r.input["system"] == SYSTEMS[0]]
+    one = solver_table.trade_off(solver_table.solves([*both, *other]))
+    assert set(one["systems"]) == {1} and {AGENT, "agent, cost weight 2"} < set(one["policy"])
+    apart = [*both, *(r for r in other if r.input["system"] == SYSTEMS[1])]
+    assert solver_table.trade_off(solver_table.solves(apart)).empty
+    solver_page.write(apart, tmp_path, "halfulp solve-study")
+    assert not (tmp_path / "trade_off.png").exists() and (tmp_path / "index.html").is_file()
+
+
 def test_where_no_fixed_precision_converges_the_oracle_takes_fp64(records: list[Record]) -> None:
     failed = [
         replace(r, result=r.result | {"status": "stagnated"})
@@ -223,9 +245,11 @@ def test_systems_are_taken_that_training_has_not_seen() -> None:
 
 
 def test_command_line(run, tmp_path: Path, agent: Path) -> None:
-    (tmp_path / "none.json").write_text(agent.read_text().replace('"seed"', '"sees"'))
+    told = json.loads(agent.read_text())
+    del told["trained"]["lessons"]
+    (tmp_path / "none.json").write_text(json.dumps(told))
     for arguments, message in (
-        (["--agent", str(agent), "--episodes", "3"], "--episodes and --cost-weight are of agents"),
+        (["--agent", str(agent), "--episodes", "3"], "--episodes is of agents that are trained here"),
         (["--agent", "none.json"], "none.json cannot be read"),
         (["--agent", str(tmp_path / "none.json")], "does not say what it was trained on"),
         (["--cost-weight", "-1"], "--cost-weight must be 0 or more"),

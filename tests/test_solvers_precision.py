@@ -13,7 +13,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from halfulp.kernels.operands import Operand
 from halfulp.solvers import policies
-from halfulp.solvers.agent import action
+from halfulp.solvers.agent import Agent, action
 from halfulp.solvers.cg import CGPrecision, PrecisionPolicy, Status, View, cg
 from halfulp.solvers.lanczos import Lanczos, quotients
 from halfulp.solvers.norms import inner, norm
@@ -229,6 +229,32 @@ def test_a_rejected_iteration_leaves_x_and_raises_precision() -> None:
     assert [view.rejected for view in policy.views][:1] == [-1]
     if len(policy.views) > 1:
         assert policy.views[1].rejected == policy.views[1].iteration - 1
+
+
+def test_a_solve_takes_policies_by_name_and_says_what_else_it_needs() -> None:
+    problem = poisson(8)
+    named, made = cg(problem, "room", scaled=True), cg(problem, policies.Room(), scaled=True)
+    assert named.x.tobytes() == made.x.tobytes() and named.ledger == made.ledger
+    assert cg(problem, "bf16", tol=0.1).history[0].precision == CGPrecision.of("bf16")
+    assert "converged" in repr(named) and len(repr(named)) < 300  # without what is long
+
+    class Text(PrecisionPolicy):
+        def at(self, view: View) -> CGPrecision:
+            return "fp32"  # type: ignore[return-value]
+
+        def describe(self) -> dict:
+            return {}
+
+    broken = problem.matrix.copy()
+    broken.data[3] = math.nan
+    for given, system, message in (
+        (Text(), problem, r"Text.at\(view\) must give a CGPrecision, not str 'fp32'"),
+        (Agent(), problem, r"a solve needs a CGPrecision, a PrecisionPolicy \(an agent's is QPolicy\(agent\)\)"),
+        ("fp64", problem._replace(matrix=broken), r"the matrix must be finite"),
+        ("fp64", problem._replace(rhs=np.full(64, 1e308)), r"norm leaves fp64's range"),
+    ):
+        with pytest.raises(hu.HalfulpError, match=message):
+            cg(system, given)  # type: ignore[arg-type]
 
 
 def test_the_safeguard_brings_any_policy_to_the_tolerance() -> None:
