@@ -269,8 +269,8 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             err.print(
-                "interrupted; a report, a study, training into a folder or of an agent, or the table of a library, goes"
-                " on from what it has kept when the same command is given again, other work starts anew.",
+                "interrupted; a report, a study, training with --out or of an agent, or the table of a library, goes on"
+                " when the same command is given again, from what it has kept; other work starts anew.",
                 soft_wrap=True,
             )
         raise
