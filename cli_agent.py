@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .solvers.cg import PrecisionPolicy, Solution
 
 _EPISODES = 500
-_TOL = 1e-8  #: of solves, where nothing is said
+TOL = 1e-8  #: of solves, where nothing is said
 _RECENT = 50  #: episodes that progress is told of
 
 
@@ -25,7 +25,6 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     from .solvers import learning, problems, splits
     from .solvers.agent import ACTIONS, action
     from .solvers.costs import Cost
-    from .solvers.preconditioners import Preconditioner
 
     episodes = given["episodes"] or _EPISODES
     weight = 1.0 if given["cost_weight"] is None else given["cost_weight"]
@@ -40,7 +39,6 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     names = tuple(named or splits.split(how["seed"], folder=given["matrices"]).train)
     actions = tuple(given["action"] or ACTIONS)
     actions += () if action(actions[-1]).is_fp64 else ("fp64",)
-    Preconditioner.of(how.get("preconditioner", "none"))
     for name in named:
         problems.load(name, seed=how["seed"])  # refused now rather than in the middle
     lessons = learning.Lessons(names, Cost(given["cost"] or "energy", node), **how)
@@ -65,7 +63,7 @@ def train(path: Path, node: str, given: dict[str, Any], how: dict[str, Any]) -> 
     left_out = [name for name, cost in agent.trained["fp64"].items() if cost is None]
     if left_out:
         out.print(f"  left out       {', '.join(left_out)}: not solved in fp64, or not in time")
-    tol = "" if lessons.tol == _TOL else f" --tol {lessons.tol:g}"
+    tol = "" if lessons.tol == TOL else f" --tol {lessons.tol:g}"
     out.print(f"  use it         halfulp solve NAME --policy {path}{tol}")
 
 
@@ -90,9 +88,6 @@ def lessons_of(policy: PrecisionPolicy) -> dict[str, Any]:
 
 def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float, otherwise: list[str]) -> None:
     """What is as an agent was trained, and what is not; ``otherwise``: options that no training knows."""
-    from .solvers.preconditioners import Preconditioner
-
-    lessons = lessons | {"preconditioner": str(Preconditioner.of(lessons["preconditioner"]))}
     alike = {name: lessons[name] == (x if isinstance(x, bool) else str(x)) for name, x in how.items()}
     told = [name for name in ("scaled", "lossless") if how[name]] + [f"preconditioner {how['preconditioner']}"]
     kept = ", ".join(told)

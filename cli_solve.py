@@ -99,7 +99,7 @@ def solve(
         float | None,
         typer.Option(help="Iterative refinement: solve corrections down to this residual, update in fp64; say 0.1."),
     ] = None,
-    tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||.")] = 1e-8,
+    tol: Annotated[float, typer.Option(help="Residual to reach, relative to ||b||.")] = cli_agent.TOL,
     rhs: Annotated[
         Path | None,
         typer.Option(help="b, a Matrix Market file of one column (.mtx, .mtx.gz); default: a random unit vector."),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from .cli_agent import TOL
 from .cli_runs import checked_technology
 from .console import Node, Seed, folder, given_of, out, progress, refuse, table
 from .emulator.errors import HalfulpError
@@ -107,7 +108,7 @@ def solve_study(
     lessons = _lessons_of(agent or [])
     asked = {"tol": tol, "preconditioner": None if preconditioner is None else str(Preconditioner.of(preconditioner))}
     how = {
-        name: _agreed(name, x, lessons, usual) for (name, x), usual in zip(asked.items(), (1e-8, "none"), strict=True)
+        name: _agreed(name, x, lessons, usual) for (name, x), usual in zip(asked.items(), (TOL, "none"), strict=True)
     }
     folder(out_dir)
     workers = processes or (1 if quick else os.cpu_count() or 1)
@@ -150,7 +151,6 @@ def _quick(seed: int) -> Plan:
 def _lessons_of(agents: list[Path]) -> dict[Path, dict[str, Any]]:
     """What each was trained for, as the study solves: scaled and losslessly stored."""
     from .solvers.agent import Agent
-    from .solvers.preconditioners import Preconditioner
 
     lessons = {path: Agent.read(path).trained.get("lessons") for path in agents}
     for path, found in lessons.items():
@@ -158,7 +158,6 @@ def _lessons_of(agents: list[Path]) -> dict[Path, dict[str, Any]]:
             raise HalfulpError(f"{path} does not say what it was trained on.")
         if not (found["scaled"] and found["lossless"]):
             raise HalfulpError(f"{path} was trained --no-scaled or --no-lossless; a study's solves are both.")
-        found["preconditioner"] = str(Preconditioner.of(found["preconditioner"]))
     return {path: found for path, found in lessons.items() if found is not None}
 
 

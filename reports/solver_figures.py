@@ -95,8 +95,9 @@ def trade_off(table: pd.DataFrame) -> Figure:
     agents = agents.loc[sorted(agents.index, key=lambda i: float(agents[i].rsplit(" ", 1)[1]))]
     labels = {"iterations": "iterations over all fp64's", "time": "time over all fp64's, by the time model"}
     outside = (table[["energy", *labels]] > _FRAME).any(axis=1)
+    joined = agents.index[~outside[agents.index]]
     for axes, (kind, label) in zip(several, labels.items(), strict=True):
-        axes.plot(table[kind][agents.index], table["energy"][agents.index], "-", color=AGENT_HUE, lw=1.2)
+        axes.plot(table[kind][joined], table["energy"][joined], "-", color=AGENT_HUE, lw=1.2)
         for place, (i, name) in enumerate(names.items()):
             mark = _MARKS[place % len(_MARKS)]
             at = ([], []) if outside[i] else (table[kind][i], table["energy"][i])

@@ -24,6 +24,7 @@ from .assumptions import REWARDS
 from .cg import Solution, Status, cg, usual_limit
 from .costs import Cost
 from .precision import CGPrecision, PrecisionPolicy
+from .preconditioners import Preconditioner
 from .problems import Problem, load
 from .safeguard import Safeguard
 
@@ -67,8 +68,9 @@ class Lessons:
         return cg(problem, policy, self.tol, threads=1, **how)
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self) | {"problems": list(self.problems)}
+        """JSON-able; a preconditioner is named in full."""
+        named = {"problems": list(self.problems), "preconditioner": str(Preconditioner.of(self.preconditioner))}
+        return asdict(self) | named
 
 
 class Explorer(QPolicy):

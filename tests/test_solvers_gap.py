@@ -9,26 +9,14 @@ import halfulp as hu
 import numpy as np
 import pytest
 from halfulp.solvers import policies
-from halfulp.solvers.cg import CGPrecision, PrecisionPolicy, Solution, Status, View, cg
+from halfulp.solvers.cg import CGPrecision, Solution, Status, View, cg
 from halfulp.solvers.norms import norm
 from halfulp.solvers.problems import load, poisson
 from halfulp.solvers.run import Run
 from halfulp.solvers.safeguard import SAFE, Safeguard, Watch, at_most
+from solver_cases import Turns
 
 LOW, MATRIX = "e8m15", "e8m19*e8m15/e8m19/e8m15"
-
-
-class Always(PrecisionPolicy):
-    """One precision, which the safeguard watches over."""
-
-    def __init__(self, precision: CGPrecision) -> None:
-        self.precision = precision
-
-    def at(self, view: View) -> CGPrecision:
-        return self.precision
-
-    def describe(self) -> dict:
-        return {"policy": "always"}
 
 
 # ---- x in a datapath of its own -------------------------------------------------------------------------------------
@@ -71,14 +59,14 @@ def test_x_is_the_sum_of_alpha_p_as_its_datapath_adds() -> None:
 
 
 def test_what_x_has_gained_is_kept_where_its_format_is_about_to_lose_bits() -> None:
-    class Then(Always):
+    class Then(Turns):
         def at(self, view: View) -> CGPrecision:
             wide = CGPrecision.of(LOW, f"{LOW}/fp64", LOW, solution=f"{LOW}/fp64")
-            return wide if view.iteration < 12 else self.precision
+            return wide if view.iteration < 12 else super().at(view)
 
     low = CGPrecision.of(LOW, f"{LOW}/fp64", LOW)
     assert low.roundoff == unit(LOW) == low.matrix_roundoff == low.gap_roundoff
-    found, alone = (cg(poisson(12), policy, tol=0.02) for policy in (Then(low), Always(low)))
+    found, alone = (cg(poisson(12), policy, tol=0.02) for policy in (Then(low), Turns(low)))
     assert found.status is alone.status is Status.CONVERGED and found.iterations == alone.iterations > 13
     assert found.residuals[:-1] == alone.residuals[:-1]  # r never knows, before the last check
     gained = [abs(solution.true_residuals[-2] / solution.residuals[-2] - 1.0) for solution in (found, alone)]
@@ -213,7 +201,7 @@ def checks(name: str, preconditioner: str = "none", **rules: float) -> int:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("halfulp.solvers.cg.Run", Seen)
         low, safeguard = CGPrecision.of("fp32", "fp32/fp64", "fp32"), Safeguard(**rules)  # type: ignore[arg-type]
-        found = cg(load(name), Always(low), preconditioner=preconditioner, scaled=True, safeguard=safeguard)
+        found = cg(load(name), Turns(low), preconditioner=preconditioner, scaled=True, safeguard=safeguard)
     assert found.status is Status.CONVERGED
     return len(asked)
 
@@ -221,9 +209,9 @@ def checks(name: str, preconditioner: str = "none", **rules: float) -> int:
 def test_no_progress_is_found_by_what_was_promised_since_the_last_check() -> None:
     """At good checks f(x) is not known, and taken to be what it should be: what was honest before hides nothing."""
 
-    class Late(Always):
+    class Late(Turns):
         def at(self, view: View) -> CGPrecision:
-            return CGPrecision.of("fp32", "fp32/fp64", "fp32") if view.least > 3e-5 else self.precision
+            return CGPrecision.of("fp32", "fp32/fp64", "fp32") if view.least > 3e-5 else super().at(view)
 
     found = cg(load("poisson:24:seed=1"), Late(CGPrecision.of("fp64", "e8m4", "fp64", residual="fp64")))
     assert found.status is Status.CONVERGED
@@ -255,7 +243,7 @@ def followed(precision: CGPrecision, name: str, **how) -> tuple[Solution, list[t
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("halfulp.solvers.cg.Run", Seen)
-        found = cg(load(name), Always(precision), scaled=True, safeguard=Safeguard(apart=1e9), **how)
+        found = cg(load(name), Turns(precision), scaled=True, safeguard=Safeguard(apart=1e9), **how)
     return found, seen
 
 
@@ -286,10 +274,10 @@ def test_a_replaced_residual_does_not_slow_down_what_follows() -> None:
 
     precision, rules = CGPrecision.of(LOW, f"{LOW}/fp64", LOW), Safeguard(fall=3e-5, near=1e300, apart=1e9)
     for problem in (load("reaction:12:seed=1"), load("jump:12:seed=3")):
-        found = cg(problem, Always(precision), scaled=True, safeguard=rules)
+        found = cg(problem, Turns(precision), scaled=True, safeguard=rules)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("halfulp.solvers.cg.Run", Usual)
-            usual = cg(problem, Always(precision), scaled=True, safeguard=rules)
+            usual = cg(problem, Turns(precision), scaled=True, safeguard=rules)
         assert found.status is usual.status is Status.CONVERGED
         assert found.iterations < 0.7 * usual.iterations
 
@@ -315,7 +303,7 @@ def test_f_is_looked_at_only_where_the_residual_does_not_tell() -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("halfulp.solvers.cg.Run", Seen)
         low = CGPrecision.of("fp32", "fp32/fp64", "fp32")
-        assert cg(poisson(16), Always(low)).status is Status.CONVERGED and not asked
+        assert cg(poisson(16), Turns(low)).status is Status.CONVERGED and not asked
         coarse = CGPrecision.of("bf16", axpy="fp32")
-        hard = cg(load("biharmonic:40:seed=1"), Always(coarse), tol=1e-4, safeguard=Safeguard(stall=10))
+        hard = cg(load("biharmonic:40:seed=1"), Turns(coarse), tol=1e-4, safeguard=Safeguard(stall=10))
     assert hard.status is Status.CONVERGED and asked
