@@ -18,7 +18,7 @@ from ..emulator.errors import HalfulpError
 from ..emulator.files import write_atomically
 from .assumptions import ASSUMPTIONS
 from .precision import CGPrecision, PrecisionPolicy, View
-from .states import by_rule, fallen, levels, rising, state_of
+from .states import by_rule, fallen, falls, levels, rising, state_of
 
 #: The order in which an action's text, ``spmv;dot;axpy;precondition;residual;solution``, names datapaths.
 PARTS = ("spmv", "dot", "axpy", "precondition")
@@ -39,7 +39,7 @@ ACTIONS = (
     "fp64;fp64;fp64;fp64",
 )
 
-SCHEMA = 7
+SCHEMA = 8
 SOURCES = [
     "X. Chen 2025, arXiv 2504.14268",
     "Watkins & Dayan 1992, doi:10.1007/BF00992698",
@@ -269,6 +269,7 @@ class QPolicy(PrecisionPolicy):
         self._standing: Decision | None = None  #: this solve's last decision
         self._step = 0  #: the last of the rule's steps that it has asked for in this solve, but for its first decision
         self._asked = 0  #: the action that it asked for at the last decision
+        self._rose = self._fell = False  #: whether precision has, in this solve
         self._far = ""  #: how far the residual had fallen at the last decision
 
     @classmethod
@@ -280,17 +281,20 @@ class QPolicy(PrecisionPolicy):
         told, k = self.agent.told, view.iteration
         follows = k == self._last + 1
         if k <= self._last:  # another solve
-            self._standing, self._step = None, 0
+            self._standing, self._step, self._rose, self._fell = None, 0, False, False
         self._last, last = k, self._standing
         if last is None or not (follows and self._holds(last, view)):
             fp64 = len(self.agent.actions) - 1
             # after iterations that the safeguard did directions are fp64's
             before = None if last is None else last.action if follows else fp64
-            allowed = range(fp64 + 1 if before is None or k <= self._rise_by(view) else before + 1)
+            may_rise = before is None or (k <= self._rise_by(view) and not self._fell)
+            allowed = range(fp64 + 1 if may_rise else before + 1)
             rule = min(self._rule(view, before if follows else None), allowed[-1])
             decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
             rises = self.agent.rises(before, decision.action)
             self._standing = last = decision._replace(allowed=allowed, rises=rises)
+            self._rose |= rises
+            self._fell |= before is not None and decision.action < before
             self._far = fallen(view, told)
             self.decisions.append(last)
         self.asked[last.fell_back] += 1
@@ -303,8 +307,8 @@ class QPolicy(PrecisionPolicy):
         told, rule = self.agent.told, self.agent.told["rule"]
         step = max(self._step, by_rule(view, told))
         self._step = step if view.iteration > 1 else 0
-        falls = sum(view.least < bound for bound in rule["falls"]) if step < len(rule["bits"]) - 1 else 0
-        vectors, matrix = (2.0**-bits for bits in rule["bits"][max(step - falls, 0)])
+        taken = max(step - falls(view, told), 0) if step < len(rule["bits"]) - 1 else step
+        vectors, matrix = (2.0**-bits for bits in rule["bits"][taken])
         last, precisions = self._asked, self.agent.precisions
         enough = (i for i, p in enumerate(precisions) if p.roundoff <= vectors and p.matrix_roundoff <= matrix)
         self._asked = next(enough, len(precisions) - 1)
@@ -314,12 +318,14 @@ class QPolicy(PrecisionPolicy):
 
     def _rise_by(self, view: View) -> float:
         """The last iteration before which precision may rise."""
-        return min(self.agent.told["rise_by"], self.agent.told["rise_share"] * view.n)
+        told = self.agent.told
+        return min(told["rise_by"], told["rise_share"][self._rose] * view.n)
 
     def _holds(self, last: Decision, view: View) -> bool:
         """Whether a decision does; none does after iterations that the safeguard did."""
-        told = self.agent.told
-        looks = view.iteration - last.iteration >= told["hold"] and view.iteration <= self._rise_by(view)
+        told, begins_safe = self.agent.told, last.iteration == 1 and last.action == len(self.agent.actions) - 1
+        stands = told["hold_fp64" if begins_safe else "hold"]
+        looks = last.iteration + stands <= view.iteration <= self._rise_by(view)
         return not looks and fallen(view, told) == self._far
 
     def _decide(self, iteration: int, state: str, before: int | None, allowed: range, rule: int) -> Decision:

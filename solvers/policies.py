@@ -110,7 +110,7 @@ class Room(QPolicy):
     def describe(self) -> dict[str, Any]:
         told, ladder = self.agent.told, [step.describe() for step in self.agent.precisions]
         return {"policy": "room", "ladder": ladder} | {
-            name: told[name] for name in ("rule", "hold", "rise_by", "rise_share")
+            name: told[name] for name in ("rule", "hold", "hold_fp64", "rise_by", "rise_share")
         }
 
 

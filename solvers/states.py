@@ -30,7 +30,7 @@ def fallen(view: View, told: dict[str, Any]) -> str:
 
 
 def _room(view: View) -> float:
-    return view.n / math.sqrt(max(view.condition, 1.0))
+    return math.inf if math.isnan(view.condition) else view.n / math.sqrt(max(view.condition, 1.0))
 
 
 def _least(x: float, bounds: Sequence[float]) -> str:
@@ -54,9 +54,24 @@ def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
     """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``. Where nothing is
     known of the condition number it is as if it were 1."""
     rule, last = told["rule"], len(told["rule"]["bits"]) - 1
-    room = math.inf if math.isnan(view.condition) else _room(view)
-    if view.n < rule["few"] or (view.iteration == 1 and room < rule["first"]):
+    room, uneven = _room(view), _is_uneven(view, rule)
+    if view.n < rule["few"] or (view.iteration == 1 and room < (math.inf if uneven else rule["first"])):
         return last
-    step = last - len(rule["room"]) + sum(room < bound for bound in rule["room"])
-    slow = [least for bound, least in rule["slow"] if view.pace < bound and view.least >= rule["rests"]]
-    return min(last, max(step + len(slow), *slow)) if slow else step
+    rests, (grown, times) = view.least >= rule["rests"], rule["grows"]
+    if rests and max(view.residuals) >= max(grown, room / times):
+        return last
+    steps = [rule["least"], *(step for bound, step in rule["room"] if room < bound)]
+    slow, least = rule["slow"]
+    steps += [max(steps) + 1, least] if rests and view.pace < slow else []
+    return min(last, max(steps + [rule["spread"][1]] * uneven))
+
+
+def falls(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
+    """How many steps the rule takes back, as the residual has fallen."""
+    rule = told["rule"]
+    below = sum(view.least < bound for bound in rule["falls"])
+    return max(below - (_is_uneven(view, rule) and _room(view) < rule["first"]), 0)
+
+
+def _is_uneven(view: View, rule: dict[str, Any]) -> bool:
+    return view.scale >= rule["spread"][0]

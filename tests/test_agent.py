@@ -28,8 +28,9 @@ def view(
     k: int = 1,
     n: int = 10,
     pace: float = math.nan,
+    scale: float = 0.0,
 ) -> View:
-    return View(k, n, 30, 1e-8, residuals, condition, 0.0, {}, rejected, min(residuals), pace)
+    return View(k, n, 30, 1e-8, residuals, condition, scale, {}, rejected, min(residuals), pace)
 
 
 # ---- states and the table -------------------------------------------------------------------------------------------
@@ -120,20 +121,28 @@ def test_an_action_must_be_better_than_the_rules_by_a_margin() -> None:
         (view([1.0], 6.2, k=2, n=100), 2),
         (view([1.0], 6.3, k=2, n=100), 3),
         (view([1.0], 620.0, k=2, n=100), 3),
-        (view([1.0], 630.0, k=2, n=100), 4),
-        (view([1.0], 111000.0, k=2, n=100), 4),
-        (view([1.0], 112000.0, k=2, n=100), 5),
+        (view([1.0], 630.0, k=2, n=100), 5),
         (view([1.0], 3.9e6, k=2, n=100), 5),
         (view([1.0], 4.1e6, k=2, n=100), 6),
         (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.9), 2),
-        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.89), 4),
-        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.69), 5),
+        (view([1.0, 0.3], 4.0, k=9, n=100, pace=0.89), 5),
         (view([1.0, 0.29], 4.0, k=9, n=100, pace=0.69), 2),  # the residual does not rest
-        (view([1.0, 0.3], 400.0, k=9, n=100, pace=0.89), 4),
-        (view([1.0, 0.3], 630.0, k=9, n=100, pace=0.89), 5),  # one more
-        (view([1.0, 0.3], 630.0, k=9, n=100, pace=0.69), 6),  # two more
+        (view([1.0, 0.3], 400.0, k=9, n=100, pace=0.89), 5),
+        (view([1.0, 0.3], 630.0, k=9, n=100, pace=0.89), 6),  # one more
         (view([1.0], 44.0, n=100), 3),
         (view([1.0], 45.0, n=100), 6),  # the first decision
+        (view([1.0, 1.2, 1.1], 70.0, k=3, n=100), 6),  # the residual has grown to 1.2 times, with room for 11.95
+        (view([1.0, 1.2, 0.3], 70.0, k=3, n=100), 6),
+        (view([1.0, 1.2, 0.29], 70.0, k=3, n=100), 3),
+        (view([1.0, 1.19], 70.0, k=2, n=100), 3),
+        (view([1.0, 1.2], 69.0, k=2, n=100), 3),
+        (view([1.0, 5.0], 4.0, k=2, n=100), 6),
+        (view([1.0, 5.0], 3.9, k=2, n=100), 2),
+        (view([1.0], 4.0, n=100, scale=10.0), 6),  # an uneven diagonal
+        (view([1.0], 4.0, k=2, n=100, scale=10.0), 3),
+        (view([1.0], 630.0, k=2, n=100, scale=10.0), 5),
+        (view([1.0], n=100, scale=10.0), 3),  # with a preconditioner
+        (view([1.0], 4.0, n=100, scale=9.9), 2),
     ],
 )
 def test_the_rule_takes_more_bits_the_less_room_and_pace_there_is(seen: View, place: int) -> None:
@@ -141,7 +150,7 @@ def test_the_rule_takes_more_bits_the_less_room_and_pace_there_is(seen: View, pl
     coarse = Agent(("fp16;fp16;fp64", "fp32;fp32;fp64", "fp64*e8m31;fp64", "fp64"))
     policy = policies.Room()
     policy.agent = coarse  # the first that is as precise as the rule wants
-    assert policy.at(seen) == coarse.precisions[1 if place <= 2 else 2 if place <= 4 else 3]
+    assert policy.at(seen) == coarse.precisions[1 if place <= 2 else 2 if place <= 3 else 3]
     assert policies.Room().at(seen) == Agent().precisions[place]
 
 
@@ -232,18 +241,28 @@ def test_unvisited_states_fall_back_to_fp64_and_are_counted() -> None:
 
 def test_decisions_stand_for_a_while() -> None:
     policy = QPolicy(Agent(TWO))
-    hold, last = (ASSUMPTIONS[what] for what in ("hold", "rise_by"))
-    assert (hold, last) == (8, 17)
+    assert [ASSUMPTIONS[what] for what in ("hold", "hold_fp64", "rise_by")] == [8, 16, 17]
     for k in range(1, 60):
         residual = 1.0 if k < 30 else 0.2 if k < 40 else 1e-3
         policy.at(view([residual], (2.0, 90.0, 1e9)[k % 3], k=k, n=200))  # room and pace do not end a decision
-    assert [decision.iteration for decision in policy.decisions] == [1, 9, 17, 30, 40]
+    assert [decision.iteration for decision in policy.decisions] == [1, 17, 30, 40]  # the first one is fp64
     policy.at(view([1e-3], 9.0, k=70, n=200))  # the safeguard had ten
     assert policy.decisions[-1].iteration == 70
     policy.at(view([1.0], 9.0, k=1, n=200))
     for k in range(2, 20):
         policy.at(view([1.0 if k < 4 else 0.1], 9.0, k=k, n=200))
-    assert [decision.iteration for decision in policy.decisions[6:]] == [1, 4, 12]
+    assert [decision.iteration for decision in policy.decisions[5:]] == [1, 4, 12]
+    policy.agent.learn([Transition("first 0 rests", 0, 0.0, None)] * ASSUMPTIONS["least_visits"])
+    for n, decided in (
+        (400, [1, 9, 17]),
+        (272, [1, 9, 17]),
+        (271, [1, 9]),
+        (52, [1, 9]),
+    ):  # after a rise less time is left
+        policy = QPolicy(policy.agent)
+        for k in range(1, 30):
+            policy.at(view([1.0], 1.0, k=k, n=n))
+        assert [decision.iteration for decision in policy.decisions] == decided
 
 
 def test_directions_start_anew_where_vectors_have_more_bits() -> None:
@@ -268,13 +287,13 @@ def test_precision_rises_early_or_not_at_all() -> None:
         return [agent.precisions.index(precision) for precision in asked]
 
     high, middle, low = 1.0, 9.0, 1e9  # of much, less and no room
-    assert taken(high, high, low, high, middle) == [0, 0, 2, 0, 1]
-    assert taken(low, middle, high, low, high) == [2, 1, 0, 2, 0]
+    assert taken(high, high, middle, low, high, low) == [0, 0, 1, 2, 0, 0]  # once it has fallen it does not rise
+    assert taken(low, middle, high, low, high, first=2) == [2, 1, 0, 0, 0]
     assert taken(high, low, first=9) == [0, 0] and taken(high, low, first=8) == [0, 2]
     assert taken(low, middle, low, high, first=9, residual=1e-3) == [2, 1, 1, 0]  # later on it falls
-    assert ASSUMPTIONS["rise_share"] == 0.125  # of few unknowns, earlier still
-    assert taken(high, low, first=7, n=64) == [1, 2] and taken(high, low, first=8, n=64) == [1, 1]
-    assert taken(high, low, first=7, n=63) == [1, 1]
+    assert ASSUMPTIONS["rise_share"] == [0.25, 0.0625]  # of few unknowns, earlier still, and so again
+    assert taken(high, low, first=7, n=32) == [1, 2] and taken(high, low, first=8, n=32) == [1, 1]
+    assert taken(high, low, first=7, n=31) == [1, 1]
 
 
 def test_the_rule_takes_back_what_it_asked_for_only_as_the_residual_falls() -> None:
@@ -287,9 +306,15 @@ def test_the_rule_takes_back_what_it_asked_for_only_as_the_residual_falls() -> N
         (40, 1e-5, 16.0, 2.0),
     ]
     asked = [room.at(view([1.0, residual], c, k=k, n=n, pace=pace)) for k, residual, c, pace in seen]
-    assert [room.agent.precisions.index(precision) for precision in asked] == [2, 4, 4, 3, 2]
+    assert [room.agent.precisions.index(precision) for precision in asked] == [2, 5, 5, 4, 3]
     assert room.at(view([1.0], 100.0, n=n)).is_fp64  # and its first decision does not stand for more
-    assert [room.at(view([1.0], 100.0, k=k, n=n)).is_fp64 for k in range(2, 10)] == [True] * 7 + [False]
+    assert [room.at(view([1.0], 100.0, k=k, n=n)).is_fp64 for k in range(2, 18)] == [True] * 15 + [False]
+    for scale, condition, steps in ((9.0, 46.0, [2, 1, 0]), (10.0, 44.0, [2, 1, 0]), (10.0, 46.0, [3, 2, 1])):
+        assert room.at(view([1.0], 100.0, n=n, scale=scale)).is_fp64  # an uneven diagonal, and less room than 15
+        fallen = (
+            view([1.0, residual], condition, k=k, n=n, scale=scale) for k, residual in enumerate((9e-3, 9e-5, 9e-6), 2)
+        )
+        assert [room.agent.precisions.index(room.at(seen)) for seen in fallen] == steps
     room.at(view([1.0], 1e9, n=n))
     for k in range(2, 60):
         assert room.at(view([1.0, 1e-7], 1e9, k=k, n=n)).is_fp64  # all of it, to the end

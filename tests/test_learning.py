@@ -124,14 +124,14 @@ def test_courses_are_the_rules_and_what_else_there_is_to_do() -> None:
     def chosen(course: learning.Course) -> list[int]:
         for k, (residual, condition, pace) in enumerate(seen, 1):
             known = (1e-8, [1.0, residual], condition, 0.0, {}, -1, residual, pace)
-            course.at(View(k, 200, 500, *known))
+            course.at(View(k, 300, 900, *known))
         assert [decision.iteration for decision in course.decisions] == [1, 9, 17, 29, 38]
         return [decision.action for decision in course.decisions]
 
     assert chosen(learning.Course(agent, 4)) == [4] * 5 and chosen(learning.Course(agent, 0)) == [0] * 5
-    assert chosen(learning.Course(agent)) == [2, 4, 4, 3, 2]
-    assert chosen(learning.Course(agent, shift=1)) == [3, 5, 5, 4, 3] and len(ACTIONS) == 7
-    assert chosen(learning.Course(agent, shift=-2)) == [0, 2, 2, 1, 0]
+    assert chosen(learning.Course(agent)) == [2, 5, 5, 4, 3]
+    assert chosen(learning.Course(agent, shift=1)) == [3, 6, 6, 5, 4] and len(ACTIONS) == 7
+    assert chosen(learning.Course(agent, shift=-2)) == [0, 3, 3, 2, 1]
     drawn = learning.Course(agent, number=1, other=0)
     assert chosen(drawn) == [2, 0, 0, 0, 0] and [d.explored for d in drawn.decisions] == [False, True] + [False] * 3
     names = [(c.action, c.shift, c.number, c.other) for c in learning._courses(agent)]
