@@ -74,4 +74,4 @@ def falls(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
 
 
 def _is_uneven(view: View, rule: dict[str, Any]) -> bool:
-    return view.scale >= rule["spread"][0]
+    return bool(view.scale >= rule["spread"][0])
