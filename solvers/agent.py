@@ -287,8 +287,8 @@ class QPolicy(PrecisionPolicy):
             fp64 = len(self.agent.actions) - 1
             # after iterations that the safeguard did directions are fp64's
             before = None if last is None else last.action if follows else fp64
-            may_rise = before is None or (k <= self._rise_by(view) and not self._fell)
-            allowed = range(fp64 + 1 if may_rise else before + 1)
+            most = fp64 if before is None or (k <= self._rise_by(view) and not self._fell) else before
+            allowed = range(most + 1)
             rule = min(self._rule(view, before if follows else None), allowed[-1])
             decision = self._decide(k, state_of(view, rule, told), before, allowed, rule)
             rises = self.agent.rises(before, decision.action)
