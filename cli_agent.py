@@ -86,8 +86,10 @@ def lessons_of(policy: PrecisionPolicy) -> dict[str, Any]:
     return dict(policy.agent.trained.get("lessons", {})) if isinstance(policy, QPolicy) else {}
 
 
-def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float, otherwise: list[str]) -> None:
+def print_lessons(system: str, lessons: dict[str, Any], how: dict[str, Any], tol: float, otherwise: list[str]) -> None:
     """What is as an agent was trained, and what is not; ``otherwise``: options that no training knows."""
+    from .solvers.splits import unseen
+
     alike = {name: lessons[name] == (x if isinstance(x, bool) else str(x)) for name, x in how.items()}
     told = [name for name in ("scaled", "lossless") if how[name]] + [f"preconditioner {how['preconditioner']}"]
     kept = ", ".join(told)
@@ -97,6 +99,8 @@ def print_lessons(lessons: dict[str, Any], how: dict[str, Any], tol: float, othe
     other += [f"tol {lessons['tol']:g}"] * (lessons["tol"] != tol) + [f"no {option}" for option in otherwise]
     if other:
         out.print(f"  trained for    {', '.join(other)}: what it chooses may not suit")
+    if unseen(system, lessons["problems"]) is None:
+        out.print("  trained on     this very matrix: what it saves says nothing of others")
 
 
 def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:
@@ -111,8 +115,9 @@ def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> 
         out.print(f"  {part.replace('of_factors', 'precondition').removeprefix('of_'):<15}{told}")
 
 
-def print_beside(energy_pj: float, alone: Solution, node: str) -> None:
-    """The energy beside that of the same solve all in fp64."""
+def print_beside(energy_pj: float, alone: Solution, node: str, scaled: bool) -> None:
+    """The energy beside that of the same solve all in fp64, scaled as this one."""
     fp64 = Technology(node).price(alone.ledger).total_pj
     share = f"; the energy is {energy_pj / fp64:.1%} of that solve's" if fp64 else ""
-    out.print(f"  all in fp64    {alone.status.value} after {alone.iterations} iterations{share}")
+    how = "scaled, " if scaled else ""
+    out.print(f"  all in fp64    {how}{alone.status.value} after {alone.iterations} iterations{share}")

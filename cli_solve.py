@@ -151,7 +151,10 @@ def solve(
     threads: Threads = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json, and x.mtx, x.")] = None,
     observe_every: Annotated[
-        int, typer.Option(help="Count events in inner products in one of so many iterations, slowly; 0: none.", min=0)
+        int,
+        typer.Option(
+            help="Count events in dots (of spmv there are signs) in one of so many iterations, slowly; 0: none.", min=0
+        ),
     ] = 0,
     as_json: Json = False,
 ) -> None:
@@ -224,12 +227,14 @@ def solve(
         _print_solution(solution, record, node)
         if isinstance(chosen, QPolicy) and lessons:
             otherwise = {"--refine": refine is not None, "--no-safeguard": safeguard is False, "--flexible": flexible}
-            cli_agent.print_lessons(lessons, how, tol, [name for name, given in otherwise.items() if given])
+            cli_agent.print_lessons(
+                system.name, lessons, how, tol, [name for name, given in otherwise.items() if given]
+            )
             cli_agent.print_choices(chosen, solution, str(wanted) != "none")
             if solution.status is cg.Status.CONVERGED:
                 alike = {"preconditioner": wanted, "scaled": how["scaled"]}
                 alone = cg.cg(system, "fp64", tol, max_iterations, patience, *where, **alike)
-                cli_agent.print_beside(record.energy["total_pj"], alone, node)
+                cli_agent.print_beside(record.energy["total_pj"], alone, node, how["scaled"])
     if solution.status is not cg.Status.CONVERGED:
         raise typer.Exit(1)
 
