@@ -418,7 +418,7 @@ def test_command_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     code, out, _ = run("solve", "poisson", "--side", "6", "--policy", "agent.json", "--tol", "1e-4", "--scaled")
     assert code == 0 and "coverage" in out and "axpy" in out and "of that solve's" in out
     assert "all in fp64    scaled, converged after" in out and "this very matrix" not in out
-    code, out, _ = run("solve", "poisson", "--side", "5", "--policy", "agent.json", "--tol", "1e-4", "--no-scaled")
+    code, out, _ = run("solve", "poisson:5", "--policy", "agent.json", "--tol", "1e-4", "--no-scaled")
     assert code == 0 and "trained on     this very matrix" in out and "all in fp64    converged after" in out
     for arguments, message in (
         (["--episodes", "4"], "--episodes belongs to --train-agent"),
