@@ -87,7 +87,10 @@ def lessons_of(policy: PrecisionPolicy) -> dict[str, Any]:
 
 
 def print_lessons(system: str, lessons: dict[str, Any], how: dict[str, Any], tol: float, otherwise: list[str]) -> None:
-    """What is as an agent was trained, and what is not; ``otherwise``: options that no training knows."""
+    """What is as an agent was trained, and what is not.
+
+    system : its name, as it was given. otherwise : options that no training knows.
+    """
     from .solvers.splits import unseen
 
     alike = {name: lessons[name] == (x if isinstance(x, bool) else str(x)) for name, x in how.items()}
@@ -100,7 +103,7 @@ def print_lessons(system: str, lessons: dict[str, Any], how: dict[str, Any], tol
     if other:
         out.print(f"  trained for    {', '.join(other)}: what it chooses may not suit")
     if unseen(system, lessons["problems"]) is None:
-        out.print("  trained on     this very matrix: what it saves says nothing of others")
+        out.print("  trained on     the matrix of this name, too: what is saved here says nothing of others")
 
 
 def print_choices(policy: QPolicy, solution: Solution, preconditioned: bool) -> None:

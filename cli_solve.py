@@ -227,9 +227,9 @@ def solve(
         _print_solution(solution, record, node)
         if isinstance(chosen, QPolicy) and lessons:
             otherwise = {"--refine": refine is not None, "--no-safeguard": safeguard is False, "--flexible": flexible}
-            cli_agent.print_lessons(
-                system.name, lessons, how, tol, [name for name, given in otherwise.items() if given]
-            )
+            unknown = [name for name, given in otherwise.items() if given]
+            asked = f"poisson:{side}" if problem.lower() == "poisson" else problem
+            cli_agent.print_lessons(asked, lessons, how, tol, unknown)
             cli_agent.print_choices(chosen, solution, str(wanted) != "none")
             if solution.status is cg.Status.CONVERGED:
                 alike = {"preconditioner": wanted, "scaled": how["scaled"]}

@@ -209,7 +209,7 @@ class Agent:
             raise HalfulpError(f"{path} is an agent of schema {content.get('schema')}; this version reads {SCHEMA}.")
         try:
             return cls._of(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise HalfulpError(f"{path} is a damaged agent: {str(error).rstrip('.')}.") from None
 
     @classmethod
@@ -222,6 +222,7 @@ class Agent:
         if wrong := [name for name, kind in kinds.items() if not isinstance(given.get(name), kind)]:
             raise ValueError(f"its assumptions say nothing that can be understood of {wrong[0]!r}")
         agent = cls(content["actions"], given)
+        _check_rule(agent.told)
         for state, (values, visits) in content["table"].items():
             row = Row([float(q) for q in values], [int(n) for n in visits])
             if not len(row.values) == len(row.visits) == len(agent.actions):
@@ -232,6 +233,15 @@ class Agent:
         agent.trained = dict(content["trained"])
         _check_lessons(agent.trained.get("lessons"))
         return agent
+
+
+def _check_rule(told: dict[str, Any]) -> None:
+    """That the rule can be asked: as it is in the second iteration of a solve that makes no progress."""
+    seen = View(2, 1000, 5000, 1e-8, [1.0, 1.0], 1e4, 0.0, {}, -1, 1.0, 0.5)
+    step = max(by_rule(seen, told) - falls(seen, told), 0)
+    first, again = told["rise_share"]
+    if not (len(told["rule"]["bits"][step]) == 2 and 0.0 <= again <= first):
+        raise ValueError("its rule's bits are not two for a step, or its shares of n do not fall")
 
 
 def _check_lessons(lessons: Any) -> None:

@@ -10,25 +10,23 @@ ASSUMPTIONS: dict[str, Any] = {
     # beta are divided there, and each check puts b - A x in fp64 in r's place; but between checks r and p, and what x
     # has gained, are stored in an action's formats, as most of the energy is that of moving vectors and the matrix
     # --- decisions
-    "hold": 8,  # a decision stands until the residual comes below another bound, or, while precision may still rise,
-    # so many iterations are over
+    "hold": 8,  # a decision stands until the residual comes below another bound, or, up to the iterations that
+    # precision rises by, so many are over
     "hold_fp64": 16,  # of the first decision, if it is all fp64: fewer bits later on cost no directions
     # precision rises up to this iteration only, and up to such a share of n, as a rise costs all directions: the first
-    # time, and again; and once it has fallen it does not
+    # time, and again; and once an action was of less, in anything, it does not
     "rise_by": 17,
     "rise_share": [0.25, 0.0625],
     # --- the rule that an agent starts from (``by_rule``): its steps, counted from 0, are precisions of so many
-    # significand "bits" of vectors, and of the matrix. The last step is for "few" unknowns, and for the first decision
-    # with less room, n / sqrt(condition number), than "first", or any if the diagonal is as uneven as "spread" says, as
-    # in states, under which small eigenvalues show late. Else it is "least", and at least what stands beside each of
-    # the bounds "room" that room is below, and beside "spread". As long as the residual is no less than "rests": where
-    # the largest so far is "grows" times the first one, or more, and room over the second number, or more, the last
-    # step, as eigenvalues are spread over many orders; where pace, as in states, is below "slow", a step more, and at
-    # least what stands beside it, as the spectrum's density grows towards its low end, and worse is to come. A step
-    # less below each of the residuals "falls", which are among those of states, unless it asks for the last; the first
-    # of them does not count where the diagonal is uneven and there is less room than "first". All of it was chosen on
-    # solves of the systems that seeds 0 to 9, 20 to 39 and 60 to 79 test on (``splits``), files of shared/data/spd
-    # among them, and on 1040 more of all families
+    # significand "bits" of vectors, and of the matrix. The last step is for "few" unknowns, and for the first
+    # decision X "room" that room is below, and beside "spread". As long as the residual is no less than "rests":
+    # where the largest so far is "grows" times the first one, or more, and room over the second number, or more, the
+    # last step, as eigenvalues are spread over many orders; where pace, as in states, is below "slow", a step more,
+    # and at least what stands beside it, as the spectrum's density grows towards its low end, and worse is to come. A
+    # step less below each of the residuals "falls", which are among those of states, unless it asks for the last; the
+    # first of them does not count where the diagonal is uneven and there is less room than "first". All of it was
+    # chosen on solves of the systems that seeds 0 to 9, 20 to 39 and 60 to 79 test on (``splits``), files of
+    # shared/data/spd among them, and on 1040 more of all families
     "rule": {
         "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [40, 48], [53, 53]],
         "few": 50,

@@ -52,10 +52,11 @@ def rising(state: str) -> str:
 
 def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
     """The step that a rule made by hand takes, if the residual has not fallen: see ``ASSUMPTIONS``. Where nothing is
-    known of the condition number it is as if it were 1."""
+    known of the condition number there is room without bound, and an uneven diagonal is no reason to begin in the last.
+    """
     rule, last = told["rule"], len(told["rule"]["bits"]) - 1
     room, uneven = _room(view), _is_uneven(view, rule)
-    if view.n < rule["few"] or (view.iteration == 1 and room < (math.inf if uneven else rule["first"])):
+    if view.n < rule["few"] or (view.iteration == 1 and (room < rule["first"] or (uneven and room < math.inf))):
         return last
     rests, (grown, times) = view.least >= rule["rests"], rule["grows"]
     if rests and max(view.residuals) >= max(grown, room / times):

@@ -138,6 +138,7 @@ def test_an_action_must_be_better_than_the_rules_by_a_margin() -> None:
         (view([1.0, 1.2], 69.0, k=2, n=100), 3),
         (view([1.0, 5.0], 4.0, k=2, n=100), 6),
         (view([1.0, 5.0], 3.9, k=2, n=100), 2),
+        (view([1.0, 5.0], k=2, n=100), 2),  # room without bound
         (view([1.0], 4.0, n=100, scale=10.0), 6),  # an uneven diagonal
         (view([1.0], 4.0, k=2, n=100, scale=10.0), 3),
         (view([1.0], 630.0, k=2, n=100, scale=10.0), 5),
@@ -265,6 +266,32 @@ def test_decisions_stand_for_a_while() -> None:
         assert [decision.iteration for decision in policy.decisions] == decided
 
 
+def test_a_first_decision_for_fp64_stands_twice_as_long_and_no_other() -> None:
+    for n, decided in ((67, [(1, 6)]), (68, [(1, 6), (17, 3)])):  # up to a quarter of n
+        room = policies.Room()
+        for k in range(1, 30):
+            room.at(view([1.0, 0.5], 1.0, k=k, n=n, scale=10.0))
+        assert [(decision.iteration, decision.action) for decision in room.decisions] == decided
+    room = policies.Room()
+    for k in range(1, 20):  # grown, in iteration 9
+        room.at(view([1.0, 1.0 if k < 9 else 1.2], 100.0 if k > 1 else 1.0, k=k, n=300, pace=1.0))
+    assert [(decision.iteration, decision.action) for decision in room.decisions] == [(1, 2), (9, 3), (17, 3)]
+    room = policies.Room()
+    grows = [(1, 1.0)] + [(k, 1.3) for k in range(2, 12)] + [(12, 0.2), (13, 1e-3)]
+    for k, residual in grows:  # it is over when the next decision is made
+        room.at(view([1.0, residual], 70.0, k=k, n=100))
+    assert [(decision.iteration, decision.action) for decision in room.decisions] == [(1, 6), (12, 3), (13, 2)]
+
+
+def test_a_policy_forgets_the_solve_before() -> None:
+    room = policies.Room()
+    for _ in range(2):
+        room.decisions.clear()
+        for k in range(1, 30):
+            room.at(view([1.0, 0.5 if k < 20 else 1e-3], 1.0 if k < 9 else 700.0, k=k, n=300))
+        assert [(d.iteration, d.action) for d in room.decisions] == [(1, 2), (9, 3), (17, 3), (20, 2)]
+
+
 def test_directions_start_anew_where_vectors_have_more_bits() -> None:
     agent = Agent()
     rises = [[agent.rises(before, following) for following in range(7)] for before in range(7)]
@@ -323,6 +350,10 @@ def test_the_rule_takes_back_what_it_asked_for_only_as_the_residual_falls() -> N
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
+def _without_grows() -> dict:
+    return {name: figures for name, figures in ASSUMPTIONS["rule"].items() if name != "grows"}
+
+
 def test_files_go_round_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     agent, path = Agent(TWO, {"hold": 7}), tmp_path / "agent.json"
     agent.learn([Transition("1e-0 rests ? well calm", 0, 1 / 3, None)])
@@ -345,6 +376,12 @@ def test_files_go_round_and_damaged_ones_are_refused(tmp_path: Path) -> None:
         ),
         r"nothing that can be understood of 'rule'": json.dumps(
             whole | {"assumptions": whole["assumptions"] | {"rule": 3}}
+        ),
+        r"damaged agent: 'grows'": json.dumps(
+            whole | {"assumptions": whole["assumptions"] | {"rule": _without_grows()}}
+        ),
+        r"damaged agent: not enough values": json.dumps(
+            whole | {"assumptions": whole["assumptions"] | {"rise_share": [0.25]}}
         ),
         r"lessons say nothing that can be understood of 'tol'": json.dumps(
             whole | {"trained": {"lessons": {"seed": 1}}}
@@ -417,9 +454,9 @@ def test_command_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert code == 0 and "seed 0: it had them already, and is as it was" in out
     code, out, _ = run("solve", "poisson", "--side", "6", "--policy", "agent.json", "--tol", "1e-4", "--scaled")
     assert code == 0 and "coverage" in out and "axpy" in out and "of that solve's" in out
-    assert "all in fp64    scaled, converged after" in out and "this very matrix" not in out
+    assert "all in fp64    scaled, converged after" in out and "trained on  " not in out
     code, out, _ = run("solve", "poisson:5", "--policy", "agent.json", "--tol", "1e-4", "--no-scaled")
-    assert code == 0 and "trained on     this very matrix" in out and "all in fp64    converged after" in out
+    assert code == 0 and "trained on     the matrix of this name" in out and "all in fp64    converged after" in out
     for arguments, message in (
         (["--episodes", "4"], "--episodes belongs to --train-agent"),
         (["--train-agent", "agent.txt"], "--train-agent writes a .json"),
