@@ -71,7 +71,8 @@ def cg(
     flexible : for preconditioners, or precisions of theirs, that change.
     safeguard : whether, or how, precision rises where progress fails; by default where ``precision`` may change.
     observe_every : after how many iterations inner products are observed (``Machine.observe``: overflow, underflow,
-        swamped addends...), which changes no bit but is slow; 0: never. Products with the matrix are not observed.
+        swamped addends...), which changes no bit but is slow; 0: never. Of products with the matrix those of 1000 rows
+        at most are, evenly spread.
     """
     how = (preconditioner, scaled, lossless)
     ready = prepare(problem, precision, tol, max_iterations, patience, seed, backend, threads, *how)

@@ -27,6 +27,7 @@ from .safeguard import SAFE
 from .storage import Store, converted, narrowest
 
 FP64 = scalar_format("fp64")
+_ROWS = 1000  #: of a matrix, evenly spread, that are observed, as it takes about a millisecond for each
 _WIDE = 127  #: the largest exponent of formats that vectors enter as they are: bf16's, and so tf32's and fp32's
 #: Machines of a unit draw random bits of their own (``Machine``'s ``unit``).
 _SPMV, _DOT, _AXPY, _RESIDUAL, _PRECONDITION, _SOLUTION = range(6)
@@ -81,19 +82,24 @@ class Units:
         machine = self.spmv
         self.workshop.lossless = self.lossless or self.workshop.lossless
         matrix = self.workshop.matrix.read(machine, self.precision.storage)
-        given = self.loaded("spmv", machine, p, machine.datapath.b)
-        return self.seen("spmv", machine.spmv(matrix, given, held=True), p)
+        return self.seen("spmv", self._multiplied(machine, matrix, p), p)
 
     def _sum_of_parts(self, p: Operand) -> Operand:
         """A_1 p + A_2 p + ..., each on its machine, added up on ``spmv``'s."""
         total = None
         for machine, part in self.parts:
-            given = self.loaded("spmv", machine, p, machine.datapath.b)
-            product = machine.spmv(part.read(machine, None), given, held=True)
+            product = self._multiplied(machine, part.read(machine, None), p)
             product = self.loaded("spmv", self.spmv, product, self.spmv.datapath.b)
             total = product if total is None else self.spmv.add(total, product, held=True)
         assert total is not None
         return total
+
+    def _multiplied(self, machine: Machine, matrix: Any, p: Operand) -> Operand:
+        """A matrix, or a part of one, as a machine reads it, times p."""
+        given = self.loaded("spmv", machine, p, machine.datapath.b)
+        if self.workshop.observing:
+            self.workshop.observe_rows("spmv", machine, matrix, given)
+        return machine.spmv(matrix, given, held=True)
 
     def inner(self, machine: Machine, u: Operand, v: Operand) -> float:
         """u . v."""
@@ -235,8 +241,31 @@ class Workshop:
         if not self.observing:
             return machine.dot(u, v)
         out, events = machine.observe(u[None, :], v[:, None])
-        self.events[what] = self.events[what] + events if what in self.events else events
+        self._happened(what, events)
         return float(out[0, 0])
+
+    def observe_rows(self, what: str, machine: Machine, matrix: Any, x: Operand) -> None:
+        """What goes on in the inner products of rows, at most ``_ROWS`` of them, with x, which are done again for that,
+        apart, so that nothing is counted twice; where rounding is random, with other random bits.
+
+        Parameters
+        ----------
+        matrix : in CSR form, in the machine's format a. x : (n,) in its format b.
+        """
+        dp, (seed, backend, threads) = machine.datapath, self._where
+        apart = Machine(dp, backend, seed, Ledger(), threads, machine.unit, on_inexact="quantize")
+        data, indices, starts, values = map(
+            apart.backend.to_host, (matrix.data, matrix.indices, matrix.indptr, x.values)
+        )
+        rows = len(starts) - 1
+        for i in np.linspace(0, rows - 1, min(rows, _ROWS)).astype(int):
+            row = slice(starts[i], starts[i + 1])
+            if row.start < row.stop:
+                a, b = Operand(data[None, row], dp.a, None), Operand(values[indices[row], None], dp.b, None)
+                self._happened(what, apart.observe(a, b)[1])
+
+    def _happened(self, what: str, events: Events) -> None:
+        self.events[what] = self.events[what] + events if what in self.events else events
 
     # ---- what results show ---------------------------------------------------------------------------------
 
