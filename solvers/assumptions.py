@@ -19,14 +19,17 @@ ASSUMPTIONS: dict[str, Any] = {
     "rise_share": [0.25, 0.0625],
     # --- the rule that an agent starts from (``by_rule``): its steps, counted from 0, are precisions of so many
     # significand "bits" of vectors, and of the matrix. The last step is for "few" unknowns, and for the first
-    # decision X "room" that room is below, and beside "spread". As long as the residual is no less than "rests":
-    # where the largest so far is "grows" times the first one, or more, and room over the second number, or more, the
-    # last step, as eigenvalues are spread over many orders; where pace, as in states, is below "slow", a step more,
-    # and at least what stands beside it, as the spectrum's density grows towards its low end, and worse is to come. A
-    # step less below each of the residuals "falls", which are among those of states, unless it asks for the last; the
-    # first of them does not count where the diagonal is uneven and there is less room than "first". All of it was
-    # chosen on solves of the systems that seeds 0 to 9, 20 to 39 and 60 to 79 test on (``splits``), files of
-    # shared/data/spd among them, and on 1040 more of all families
+    # decision with less room, n / sqrt(condition number), than "first", or with any, known, if log2 of the diagonal's
+    # largest over its smallest entry is as large as "spread" says: under such a diagonal small eigenvalues show late.
+    # Else it is "least", and at least what stands beside each of the bounds "room" that room is below, and beside
+    # "spread". As long as the residual is no less than "rests": where the largest so far is "grows" times the first
+    # one, or more, and room over the second number, or more, the last step, as eigenvalues are spread over many
+    # orders; where pace, as in states, is below "slow", a step more, and at least what stands beside it, as the
+    # spectrum's density grows towards its low end, and worse is to come. A step less below each of the residuals
+    # "falls", which are among those of states, unless it asks for the last; the first of them does not count where
+    # the diagonal is uneven and there is less room than "first". All of it was chosen on solves of the systems that
+    # seeds 0 to 9, 20 to 39 and 60 to 79 test on (``splits``), files of shared/data/spd among them, and on 1040 more
+    # of all families
     "rule": {
         "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [40, 48], [53, 53]],
         "few": 50,
