@@ -29,7 +29,7 @@ ASSUMPTIONS: dict[str, Any] = {
     # "falls", which are among those of states, unless it asks for the last; the first of them does not count where
     # the diagonal is uneven and there is less room than "first". All of it was chosen on solves of the systems that
     # seeds 0 to 9, 20 to 39 and 60 to 79 test on (``splits``), files of shared/data/spd among them, and on 1040 more
-    # of all families
+    # of eight families
     "rule": {
         "bits": [[16, 16], [16, 20], [20, 24], [28, 36], [32, 40], [40, 48], [53, 53]],
         "few": 50,
