@@ -151,8 +151,7 @@ def solve(
     threads: Threads = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for record.json, and x.mtx, x.")] = None,
     observe_every: Annotated[
-        int,
-        typer.Option(help="Count events in inner products in one of so many iterations, slowly; 0: none.", min=0),
+        int, typer.Option(help="Count events in inner products in one of so many iterations, slowly; 0: none.", min=0)
     ] = 0,
     as_json: Json = False,
 ) -> None:

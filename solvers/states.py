@@ -61,10 +61,11 @@ def by_rule(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
     rests, (grown, times) = view.least >= rule["rests"], rule["grows"]
     if rests and max(view.residuals) >= max(grown, room / times):
         return last
-    steps = [rule["least"], *(step for bound, step in rule["room"] if room < bound)]
+    step = max([rule["least"], *(step for bound, step in rule["room"] if room < bound)])
     slow, least = rule["slow"]
-    steps += [max(steps) + 1, least] if rests and view.pace < slow else []
-    return min(last, max(steps + [rule["spread"][1]] * uneven))
+    if rests and view.pace < slow:
+        step = max(step + 1, least)
+    return min(last, max(step, rule["spread"][1]) if uneven else step)
 
 
 def falls(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
@@ -75,4 +76,5 @@ def falls(view: View, told: dict[str, Any] = ASSUMPTIONS) -> int:
 
 
 def _is_uneven(view: View, rule: dict[str, Any]) -> bool:
+    """Whether the rule calls the diagonal so: states do far sooner."""
     return bool(view.scale >= rule["spread"][0])
